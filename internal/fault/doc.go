@@ -1,0 +1,4 @@
+// Package fault holds the one error kind that a user can mend: a wrong value in
+// a flag, a file or a folder. Everything that reads input returns it; the
+// command line turns it into one line and exit code 2.
+package fault

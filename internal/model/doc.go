@@ -1,0 +1,4 @@
+// Package model is the arithmetic of a model: its configuration, the tensors it
+// consists of, and how many parameters, FLOPs and bytes they come to. It holds
+// no weights and computes nothing with them; package engine does.
+package model
