@@ -1155,6 +1155,7 @@ type Progress struct {
 	Rate          float64                `protobuf:"fixed64,7,opt,name=rate,proto3" json:"rate,omitempty"`                                     // inner learning rate of the last step
 	StepSeconds   float64                `protobuf:"fixed64,8,opt,name=step_seconds,json=stepSeconds,proto3" json:"step_seconds,omitempty"`    // pacing included
 	SkippedSteps  uint64                 `protobuf:"varint,9,opt,name=skipped_steps,json=skippedSteps,proto3" json:"skipped_steps,omitempty"`  // steps not applied because they were non-finite
+	Waiting       string                 `protobuf:"bytes,10,opt,name=waiting,proto3" json:"waiting,omitempty"`                                // what it waits for instead of stepping; empty while it trains
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1250,6 +1251,13 @@ func (x *Progress) GetSkippedSteps() uint64 {
 		return x.SkippedSteps
 	}
 	return 0
+}
+
+func (x *Progress) GetWaiting() string {
+	if x != nil {
+		return x.Waiting
+	}
+	return ""
 }
 
 type Range struct {
@@ -1348,10 +1356,13 @@ func (x *LeaseRequest) GetSamplesLeft() uint64 {
 	return 0
 }
 
+// Lease adds ranges to what the learner trains next. more = false: nothing is left to hand out for now; train what
+// is leased, flush, say Idle. revoke: forget what is leased and not trained yet, flush, say Idle.
 type Lease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ranges        []*Range               `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	Revoke        bool                   `protobuf:"varint,3,opt,name=revoke,proto3" json:"revoke,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1396,6 +1407,13 @@ func (x *Lease) GetRanges() []*Range {
 func (x *Lease) GetMore() bool {
 	if x != nil {
 		return x.More
+	}
+	return false
+}
+
+func (x *Lease) GetRevoke() bool {
+	if x != nil {
+		return x.Revoke
 	}
 	return false
 }
@@ -1526,6 +1544,7 @@ type Contribution struct {
 	Tokens        uint64                 `protobuf:"varint,8,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	TensorTokens  []uint64               `protobuf:"varint,9,rep,packed,name=tensor_tokens,json=tensorTokens,proto3" json:"tensor_tokens,omitempty"` // by tensor of the fragment: tokens routed to an expert, else tokens
 	Adoptions     []*Adoption            `protobuf:"bytes,10,rep,name=adoptions,proto3" json:"adoptions,omitempty"`                                  // since the last contribution (any fragment)
+	Flush         bool                   `protobuf:"varint,11,opt,name=flush,proto3" json:"flush,omitempty"`                                         // sent without a call: leaving, idle or at the end; merge soon
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1628,6 +1647,13 @@ func (x *Contribution) GetAdoptions() []*Adoption {
 		return x.Adoptions
 	}
 	return nil
+}
+
+func (x *Contribution) GetFlush() bool {
+	if x != nil {
+		return x.Flush
+	}
+	return false
 }
 
 type Pass struct {
@@ -1994,7 +2020,7 @@ func (x *Leaving) GetReason() string {
 	return ""
 }
 
-// Stop: finish the step, flush, leave.
+// Stop: everything is saved, or the incarnation is closed; leave now.
 type Stop struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -2115,7 +2141,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
 	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\",\n" +
 	"\x05Ready\x12#\n" +
-	"\rtensor_digest\x18\x01 \x03(\fR\ftensorDigest\"\x88\x02\n" +
+	"\rtensor_digest\x18\x01 \x03(\fR\ftensorDigest\"\xa2\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x16\n" +
@@ -2126,22 +2152,25 @@ const file_mistura_proto_rawDesc = "" +
 	"expertLoad\x12\x12\n" +
 	"\x04rate\x18\a \x01(\x01R\x04rate\x12!\n" +
 	"\fstep_seconds\x18\b \x01(\x01R\vstepSeconds\x12#\n" +
-	"\rskipped_steps\x18\t \x01(\x04R\fskippedSteps\"+\n" +
+	"\rskipped_steps\x18\t \x01(\x04R\fskippedSteps\x12\x18\n" +
+	"\awaiting\x18\n" +
+	" \x01(\tR\awaiting\"+\n" +
 	"\x05Range\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"1\n" +
 	"\fLeaseRequest\x12!\n" +
-	"\fsamples_left\x18\x01 \x01(\x04R\vsamplesLeft\"K\n" +
+	"\fsamples_left\x18\x01 \x01(\x04R\vsamplesLeft\"c\n" +
 	"\x05Lease\x12.\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x16.mistura.wire.v1.RangeR\x06ranges\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"8\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12\x16\n" +
+	"\x06revoke\x18\x03 \x01(\bR\x06revoke\"8\n" +
 	"\x04Call\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\"T\n" +
 	"\bAdoption\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12\x12\n" +
-	"\x04step\x18\x03 \x01(\x04R\x04step\"\xdb\x02\n" +
+	"\x04step\x18\x03 \x01(\x04R\x04step\"\xf1\x02\n" +
 	"\fContribution\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12!\n" +
@@ -2154,7 +2183,8 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06tokens\x18\b \x01(\x04R\x06tokens\x12#\n" +
 	"\rtensor_tokens\x18\t \x03(\x04R\ftensorTokens\x127\n" +
 	"\tadoptions\x18\n" +
-	" \x03(\v2\x19.mistura.wire.v1.AdoptionR\tadoptions\"8\n" +
+	" \x03(\v2\x19.mistura.wire.v1.AdoptionR\tadoptions\x12\x14\n" +
+	"\x05flush\x18\v \x01(\bR\x05flush\"8\n" +
 	"\x04Pass\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\"\xc7\x01\n" +
