@@ -1,0 +1,249 @@
+package ledger
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Event is one thing that happened in a run. String is one line for a person.
+type Event interface {
+	String() string
+	when() time.Time
+}
+
+// RunStarted opens the stream.
+type RunStarted struct {
+	At                      time.Time
+	RunID, Dir              string
+	Era                     uint32
+	Tokens                  int64 // goal
+	TokensDone              int64 // committed before, by earlier eras
+	Params, ActiveParams    int64
+	Islands                 []string
+	Resumed                 bool
+	BigramNats, TrigramNats float64 // cross-entropy of the held-out text, per token
+}
+
+// IslandStarted: a process was started for the island.
+type IslandStarted struct {
+	At          time.Time
+	Island      string
+	Incarnation uint64
+	Restart     bool
+}
+
+// IslandReady: the island holds the model and begins to train.
+type IslandReady struct {
+	At          time.Time
+	Island      string
+	Incarnation uint64
+}
+
+// Departure is how an island's incarnation ended.
+type Departure string
+
+// The ways to go.
+const (
+	Left        Departure = "left"        // it said so
+	Died        Departure = "died"        // gone, silent or stalled
+	Quarantined Departure = "quarantined" // refused too often
+	Finished    Departure = "finished"    // the pool is dry, everything is flushed
+)
+
+// IslandGone: the incarnation is closed.
+type IslandGone struct {
+	At          time.Time
+	Island      string
+	Incarnation uint64
+	Reason      string
+	Kind        Departure
+}
+
+// StepDone is one inner step of an island.
+type StepDone struct {
+	At                     time.Time
+	Island                 string
+	Incarnation            uint64
+	Step, Position, Tokens uint64  // of this incarnation so far
+	Loss                   float64 // mean of the step, nats per token; NaN when non-finite
+	GradientNorm           float64 // before clipping
+	ExpertLoad             float64 // busiest expert over mean, worst layer
+	Rate                   float64 // learning rate
+	StepSeconds            float64 // pacing included
+	SkippedSteps           uint64  // not applied because non-finite, of this incarnation so far
+}
+
+// Merged: a merge of one fragment is committed.
+type Merged struct {
+	At          time.Time
+	Fragment    int
+	Version     uint64
+	Islands     []string
+	Tokens      int64 // of this merge
+	StampTokens int64 // committed into the fragment so far
+	Share       float64
+}
+
+// Ruling is the verdict on a contribution that was not merged.
+type Ruling string
+
+// The rulings that leave a contribution out.
+const (
+	Dropped Ruling = "dropped" // too old; the learner adopts
+	Refused Ruling = "refused" // unusable; the learner is re-seeded
+)
+
+// Ruled: a contribution was not merged.
+type Ruled struct {
+	At       time.Time
+	Island   string
+	Fragment int
+	Ruling   Ruling
+	Reason   string
+}
+
+// Consumed is the run's progress: tokens whose training is committed, all eras.
+type Consumed struct {
+	At     time.Time
+	Tokens int64
+}
+
+// Evaluated is a validation loss.
+type Evaluated struct {
+	At     time.Time
+	Tokens int64
+	Loss   float64 // nats per token
+	Final  bool
+}
+
+// CheckpointSaved: a checkpoint is whole.
+type CheckpointSaved struct {
+	At     time.Time
+	Number uint64
+	Path   string
+	Tokens int64
+}
+
+// CheckpointHeld: a save waits or was refused; the newest one stays.
+type CheckpointHeld struct {
+	At     time.Time
+	Reason string
+}
+
+// StorePaused: merges wait for the store. An empty Reason ends the pause.
+type StorePaused struct {
+	At     time.Time
+	Reason string
+}
+
+// Note is anything else that is worth a line.
+type Note struct {
+	At   time.Time
+	Text string
+}
+
+// Outcome is how a run ended.
+type Outcome string
+
+// The outcomes.
+const (
+	RunFinished    Outcome = "finished"
+	RunInterrupted Outcome = "interrupted"
+	RunFailed      Outcome = "failed"
+)
+
+// RunEnded closes the stream.
+type RunEnded struct {
+	At      time.Time
+	Outcome Outcome
+	Reason  string
+}
+
+func (e RunStarted) when() time.Time      { return e.At }
+func (e IslandStarted) when() time.Time   { return e.At }
+func (e IslandReady) when() time.Time     { return e.At }
+func (e IslandGone) when() time.Time      { return e.At }
+func (e StepDone) when() time.Time        { return e.At }
+func (e Merged) when() time.Time          { return e.At }
+func (e Ruled) when() time.Time           { return e.At }
+func (e Consumed) when() time.Time        { return e.At }
+func (e Evaluated) when() time.Time       { return e.At }
+func (e CheckpointSaved) when() time.Time { return e.At }
+func (e CheckpointHeld) when() time.Time  { return e.At }
+func (e StorePaused) when() time.Time     { return e.At }
+func (e Note) when() time.Time            { return e.At }
+func (e RunEnded) when() time.Time        { return e.At }
+
+// String is one line for a person.
+func (e RunStarted) String() string {
+	verb := "run"
+	if e.Resumed {
+		verb = "resumed run"
+	}
+	return fmt.Sprintf("%s %s in %s: %s tokens, %s parameters (%s active), islands %s",
+		verb, e.RunID, e.Dir, Amount(float64(e.Tokens)), Amount(float64(e.Params)), Amount(float64(e.ActiveParams)), strings.Join(e.Islands, ", "))
+}
+
+func (e IslandStarted) String() string {
+	if e.Restart {
+		return fmt.Sprintf("island %s started again (incarnation %d)", e.Island, e.Incarnation)
+	}
+	return fmt.Sprintf("island %s started", e.Island)
+}
+
+func (e IslandReady) String() string { return fmt.Sprintf("island %s trains", e.Island) }
+
+func (e IslandGone) String() string {
+	return fmt.Sprintf("island %s %s%s", e.Island, e.Kind, because(e.Reason))
+}
+
+func (e StepDone) String() string {
+	return fmt.Sprintf("island %s step %d: loss %s, gradient norm %s, expert load %s",
+		e.Island, e.Step, Known(e.Loss).Text(4), Known(e.GradientNorm).Text(3), Known(e.ExpertLoad).Text(2))
+}
+
+func (e Merged) String() string {
+	return fmt.Sprintf("fragment %d version %d: merged %s tokens of %s, share %.2f",
+		e.Fragment, e.Version, Amount(float64(e.Tokens)), strings.Join(e.Islands, ", "), e.Share)
+}
+
+func (e Ruled) String() string {
+	return fmt.Sprintf("island %s: contribution to fragment %d %s%s", e.Island, e.Fragment, e.Ruling, because(e.Reason))
+}
+
+func (e Consumed) String() string {
+	return fmt.Sprintf("%s tokens committed", Amount(float64(e.Tokens)))
+}
+
+func (e Evaluated) String() string {
+	what := "validation loss"
+	if e.Final {
+		what = "final validation loss"
+	}
+	return fmt.Sprintf("%s %s at %s tokens", what, Known(e.Loss).Text(4), Amount(float64(e.Tokens)))
+}
+
+func (e CheckpointSaved) String() string {
+	return fmt.Sprintf("checkpoint %s at %s tokens", e.Path, Amount(float64(e.Tokens)))
+}
+
+func (e CheckpointHeld) String() string { return "checkpoint held back" + because(e.Reason) }
+
+func (e StorePaused) String() string {
+	if e.Reason == "" {
+		return "merges go on"
+	}
+	return "merges pause" + because(e.Reason)
+}
+
+func (e Note) String() string { return e.Text }
+
+func (e RunEnded) String() string { return fmt.Sprintf("run %s%s", e.Outcome, because(e.Reason)) }
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}

@@ -1,0 +1,63 @@
+package ledger
+
+import (
+	"encoding/json"
+	"math"
+	"strconv"
+)
+
+// Value is a measured number that may be unknown (the zero Value) or non-finite.
+// Neither is ever shown as a number: unknown reads null in JSON and "-" in text,
+// non-finite reads "non-finite" in both.
+type Value struct {
+	number float64
+	known  bool
+}
+
+// Known is the value x, which may be NaN or infinite.
+func Known(x float64) Value { return Value{number: x, known: true} }
+
+// Get gives the number; ok is false when it is unknown or non-finite.
+func (v Value) Get() (x float64, ok bool) { return v.number, v.known && !v.nonFinite() }
+
+// Text formats the value with so many decimals.
+func (v Value) Text(decimals int) string {
+	switch {
+	case !v.known:
+		return "-"
+	case v.nonFinite():
+		return nonFinite
+	default:
+		return strconv.FormatFloat(v.number, 'f', decimals, 64)
+	}
+}
+
+// MarshalJSON writes a number, null or "non-finite".
+func (v Value) MarshalJSON() ([]byte, error) {
+	switch {
+	case !v.known:
+		return []byte("null"), nil
+	case v.nonFinite():
+		return json.Marshal(nonFinite)
+	default:
+		return json.Marshal(v.number)
+	}
+}
+
+const nonFinite = "non-finite"
+
+func (v Value) nonFinite() bool { return math.IsNaN(v.number) || math.IsInf(v.number, 0) }
+
+// Amount writes a count with three digits and a unit: 950, 12.3k, 3.05M, 1.20B.
+func Amount(n float64) string {
+	units := []string{"", "k", "M", "B", "T"}
+	u := 0
+	for math.Abs(n) >= 999.5 && u < len(units)-1 {
+		n, u = n/1000, u+1
+	}
+	decimals := 0
+	if u > 0 {
+		decimals = max(0, 2-int(math.Floor(math.Log10(max(math.Abs(n), 1)))))
+	}
+	return strconv.FormatFloat(n, 'f', decimals, 64) + units[u]
+}

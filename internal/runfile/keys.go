@@ -1,0 +1,161 @@
+package runfile
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// fieldsOf gives the settable fields of the struct v by key, those of embedded
+// structs included.
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	fields := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous {
+			for key, field := range fieldsOf(v.Field(i)) {
+				fields[key] = field
+			}
+			continue
+		}
+		if key := keyOf(f); key != "" {
+			fields[key] = v.Field(i)
+		}
+	}
+	return fields
+}
+
+// keyOf is the key of a field in the file, empty when it has none.
+func keyOf(f reflect.StructField) string {
+	key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+	if !f.IsExported() || key == "-" {
+		return ""
+	}
+	return key
+}
+
+// Keys lists every key of the run file as a dotted path, in the order of the
+// structs; a key of a list's entries reads "islands[].pace".
+func Keys() []string { return keysOf(reflect.TypeFor[Run](), "") }
+
+func keysOf(t reflect.Type, prefix string) []string {
+	var keys []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if f.Anonymous {
+			keys = append(keys, keysOf(f.Type, prefix)...)
+			continue
+		}
+		key := keyOf(f)
+		switch {
+		case key == "":
+		case f.Type.Kind() == reflect.Struct:
+			keys = append(keys, keysOf(f.Type, join(prefix, key))...)
+		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
+			keys = append(keys, keysOf(f.Type.Elem(), join(prefix, key)+"[]")...)
+		default:
+			keys = append(keys, join(prefix, key))
+		}
+	}
+	return keys
+}
+
+// text is the value at a dotted path as it would be written in the file, empty when
+// there is no single value or it is empty itself.
+func (r Run) text(path string) string {
+	v := reflect.ValueOf(&r).Elem()
+	for key := range strings.SplitSeq(path, ".") {
+		if v.Kind() != reflect.Struct {
+			return ""
+		}
+		field, ok := fieldsOf(v)[key]
+		if !ok {
+			return ""
+		}
+		v = field
+	}
+	switch v.Kind() {
+	case reflect.Struct, reflect.Slice:
+		return ""
+	case reflect.Pointer:
+		if v.IsNil() {
+			return "auto"
+		}
+		v = v.Elem()
+	}
+	return fmt.Sprint(v.Interface())
+}
+
+// unknown is the fault of a key that does not exist, with the closest that does:
+// in the same section, or the same key in another section.
+func (d *decoder) unknown(n *ast.MappingValueNode, path, key string, fields map[string]reflect.Value) error {
+	where := fmt.Sprintf("%s:%d", d.file, n.Key.GetToken().Position.Line)
+	in := ""
+	if path != "" {
+		in = " in " + path
+	}
+	known := make([]string, 0, len(fields))
+	for k := range fields {
+		known = append(known, k)
+	}
+	slices.Sort(known)
+	near := closest(key, known)
+	next := "the keys are " + strings.Join(known, ", ")
+	if near != "" {
+		next = fmt.Sprintf("did you mean %q?", near)
+	} else if there := elsewhere(key); there != "" {
+		next = fmt.Sprintf("did you mean %q?", there)
+	}
+	return &fault.Input{Where: where, Problem: fmt.Sprintf("unknown key %q%s", key, in), Next: next}
+}
+
+// elsewhere finds a key in any section by its exact last part.
+func elsewhere(key string) string {
+	for _, path := range Keys() {
+		if strings.HasSuffix("."+path, "."+key) {
+			return path
+		}
+	}
+	return ""
+}
+
+// closest is the known key with the fewest edits, if they are few for its length.
+func closest(key string, known []string) string {
+	best, least := "", len(key)/3+2
+	for _, k := range known {
+		if n := edits(key, k); n < least {
+			best, least = k, n
+		}
+	}
+	return best
+}
+
+// edits is the Damerau-Levenshtein distance (optimal string alignment).
+func edits(a, b string) int {
+	var before []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		next := make([]int, len(b)+1)
+		next[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], before[j-2]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,105 @@
+package runfile
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/model"
+)
+
+// maxBytes bounds a run file; the longest sensible one is far below.
+const maxBytes = 1 << 20
+
+// Parse reads a run file over the built-in run. The name stands in errors, all of
+// which are *fault.Input. Values are checked by Resolve.
+func Parse(name string, data []byte) (Run, error) {
+	if len(data) > maxBytes {
+		return Run{}, &fault.Input{Where: name, Problem: fmt.Sprintf("has %d bytes, a run file has at most %d", len(data), maxBytes), Next: "give the run file, not the data"}
+	}
+	d := &decoder{file: name, lines: map[string]int{}}
+	root, err := d.parseYAML(data)
+	if err != nil {
+		return Run{}, err
+	}
+	r := Default()
+	r.origin = origin{file: name, lines: d.lines}
+	if root == nil {
+		return r, nil
+	}
+	if r.Model, err = d.model(root); err != nil {
+		return Run{}, err
+	}
+	if err := d.mapping(root, "", reflect.ValueOf(&r).Elem()); err != nil {
+		return Run{}, err
+	}
+	return r, nil
+}
+
+// Marshal writes the run as a file that Parse reads back to the same run.
+func (r Run) Marshal() []byte {
+	var b bytes.Buffer
+	b.WriteString("# A run of mistura; docs/formats/run.md explains each key.\n")
+	if err := yaml.NewEncoder(&b, yaml.IndentSequence(true)).Encode(r); err != nil {
+		panic(fmt.Sprintf("runfile: a run that does not encode: %v", err))
+	}
+	return b.Bytes()
+}
+
+// WithModel replaces the whole model section by a preset.
+func (r Run) WithModel(name string) (Run, error) {
+	cfg, err := model.Preset(name)
+	if err != nil {
+		return r, r.fault("model.preset", name, "no such preset", "choose one of "+presets())
+	}
+	r.Model = Model{Preset: name, Config: cfg}
+	return r, nil
+}
+
+// model gives the model section with its preset filled in: the base that the
+// section's other keys are then read over.
+func (d *decoder) model(root *ast.MappingNode) (Model, error) {
+	name, line := presetOf(root)
+	if line == nil {
+		return preset(DefaultPreset), nil
+	}
+	if name == "" {
+		return Model{}, nil
+	}
+	cfg, err := model.Preset(name)
+	if err != nil {
+		return Model{}, d.at(line, "model.preset", name, "no such preset", "choose one of "+presets())
+	}
+	return Model{Preset: name, Config: cfg}, nil
+}
+
+// presetOf finds the value of model.preset and its node, nil when there is none.
+func presetOf(root *ast.MappingNode) (string, ast.Node) {
+	section := child(root, "model")
+	m, ok := section.(*ast.MappingNode)
+	if !ok {
+		return "", nil
+	}
+	n := child(m, "preset")
+	if n == nil {
+		return "", nil
+	}
+	s, ok := scalar(n)
+	if !ok {
+		return "", nil // refused later, as the wrong kind of value
+	}
+	return s, n
+}
+
+func child(m *ast.MappingNode, key string) ast.Node {
+	for _, kv := range m.Values {
+		if kv.Key.GetToken().Value == key {
+			return kv.Value
+		}
+	}
+	return nil
+}

@@ -1,0 +1,63 @@
+package runfile
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Resolve fills every value that depends on others and checks the whole run. The
+// result has no "auto" left. Errors are *fault.Input.
+func (r Run) Resolve() (Run, error) {
+	r.Islands = slices.Clone(r.Islands)
+	r.Data.Paths = slices.Clone(r.Data.Paths)
+	if err := r.check(r.headRules()); err != nil {
+		return r, err
+	}
+	r.fill()
+	if err := r.check(r.bodyRules()); err != nil {
+		return r, err
+	}
+	if err := r.checkIslands(); err != nil {
+		return r, err
+	}
+	return r, r.checkModel()
+}
+
+// fill replaces "auto" and empty names. Tokens are known to be good.
+func (r *Run) fill() {
+	if r.Name == "" {
+		r.Name = r.Model.Name
+	}
+	auto := func(c *Count, share float64) {
+		if *c == Auto {
+			*c = Count(share * float64(r.Tokens))
+		}
+	}
+	auto(&r.Train.WarmupTokens, 0.05)
+	auto(&r.Train.DecayTokens, 0.2)
+	auto(&r.Eval.EveryTokens, 0.125)
+	auto(&r.Checkpoint.EveryTokens, 0.25)
+	alone := len(r.Islands) == 1
+	if r.Exchange.OuterRate == nil {
+		r.Exchange.OuterRate = pick(alone, 1, 0.7)
+	}
+	if r.Exchange.OuterMomentum == nil {
+		r.Exchange.OuterMomentum = pick(alone, 0, 0.5)
+	}
+	if r.Exchange.Strict == nil {
+		r.Exchange.Strict = pick(alone, true, false)
+	}
+	for i := range r.Islands {
+		if r.Islands[i].Name == "" {
+			r.Islands[i].Name = fmt.Sprintf("island-%d", i+1)
+		}
+	}
+}
+
+// pick gives a pointer of its own to one of two values.
+func pick[T any](first bool, a, b T) *T {
+	if first {
+		return &a
+	}
+	return &b
+}

@@ -1,0 +1,120 @@
+package runfile
+
+import "github.com/mistura-project/mistura/internal/model"
+
+// Format is the newest run file format that this program reads.
+//
+// History (append only):
+//
+//	1  first version
+const Format = 1
+
+// Run describes one run. Keys in the file are the yaml tags; docs/formats/run.md
+// gives unit, default and the meaning of zero of each.
+type Run struct {
+	Format     int        `yaml:"format"`
+	Name       string     `yaml:"name"`   // of the run and of its folder; empty: the model's name
+	Seed       uint64     `yaml:"seed"`   // of every random draw
+	Tokens     Count      `yaml:"tokens"` // to train in all, rounded up to whole steps
+	Out        string     `yaml:"out"`    // run folder; empty: the next free runs/NAME-N
+	Model      Model      `yaml:"model"`
+	Data       Data       `yaml:"data"`
+	Train      Train      `yaml:"train"`
+	Eval       Eval       `yaml:"eval"`
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	Exchange   Exchange   `yaml:"exchange"`
+	Islands    []Island   `yaml:"islands"`
+	Limits     Limits     `yaml:"limits"`
+
+	origin origin
+}
+
+// Model is a preset and whatever differs from it. The embedded configuration is
+// always complete: Parse fills it from the preset before it reads the other keys.
+type Model struct {
+	Preset       string `yaml:"preset"` // empty: every other key counts from zero
+	model.Config `yaml:",inline"`
+}
+
+// Data says which text is trained on.
+type Data struct {
+	Paths      []string `yaml:"paths"`       // files and folders; empty: the Go source tree
+	ValidShare float64  `yaml:"valid_share"` // share of documents held back, above 0 and below 1
+}
+
+// Train is the inner optimisation of every island.
+type Train struct {
+	SequenceTokens int     `yaml:"sequence_tokens"` // length of one sample
+	BatchSequences int     `yaml:"batch_sequences"` // samples of one forward and backward pass
+	Accumulate     int     `yaml:"accumulate"`      // passes of one step
+	PeakRate       float64 `yaml:"peak_rate"`       // learning rate after warm-up
+	FinalRate      float64 `yaml:"final_rate"`      // learning rate at the end
+	WarmupTokens   Count   `yaml:"warmup_tokens"`   // auto: 5 % of tokens
+	DecayTokens    Count   `yaml:"decay_tokens"`    // the last ones, shape wsd; auto: 20 % of tokens
+	Shape          string  `yaml:"shape"`           // wsd or cosine
+	Beta1          float64 `yaml:"beta1"`           // AdamW
+	Beta2          float64 `yaml:"beta2"`
+	Eps            float64 `yaml:"eps"`
+	WeightDecay    float64 `yaml:"weight_decay"` // of matrices; norms and embeddings take none
+	ClipNorm       float64 `yaml:"clip_norm"`    // bound of the global gradient norm; 0: none
+}
+
+// Eval says when and how much the validation loss is measured.
+type Eval struct {
+	EveryTokens    Count `yaml:"every_tokens"`    // auto: an eighth of tokens; 0: only at the end
+	Sequences      int   `yaml:"sequences"`       // held-out samples of a measurement during the run
+	FinalSequences int   `yaml:"final_sequences"` // of the last one
+}
+
+// Checkpoint says when the run is saved and how many saves stay.
+type Checkpoint struct {
+	EveryTokens Count `yaml:"every_tokens"` // auto: a quarter of tokens; 0: only at the end
+	Keep        int   `yaml:"keep"`
+}
+
+// Exchange is how islands are merged (DESIGN section 4).
+type Exchange struct {
+	Fragments      int      `yaml:"fragments"`                // parts of the model that are exchanged in turn
+	PeriodTokens   Count    `yaml:"period_tokens"`            // of the fleet, between two merges of one fragment
+	OuterRate      *float64 `yaml:"outer_rate,omitempty"`     // nil (auto): 1 with one island, else 0.7
+	OuterMomentum  *float64 `yaml:"outer_momentum,omitempty"` // nil (auto): 0 with one island, else 0.5
+	OverlapSteps   int      `yaml:"overlap_steps"`            // least inner steps between sending and adopting
+	Strict         *bool    `yaml:"strict,omitempty"`         // adopt exactly then; nil (auto): with one island
+	Quorum         int      `yaml:"quorum"`                   // least contributions of a merge, of those live
+	MaxWaitSeconds float64  `yaml:"max_wait_seconds"`         // for islands later than the quorum
+	StaleVersions  int      `yaml:"stale_versions"`           // a contribution older than this is dropped
+}
+
+// Island is one learner.
+type Island struct {
+	Name    string  `yaml:"name"`    // empty: island-1, island-2, … by place in the list
+	Pace    float64 `yaml:"pace"`    // share of full speed, above 0 and at most 1; below 1 is a test aid
+	Threads int     `yaml:"threads"` // 0: the machine's cores shared out; the bits are the same
+}
+
+// Limits is when something counts as dead.
+type Limits struct {
+	HeartbeatSeconds float64 `yaml:"heartbeat_seconds"`  // silence after which an island is dead
+	StallSeconds     float64 `yaml:"stall_seconds"`      // least time without a step after which it is dead
+	StallFactor      float64 `yaml:"stall_factor"`       // the same in medians of its own step time
+	FirstStepSeconds float64 `yaml:"first_step_seconds"` // the same before its first step
+	RunwaySeconds    float64 `yaml:"runway_seconds"`     // how far leases reach beyond the last verdict
+	Restarts         int     `yaml:"restarts"`           // of one island within a run; 0: none
+}
+
+// StepSamples is the number of samples of one inner step.
+func (r Run) StepSamples() int64 {
+	return int64(r.Train.BatchSequences) * int64(r.Train.Accumulate)
+}
+
+// StepTokens is the number of tokens of one inner step.
+func (r Run) StepTokens() int64 {
+	return r.StepSamples() * int64(r.Train.SequenceTokens)
+}
+
+// TotalSamples is the number of samples of the whole run: Tokens, rounded up to
+// whole steps.
+func (r Run) TotalSamples() int64 {
+	steps := (int64(r.Tokens) + r.StepTokens() - 1) / r.StepTokens()
+	return steps * r.StepSamples()
+}
