@@ -1,0 +1,147 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// maxExtent bounds every integer of a configuration, so that sizes computed
+// from them cannot overflow.
+const maxExtent = 1 << 24
+
+// maxElements bounds the whole model.
+const maxElements = 1 << 42
+
+// Validate gives nil or a *fault.Input that names the first bad field as it is
+// spelled in a run file, its value, and what would be allowed.
+func (c Config) Validate() error {
+	for _, check := range []func() error{
+		c.validateShape, c.validateAttention, c.validateExperts, c.validateReals, c.validateSize,
+	} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c Config) validateShape() error {
+	return firstError(
+		inRange("vocab", c.Vocab, 2, maxExtent),
+		inRange("dim", c.Dim, 1, maxExtent),
+		inRange("layers", c.Layers, 1, 4096),
+		inRange("dense_layers", c.DenseLayers, 0, c.Layers),
+	)
+}
+
+func (c Config) validateAttention() error {
+	if err := firstError(
+		inRange("heads", c.Heads, 1, maxExtent),
+		inRange("kv_heads", c.KVHeads, 1, c.Heads),
+		inRange("head_dim", c.HeadDim, 2, maxExtent),
+	); err != nil {
+		return err
+	}
+	if c.Heads%c.KVHeads != 0 {
+		return bad("heads", strconv.Itoa(c.Heads),
+			fmt.Sprintf("is not a multiple of kv_heads, which is %d", c.KVHeads),
+			fmt.Sprintf("use a multiple of %d, or a kv_heads that divides %d", c.KVHeads, c.Heads))
+	}
+	if c.HeadDim%2 != 0 {
+		return bad("head_dim", strconv.Itoa(c.HeadDim), "is odd, and rotary positions turn pairs of elements",
+			fmt.Sprintf("use an even number such as %d", c.HeadDim+1))
+	}
+	return nil
+}
+
+func (c Config) validateExperts() error {
+	if c.DenseLayers > 0 {
+		if err := inRange("dense_ffn", c.DenseFFN, 1, maxExtent); err != nil {
+			return err
+		}
+	}
+	if c.Router != Softmax && c.Router != Sigmoid {
+		return bad("router", c.Router, "is not a kind of router", "choose "+Softmax+" or "+Sigmoid)
+	}
+	if c.DenseLayers == c.Layers {
+		return nil
+	}
+	return firstError(
+		inRange("experts", c.Experts, 1, 1<<16),
+		inRange("top_k", c.TopK, 1, c.Experts),
+		inRange("expert_ffn", c.ExpertFFN, 1, maxExtent),
+		inRange("shared_experts", c.SharedExperts, 0, 1<<10),
+	)
+}
+
+func (c Config) validateReals() error {
+	return firstError(
+		atLeast("rope_theta", c.RopeTheta, 1),
+		above("norm_eps", c.NormEps, 0),
+		atLeast("balance_coef", c.BalanceCoef, 0),
+		atLeast("z_coef", c.ZCoef, 0),
+		above("init_std", c.InitStd, 0),
+	)
+}
+
+// validateSize adds in floating point, where nothing overflows.
+func (c Config) validateSize() error {
+	perLayer := float64(c.Dim) * (2*float64(c.Heads)*float64(c.HeadDim) + float64(c.DenseFFN) +
+		3*float64(c.ExpertFFN)*(float64(c.Experts)+float64(c.SharedExperts)))
+	total := float64(c.Layers)*perLayer + 2*float64(c.Vocab)*float64(c.Dim)
+	if total > maxElements {
+		return bad("model", c.Name, fmt.Sprintf("has about %.0e parameters", total),
+			fmt.Sprintf("stay below %.0e; check dim, expert_ffn and experts", float64(maxElements)))
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func bad(field, value, problem, next string) error {
+	return &fault.Input{Where: field, Value: value, Problem: problem, Next: next}
+}
+
+func inRange(field string, v, low, high int) error {
+	if low <= v && v <= high {
+		return nil
+	}
+	next := fmt.Sprintf("use %d to %d", low, high)
+	if high == maxExtent {
+		next = fmt.Sprintf("use at least %d", low)
+	}
+	if high == low {
+		next = fmt.Sprintf("use %d", low)
+	}
+	problem := "is too small"
+	if v > high {
+		problem = "is too large"
+	}
+	return bad(field, strconv.Itoa(v), problem, next)
+}
+
+func atLeast(field string, v, low float64) error {
+	if v >= low && !math.IsInf(v, 0) {
+		return nil
+	}
+	return bad(field, formatReal(v), "is out of range", fmt.Sprintf("use a number of at least %v", low))
+}
+
+func above(field string, v, low float64) error {
+	if v > low && !math.IsInf(v, 0) {
+		return nil
+	}
+	return bad(field, formatReal(v), "is out of range", fmt.Sprintf("use a number above %v", low))
+}
+
+func formatReal(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
