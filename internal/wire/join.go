@@ -1,0 +1,134 @@
+package wire
+
+import (
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// joinScheme begins every join string.
+const joinScheme = "mistura"
+
+// Join is all that an island must know to enter a run. As a string it is one
+// argument to paste:
+//
+//	mistura://host:port/RUNID?era=1&island=fast&incarnation=3&secret=…
+type Join struct {
+	Address     string // host:port of the coordinator
+	RunID       string
+	Era         uint32
+	Island      string // empty: the coordinator gives a name
+	Incarnation uint64 // 0: the coordinator gives one
+	Secret      string // shared by all members of the run; empty: the run has none
+}
+
+// String gives the join string, secret included; ParseJoin reads it back.
+func (j Join) String() string {
+	q := "era=" + strconv.FormatUint(uint64(j.Era), 10)
+	if j.Island != "" {
+		q += "&island=" + url.QueryEscape(j.Island)
+	}
+	if j.Incarnation != 0 {
+		q += "&incarnation=" + strconv.FormatUint(j.Incarnation, 10)
+	}
+	if j.Secret != "" {
+		q += "&secret=" + url.QueryEscape(j.Secret)
+	}
+	return joinScheme + "://" + j.Address + "/" + url.PathEscape(j.RunID) + "?" + q
+}
+
+// Redacted is String without the secret, for messages and logs.
+func (j Join) Redacted() string {
+	if j.Secret != "" {
+		j.Secret = "***"
+	}
+	return j.String()
+}
+
+// ParseJoin reads a join string. Whatever is wrong comes back as *fault.Input,
+// which never quotes the secret.
+func ParseJoin(s string) (Join, error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return Join{}, badJoin("", "", "is not a URL")
+	}
+	if u.Scheme != joinScheme {
+		return Join{}, badJoin("", u.Scheme, "does not begin with "+joinScheme+"://")
+	}
+	if u.User != nil || u.Fragment != "" || u.Opaque != "" {
+		return Join{}, badJoin("", "", "has a part that a join string has not (user, # or no //)")
+	}
+	j := Join{Address: u.Host, RunID: strings.TrimPrefix(u.Path, "/")}
+	if err := checkAddress(u); err != nil {
+		return Join{}, err
+	}
+	if j.RunID == "" || strings.Contains(j.RunID, "/") {
+		return Join{}, badJoin("run id", j.RunID, "must be one name after the address")
+	}
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return Join{}, badJoin("", "", "has a malformed part after the question mark")
+	}
+	for key, values := range q {
+		if err := j.set(key, values); err != nil {
+			return Join{}, err
+		}
+	}
+	if j.Era == 0 {
+		return Join{}, badJoin("era", q.Get("era"), "must be a number from 1")
+	}
+	return j, nil
+}
+
+// checkAddress wants a host and a port that can be dialled.
+func checkAddress(u *url.URL) error {
+	if u.Hostname() == "" || strings.ContainsAny(u.Host, "%\\ ") {
+		return badJoin("address", u.Host, "must be host:port")
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	if err != nil || port == 0 {
+		return badJoin("address", u.Host, "must end in a port from 1 to 65535")
+	}
+	return nil
+}
+
+// set fills one field from its key.
+func (j *Join) set(key string, values []string) error {
+	if len(values) != 1 || values[0] == "" {
+		return badJoin(key, "", "must stand there once, with a value")
+	}
+	value := values[0]
+	switch key {
+	case "era":
+		n, err := strconv.ParseUint(value, 10, 32)
+		if err != nil {
+			return badJoin(key, value, "must be a number from 1")
+		}
+		j.Era = uint32(n)
+	case "incarnation":
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || n == 0 {
+			return badJoin(key, value, "must be a number from 1")
+		}
+		j.Incarnation = n
+	case "island":
+		j.Island = value
+	case "secret":
+		j.Secret = value
+	default:
+		return badJoin("", key, "is not a known key (era, island, incarnation, secret)")
+	}
+	return nil
+}
+
+// badJoin names the part of the join string that is wrong.
+func badJoin(part, value, problem string) error {
+	where := "join string"
+	if part != "" {
+		where = fmt.Sprintf("join string, %s", part)
+	}
+	return &fault.Input{Where: where, Value: value, Problem: problem, Next: "copy it whole from the output of the run"}
+}
