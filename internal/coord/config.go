@@ -1,0 +1,21 @@
+package coord
+
+import "time"
+
+// Config is what the coordinator needs to know of a run. Zero values are not
+// defaults: package serve fills it from the resolved run file.
+type Config struct {
+	Islands           []string      // names, in run file order
+	TotalSamples      int64         // to be consumed in the whole run
+	StepSamples       int64         // of one inner step; every grant is a multiple while the pool lasts
+	PeriodSamples     int64         // fleet samples between two exchanges of a fragment
+	CheckpointSamples int64         // consumed between two checkpoints; 0: only at the end
+	Heartbeat         time.Duration // silence after which an island is dead
+	Stall             time.Duration // no inner step for max(Stall, StallFactor × its median step): dead
+	StallFactor       float64
+	FirstStep         time.Duration // the same before its first step
+	Runway            time.Duration // a lease reaches this far beyond the last verdict
+	Restarts          int           // starts in a row without one inner step after which an island is given up
+	CheckpointWait    time.Duration // bound of each phase of a checkpoint that waits for others
+	StopWait          time.Duration // bound of the flush when the run is interrupted
+}

@@ -1,0 +1,8 @@
+// Package coord decides about the members of a run: which island processes
+// live, which samples each of them trains, when a checkpoint is cut, and when
+// the run is over. It is pure: Step takes an input and the time and returns
+// effects with a reason; package serve carries them out, a simulator can as well.
+//
+// Enter at state.go (the machine) and lease.go (samples). It owns no tensors,
+// reads no clock and imports nothing that could.
+package coord

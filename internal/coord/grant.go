@@ -1,0 +1,88 @@
+package coord
+
+import (
+	"fmt"
+	"time"
+)
+
+// grant tops a member's lease up.
+//
+// A lease reaches Runway beyond the last verdict (L1), but no further than a
+// fair part of what is left: with n members, 1/(2n) of the pool at a time
+// (guided self-scheduling, Polychronopoulos and Kuck 1987), so that all of them
+// run dry at about the same time whatever their speeds.
+func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
+	if s.stopping || (m.phase != training && m.phase != idle) || s.pool.left() == 0 {
+		return nil, ""
+	}
+	reach := s.reach(m)
+	room := m.answered + reach - length(m.leases)
+	low := max(2*s.cfg.StepSamples, reach/2)
+	if room <= 0 || m.outstanding() >= low {
+		return nil, ""
+	}
+	fair := s.pool.left() / int64(2*max(s.Live(), 1))
+	if m.outstanding() >= max(2*s.cfg.StepSamples, min(low, fair)) {
+		return nil, "" // near the end: two steps ahead are enough
+	}
+	n := max(min(room, fair)/s.cfg.StepSamples, 1) * s.cfg.StepSamples
+	ranges := s.pool.take(n)
+	if m.outstanding() <= 0 {
+		m.steppedAt = now // it could not step before
+	}
+	for _, r := range ranges {
+		m.leases = join(m.leases, r)
+	}
+	m.phase = training
+	return []Effect{
+		Record{LeaseRecord{"lease", now, m.incarnation, ranges}},
+		Grant{m.incarnation, ranges},
+	}, fmt.Sprintf("%s: %d samples leased, %d left in the pool", m.island, length(ranges), s.pool.left())
+}
+
+// reach is how many samples a lease may go beyond the last verdict:
+// max(Runway at its own speed, two periods).
+func (s *State) reach(m *member) int64 {
+	reach := 2 * s.cfg.PeriodSamples
+	if m.seconds.n > 0 {
+		reach = max(reach, int64(s.cfg.Runway.Seconds()/m.seconds.median()*float64(s.cfg.StepSamples)))
+	}
+	return max(reach, 2*s.cfg.StepSamples)
+}
+
+// wantsWork: nothing leased. Either there is more, or it flushes.
+func (s *State) wantsWork(m *member, now time.Time) ([]Effect, string) {
+	effects, reason := s.grant(m, now)
+	if len(effects) > 0 {
+		return effects, reason
+	}
+	if s.stopping {
+		return []Effect{Revoke{m.incarnation}}, m.island + ": stopping"
+	}
+	if s.pool.left() == 0 && m.outstanding() <= 0 {
+		return []Effect{NoWork{m.incarnation}}, m.island + ": the pool is dry"
+	}
+	return nil, ""
+}
+
+// window keeps the last step times of a member for their median.
+type window struct {
+	last [31]float64
+	n    int
+}
+
+func (w *window) add(v float64) {
+	w.last[w.n%len(w.last)] = v
+	w.n++
+}
+
+func (w *window) median() float64 {
+	k := min(w.n, len(w.last))
+	sorted := w.last
+	for i := 1; i < k; i++ { // insertion sort of at most 31 values
+		for j := i; j > 0 && sorted[j] < sorted[j-1]; j-- {
+			sorted[j], sorted[j-1] = sorted[j-1], sorted[j]
+		}
+	}
+	return sorted[k/2]
+}

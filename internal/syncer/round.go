@@ -1,0 +1,116 @@
+package syncer
+
+import (
+	"fmt"
+	"time"
+)
+
+// round is one call for a fragment. It ends when everybody who was called has
+// answered, or when waiting longer would hold up the others.
+type round struct {
+	number   uint64
+	openedAt time.Time
+	fleet    int64           // fleet tokens when it was opened
+	called   map[uint64]bool // true once it passed
+}
+
+// openDue opens a round for every fragment whose period is over. Periods count
+// fleet tokens: fast and slow learners send at the same time what they have.
+func (s *State) openDue(now time.Time) ([]Effect, string) {
+	if s.paused {
+		return nil, ""
+	}
+	var effects []Effect
+	reason := ""
+	for p, f := range s.fragments {
+		if s.fleet < f.nextDue || f.round != nil {
+			continue
+		}
+		for f.nextDue <= s.fleet {
+			f.nextDue += s.cfg.PeriodTokens
+		}
+		effects = append(effects, s.open(p, now)...)
+		reason = fmt.Sprintf("fragment %d is due at %d fleet tokens", p, s.fleet)
+	}
+	return effects, reason
+}
+
+// open calls every live learner that has nothing under way for the fragment.
+func (s *State) open(p int, now time.Time) []Effect {
+	f := s.fragments[p]
+	f.rounds++
+	f.round = &round{number: f.rounds, openedAt: now, fleet: s.fleet, called: map[uint64]bool{}}
+	var effects []Effect
+	for _, inc := range s.incarnations() {
+		if _, under := f.pending[inc]; !under {
+			f.round.called[inc] = false
+			effects = append(effects, Call{inc, p, f.rounds})
+		}
+	}
+	return effects
+}
+
+func (s *State) passed(in Passed) {
+	if in.Fragment < 0 || in.Fragment >= len(s.fragments) {
+		return
+	}
+	r := s.fragments[in.Fragment].round
+	if r == nil || r.number != in.Round {
+		return
+	}
+	if _, called := r.called[in.Incarnation]; called {
+		r.called[in.Incarnation] = true
+	}
+}
+
+// closeRounds queues the merge of every round that is complete or has waited
+// long enough.
+func (s *State) closeRounds(now time.Time) {
+	for p, f := range s.fragments {
+		if f.round == nil {
+			if s.paused && len(f.pending) > 0 { // nobody will be called: merge what is here
+				s.queueMerge(p)
+			}
+			continue
+		}
+		if s.complete(f) || s.waitedEnough(f, now) {
+			f.round = nil
+			s.queueMerge(p)
+		}
+	}
+}
+
+// complete: every live learner that was called has sent or passed.
+func (s *State) complete(f *fragment) bool {
+	for inc, passed := range f.round.called {
+		_, alive := s.learners[inc]
+		_, sent := f.pending[inc]
+		if alive && !sent && !passed {
+			return false
+		}
+	}
+	return true
+}
+
+// waitedEnough: the quorum is there and the round is older than MaxWait or one
+// period of fleet tokens.
+func (s *State) waitedEnough(f *fragment, now time.Time) bool {
+	if len(f.pending) < max(1, min(s.cfg.Quorum, len(s.learners))) {
+		return false
+	}
+	return now.Sub(f.round.openedAt) >= s.cfg.MaxWait || s.fleet-f.round.fleet >= s.cfg.PeriodTokens
+}
+
+// queueMerge moves what is pending into the queue, in order of incarnation.
+func (s *State) queueMerge(p int) {
+	f := s.fragments[p]
+	if len(f.pending) == 0 {
+		return
+	}
+	it := &mergeItem{fragment: p}
+	for _, c := range sortedPending(f.pending) {
+		it.parts = append(it.parts, c)
+	}
+	clear(f.pending)
+	s.queue = append(s.queue, it)
+}
