@@ -12,7 +12,7 @@
 // everything is fp32 in a fixed order, and each product is rounded explicitly by
 // float32(), because Go would otherwise fuse x*y+z on some architectures.
 //
-// Sources: the exchange has no barrier and weighs by tokens (Decoupled DiLoCo); outer Nesterov steps on
-// pseudo-gradients are from DiLoCo (Douillard et al. 2023,
-// arXiv 2311.08105), algorithm 1.
+// Sources: outer Nesterov steps on pseudo-gradients are from DiLoCo (Douillard et
+// al. 2023, arXiv 2311.08105, algorithm 1); merging without a barrier, weighed by
+// tokens, from Decoupled DiLoCo (arXiv 2604.21428). The share is our own.
 package outer
