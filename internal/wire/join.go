@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -65,7 +67,7 @@ func ParseJoin(s string) (Join, error) {
 	if err := checkAddress(u); err != nil {
 		return Join{}, err
 	}
-	if j.RunID == "" || strings.Contains(j.RunID, "/") {
+	if j.RunID == "" || strings.Contains(j.RunID, "/") || !printable(j.RunID) {
 		return Join{}, badJoin("run id", j.RunID, "must be one name after the address")
 	}
 	q, err := url.ParseQuery(u.RawQuery)
@@ -115,13 +117,24 @@ func (j *Join) set(key string, values []string) error {
 		}
 		j.Incarnation = n
 	case "island":
+		if !printable(value) {
+			return badJoin(key, value, "must be printable text")
+		}
 		j.Island = value
 	case "secret":
+		if !utf8.ValidString(value) { // nor would a message carry it
+			return badJoin(key, "", "must be UTF-8")
+		}
 		j.Secret = value
 	default:
 		return badJoin("", key, "is not a known key (era, island, incarnation, secret)")
 	}
 	return nil
+}
+
+// printable says whether a name can stand in a message and on a terminal.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // badJoin names the part of the join string that is wrong.
