@@ -17,7 +17,7 @@
 //     accumulating calls gives the same bits as well.
 //   - An elementwise function gives each element the same bits wherever the
 //     element stands in the slice.
-//   - A reduction (Dot, SumSquares, Sum, ExpSum) runs in a fixed number of lanes
+//   - A reduction (Dot, SumSquares, ExpSum) runs in a fixed number of lanes
 //     counted from the start of its slice and is folded in a fixed order: it
 //     depends on its slice alone.
 //

@@ -16,6 +16,7 @@ const Variable = "MISTURA_KERNEL"
 type Set struct {
 	name  string
 	gemm  gemm
+	vec   vector
 	space sync.Pool // of *workspace
 }
 
@@ -68,16 +69,17 @@ func (s *Set) Name() string { return s.name }
 type backend struct {
 	name string
 	gemm gemm
+	vec  vector
 }
 
 // backends lists what can run here, the slowest first.
 func backends() []backend {
-	portable := backend{name: "go", gemm: portableGemm()}
+	portable := backend{name: "go", gemm: portableGemm(), vec: portableVector()}
 	return append([]backend{portable}, assembly()...)
 }
 
 func newSet(b backend) *Set {
-	s := &Set{name: b.name, gemm: b.gemm}
+	s := &Set{name: b.name, gemm: b.gemm, vec: b.vec}
 	s.space.New = func() any { return newWorkspace(&b.gemm) }
 	return s
 }
