@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// digestWriter passes bytes on, counts and digests them, and stops when its
+// context ends.
+type digestWriter struct {
+	ctx  context.Context
+	w    io.Writer
+	hash hash.Hash
+	size int64
+}
+
+func newDigestWriter(ctx context.Context, w io.Writer) *digestWriter {
+	return &digestWriter{ctx: ctx, w: w, hash: sha256.New()}
+}
+
+func (d *digestWriter) Write(p []byte) (int, error) {
+	if err := context.Cause(d.ctx); err != nil {
+		return 0, err
+	}
+	n, err := d.w.Write(p)
+	d.hash.Write(p[:n])
+	d.size += int64(n)
+	return n, err
+}
+
+func (d *digestWriter) object(name string) Object {
+	return Object{Name: name, Size: d.size, SHA256: hex.EncodeToString(d.hash.Sum(nil))}
+}
+
+// digestBufferBytes is large enough to hide the cost of a read and small enough to
+// stay in a core's cache.
+const digestBufferBytes = 256 << 10
+
+// digest reads size bytes of r and gives their SHA-256 in hex.
+func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
+	d := newDigestWriter(ctx, io.Discard)
+	n, err := io.CopyBuffer(struct{ io.Writer }{d}, io.NewSectionReader(r, 0, size), make([]byte, digestBufferBytes))
+	if err != nil {
+		return "", err
+	}
+	if n < size {
+		return "", fmt.Errorf("after %d of %d bytes: %w", n, size, io.ErrUnexpectedEOF)
+	}
+	return d.object("").SHA256, nil
+}
+
+func digestBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,53 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// PlanBytes is the space that a run needs when one save takes save bytes and keep
+// of them are kept: while one is being written the others are all still there.
+func PlanBytes(save int64, keep int) int64 {
+	saves := int64(max(1, keep)) + 1
+	if save > math.MaxInt64/saves {
+		return math.MaxInt64
+	}
+	return saves * save
+}
+
+// CheckSpace refuses a store that has no space for the planned checkpoints, with a
+// *fault.Input that gives both sizes. A store that cannot tell its free space
+// passes.
+func CheckSpace(ctx context.Context, st Store, save int64, keep int) error {
+	free, known, err := st.FreeBytes(ctx)
+	if err != nil {
+		return fmt.Errorf("check space: %w", err)
+	}
+	need := PlanBytes(save, keep)
+	if !known || free >= need {
+		return nil
+	}
+	return &fault.Input{
+		Where: st.Location(),
+		Problem: fmt.Sprintf("checkpoints need %s (%d kept and 1 being written, %s each), %s are free",
+			formatBytes(need), max(1, keep), formatBytes(save), formatBytes(free)),
+		Next: "make space, keep fewer checkpoints or choose another place",
+	}
+}
+
+// formatBytes uses powers of ten, as disks are sold.
+func formatBytes(n int64) string {
+	const units = "kMGTPE"
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1000, 0
+	for value >= 999.95 && unit < len(units)-1 {
+		value /= 1000
+		unit++
+	}
+	return fmt.Sprintf("%.1f %cB", value, units[unit])
+}
