@@ -14,6 +14,9 @@ import (
 // maxTokens keeps every product of counts within 63 bits.
 const maxTokens = 1_000_000_000_000_000
 
+// byteTokens is the number of tokens of the byte tokenizer.
+const byteTokens = 256
+
 // rule is one demand on one value.
 type rule struct {
 	path  string
@@ -37,12 +40,12 @@ func nextStep(path string) string {
 	if def := Default().text(path); def != "" {
 		return "the default is " + def
 	}
-	return "correct the value"
+	return "see docs/formats/run.md"
 }
 
 // whole demands least <= v <= most.
 func whole[T int | Count](path string, v, least, most T) rule {
-	return rule{path, v, v >= least && v <= most, fmt.Sprintf("from %d to %d", least, most)}
+	return rule{path, v, v >= least && v <= most, fmt.Sprintf("from %v to %v", least, most)}
 }
 
 // above demands 0 < v < infinity.
@@ -69,7 +72,7 @@ func (r Run) headRules() []rule {
 		whole("train.sequence_tokens", t.SequenceTokens, 1, 1<<20),
 		whole("train.batch_sequences", t.BatchSequences, 1, 1<<16),
 		whole("train.accumulate", t.Accumulate, 1, 1<<16),
-		whole("islands", len(r.Islands), 1, 1024),
+		{"islands", len(r.Islands), len(r.Islands) > 0 && len(r.Islands) <= 1024, "a list of 1 to 1024 islands"},
 	}
 }
 
@@ -78,13 +81,14 @@ func (r Run) bodyRules() []rule {
 	t, e, l := r.Train, r.Exchange, r.Limits
 	return []rule{
 		{"name", r.Name, nameForm.MatchString(r.Name), "1 to 64 letters, digits, dots, hyphens or underscores, the first no dot or hyphen"},
+		{"model.vocab", r.Model.Vocab, r.Model.Vocab >= byteTokens, fmt.Sprintf("%d or more, for the text is read as bytes", byteTokens)},
 		{"data.valid_share", r.Data.ValidShare, r.Data.ValidShare > 0 && r.Data.ValidShare < 1, "above 0 and below 1"},
 		above("train.peak_rate", t.PeakRate),
 		{"train.final_rate", t.FinalRate, t.FinalRate >= 0 && t.FinalRate <= t.PeakRate, "from 0 to train.peak_rate"},
 		whole("train.warmup_tokens", t.WarmupTokens, 0, maxTokens),
 		whole("train.decay_tokens", t.DecayTokens, 0, maxTokens),
 		{"train.decay_tokens", t.DecayTokens, t.WarmupTokens+t.DecayTokens <= max(r.Tokens, 1),
-			fmt.Sprintf("at most tokens - train.warmup_tokens = %d", r.Tokens-t.WarmupTokens)},
+			fmt.Sprintf("at most tokens - train.warmup_tokens = %v", r.Tokens-t.WarmupTokens)},
 		{"train.shape", t.Shape, t.Shape == "wsd" || t.Shape == "cosine", "wsd or cosine"},
 		fraction("train.beta1", t.Beta1),
 		fraction("train.beta2", t.Beta2),
@@ -142,11 +146,10 @@ func (r Run) checkModel() error {
 		return err
 	}
 	moved := *in
-	path := in.Where
-	if !strings.HasPrefix(path, "model.") {
-		path = "model." + path
+	moved.Where = r.Where("model")
+	if in.Where != "model" {
+		moved.Where = r.Where("model." + in.Where)
 	}
-	moved.Where = r.Where(path)
 	return &moved
 }
 

@@ -67,11 +67,3 @@ func (c Count) String() string {
 	}
 	return strconv.FormatInt(int64(c), 10)
 }
-
-// MarshalYAML writes the form of String.
-func (c Count) MarshalYAML() (any, error) {
-	if s := c.String(); strings.Trim(s, "-0123456789") != "" {
-		return s, nil
-	}
-	return int64(c), nil
-}

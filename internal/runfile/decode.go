@@ -107,7 +107,7 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) error {
 		return d.at(n, path, "", "needs a single value", "write "+wanted(v.Type()))
 	}
 	if !setScalar(v, s) {
-		return d.at(n, path, s, "is not "+wanted(v.Type()), "correct the value")
+		return d.at(n, path, s, "is not "+wanted(v.Type()), nextStep(path))
 	}
 	return nil
 }

@@ -1,11 +1,9 @@
 package runfile
 
 import (
-	"bytes"
 	"fmt"
 	"reflect"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/mistura-project/mistura/internal/fault"
@@ -38,16 +36,6 @@ func Parse(name string, data []byte) (Run, error) {
 		return Run{}, err
 	}
 	return r, nil
-}
-
-// Marshal writes the run as a file that Parse reads back to the same run.
-func (r Run) Marshal() []byte {
-	var b bytes.Buffer
-	b.WriteString("# A run of mistura; docs/formats/run.md explains each key.\n")
-	if err := yaml.NewEncoder(&b, yaml.IndentSequence(true)).Encode(r); err != nil {
-		panic(fmt.Sprintf("runfile: a run that does not encode: %v", err))
-	}
-	return b.Bytes()
 }
 
 // WithModel replaces the whole model section by a preset.

@@ -1,6 +1,7 @@
 package runfile
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -26,7 +27,7 @@ func (r Run) Resolve() (Run, error) {
 // fill replaces "auto" and empty names. Tokens are known to be good.
 func (r *Run) fill() {
 	if r.Name == "" {
-		r.Name = r.Model.Name
+		r.Name = cmp.Or(r.Model.Name, "run")
 	}
 	auto := func(c *Count, share float64) {
 		if *c == Auto {

@@ -13,7 +13,7 @@ const Format = 1
 // gives unit, default and the meaning of zero of each.
 type Run struct {
 	Format     int        `yaml:"format"`
-	Name       string     `yaml:"name"`   // of the run and of its folder; empty: the model's name
+	Name       string     `yaml:"name"`   // of the run and of its folder; empty: the model's name, or "run"
 	Seed       uint64     `yaml:"seed"`   // of every random draw
 	Tokens     Count      `yaml:"tokens"` // to train in all, rounded up to whole steps
 	Out        string     `yaml:"out"`    // run folder; empty: the next free runs/NAME-N
@@ -72,17 +72,17 @@ type Checkpoint struct {
 	Keep        int   `yaml:"keep"`
 }
 
-// Exchange is how islands are merged (DESIGN section 4).
+// Exchange is how islands are merged.
 type Exchange struct {
-	Fragments      int      `yaml:"fragments"`                // parts of the model that are exchanged in turn
-	PeriodTokens   Count    `yaml:"period_tokens"`            // of the fleet, between two merges of one fragment
-	OuterRate      *float64 `yaml:"outer_rate,omitempty"`     // nil (auto): 1 with one island, else 0.7
-	OuterMomentum  *float64 `yaml:"outer_momentum,omitempty"` // nil (auto): 0 with one island, else 0.5
-	OverlapSteps   int      `yaml:"overlap_steps"`            // least inner steps between sending and adopting
-	Strict         *bool    `yaml:"strict,omitempty"`         // adopt exactly then; nil (auto): with one island
-	Quorum         int      `yaml:"quorum"`                   // least contributions of a merge, of those live
-	MaxWaitSeconds float64  `yaml:"max_wait_seconds"`         // for islands later than the quorum
-	StaleVersions  int      `yaml:"stale_versions"`           // a contribution older than this is dropped
+	Fragments      int      `yaml:"fragments"`        // parts of the model that are exchanged in turn
+	PeriodTokens   Count    `yaml:"period_tokens"`    // of the fleet, between two merges of one fragment
+	OuterRate      *float64 `yaml:"outer_rate"`       // nil (auto): 1 with one island, else 0.7
+	OuterMomentum  *float64 `yaml:"outer_momentum"`   // nil (auto): 0 with one island, else 0.5
+	OverlapSteps   int      `yaml:"overlap_steps"`    // least inner steps between sending and adopting
+	Strict         *bool    `yaml:"strict"`           // adopt exactly then; nil (auto): with one island
+	Quorum         int      `yaml:"quorum"`           // least contributions of a merge, of those live
+	MaxWaitSeconds float64  `yaml:"max_wait_seconds"` // for islands later than the quorum
+	StaleVersions  int      `yaml:"stale_versions"`   // a contribution older than this is dropped
 }
 
 // Island is one learner.
