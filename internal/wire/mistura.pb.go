@@ -1098,10 +1098,12 @@ func (x *Fragment) GetStampTokens() uint64 {
 	return 0
 }
 
-// Ready: every fragment is installed; SHA-256 of each tensor, in model order.
+// Ready: every fragment is installed; SHA-256 of each tensor as it came from the
+// syncer, fragment by fragment (A1: all islands begin with the same bits).
 type Ready struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	TensorDigest  [][]byte               `protobuf:"bytes,1,rep,name=tensor_digest,json=tensorDigest,proto3" json:"tensor_digest,omitempty"`
+	Version       []uint64               `protobuf:"varint,1,rep,packed,name=version,proto3" json:"version,omitempty"`
+	TensorDigest  [][]byte               `protobuf:"bytes,2,rep,name=tensor_digest,json=tensorDigest,proto3" json:"tensor_digest,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1134,6 +1136,13 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
 	return file_mistura_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Ready) GetVersion() []uint64 {
+	if x != nil {
+		return x.Version
+	}
+	return nil
 }
 
 func (x *Ready) GetTensorDigest() [][]byte {
@@ -1798,6 +1807,7 @@ func (x *Verdict) GetReason() string {
 type Capture struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Checkpoint    uint64                 `protobuf:"varint,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1837,6 +1847,13 @@ func (x *Capture) GetCheckpoint() uint64 {
 		return x.Checkpoint
 	}
 	return 0
+}
+
+func (x *Capture) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
 }
 
 type Captured struct {
@@ -2139,9 +2156,10 @@ const file_mistura_proto_rawDesc = "" +
 	"\bFragment\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
-	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\",\n" +
-	"\x05Ready\x12#\n" +
-	"\rtensor_digest\x18\x01 \x03(\fR\ftensorDigest\"\xa2\x02\n" +
+	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\"F\n" +
+	"\x05Ready\x12\x18\n" +
+	"\aversion\x18\x01 \x03(\x04R\aversion\x12#\n" +
+	"\rtensor_digest\x18\x02 \x03(\fR\ftensorDigest\"\xa2\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x16\n" +
@@ -2194,11 +2212,12 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06ruling\x18\x03 \x01(\x0e2\x17.mistura.wire.v1.RulingR\x06ruling\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\x04R\aversion\x12!\n" +
 	"\fstamp_tokens\x18\x05 \x01(\x04R\vstampTokens\x12\x16\n" +
-	"\x06reason\x18\x06 \x01(\tR\x06reason\")\n" +
+	"\x06reason\x18\x06 \x01(\tR\x06reason\"A\n" +
 	"\aCapture\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
-	"checkpoint\"\xd6\x01\n" +
+	"checkpoint\x12\x16\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\"\xd6\x01\n" +
 	"\bCaptured\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +

@@ -1,0 +1,355 @@
+package island
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// boundary does what belongs between two inner steps: it takes what has come in,
+// adopts, answers calls, saves, flushes. It returns what the learner must wait
+// for, or nothing when it can step.
+func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
+	if err := r.drain(ctx); err != nil || r.stopped {
+		return "", err
+	}
+	if err := r.replaceSeeds(); err != nil {
+		return "", err
+	}
+	flushing := r.leaving || (r.dry && r.learner.Left() == 0)
+	if !r.adoptDue(flushing) {
+		return "a verdict", nil
+	}
+	if err := r.answerCalls(); err != nil {
+		return "", err
+	}
+	r.capture(ctx)
+	if flushing {
+		return r.flush()
+	}
+	if r.learner.Left() == 0 {
+		if !r.asked {
+			r.asked = true
+			r.link.send(&wire.FromLearner{Body: &wire.FromLearner_LeaseRequest{LeaseRequest: &wire.LeaseRequest{}}}, nil)
+		}
+		return "samples", nil
+	}
+	return "", nil
+}
+
+// drain takes everything that has come in without waiting.
+func (r *runner) drain(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		default:
+		}
+		if len(r.link.in) == 0 && !r.wantsToLeave() {
+			return nil
+		}
+		m, err := r.next(ctx)
+		if err != nil {
+			return err
+		}
+		r.take(m)
+	}
+}
+
+func (r *runner) wantsToLeave() bool {
+	select {
+	case <-r.leave:
+		return !r.leaving
+	default:
+		return false
+	}
+}
+
+// take notes one message; what it asks for is done at the boundary.
+func (r *runner) take(m any) {
+	switch m := m.(type) {
+	case reconnected:
+		r.resume()
+	case transport.Down:
+		r.note(m)
+	}
+}
+
+func (r *runner) note(m transport.Down) {
+	switch b := m.Body.(type) {
+	case *wire.ToLearner_Lease:
+		r.asked = false
+		if b.Lease.Revoke {
+			r.learner.leases.clear()
+		}
+		for _, g := range b.Lease.Ranges {
+			r.learner.Lease(int64(g.From), int64(g.To))
+		}
+		r.dry = !b.Lease.More
+	case *wire.ToLearner_Call:
+		r.calls = append(r.calls, b.Call)
+	case *wire.ToLearner_Verdict:
+		r.verdict(b.Verdict, m)
+	case *wire.ToLearner_Fragment:
+		r.seeds = append(r.seeds, m)
+	case *wire.ToLearner_Capture:
+		r.captureAsked = b.Capture
+	case *wire.ToLearner_Stop:
+		r.stopped = true
+	case *wire.ToLearner_Rejected:
+		r.log.Error("rejected", "reason", b.Rejected.Reason)
+	}
+}
+
+// resume repeats after a broken stream what has no answer yet.
+func (r *runner) resume() {
+	r.asked, r.idle = false, false
+	for _, f := range r.learner.fragments {
+		if f.flight != nil && f.flight.verdict == nil {
+			r.sendFlight(f.flight)
+		}
+	}
+}
+
+func (r *runner) sendFlight(fl *flight) {
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: fl.message}}, fl.payload)
+}
+
+// verdict notes the answer to a contribution that is under way.
+func (r *runner) verdict(v *wire.Verdict, m transport.Down) {
+	if int(v.Fragment) >= len(r.learner.fragments) {
+		return
+	}
+	f := r.learner.fragments[v.Fragment]
+	if f.flight == nil || f.sequence != v.Sequence || f.flight.verdict != nil {
+		return // an answer that was given before
+	}
+	if m.Damaged || v.Ruling == wire.Ruling_RESEND {
+		r.sendFlight(f.flight)
+		return
+	}
+	answer := &verdict{ruling: v.Ruling, version: v.Version, stamp: int64(v.StampTokens)}
+	if v.Ruling != wire.Ruling_REFUSED {
+		answer.value = make([]float32, f.Size)
+		if err := wire.DecodeF32(answer.value, m.Payload); err != nil {
+			r.log.Error("verdict_unreadable", "fragment", v.Fragment, "err", err)
+			return
+		}
+	}
+	if v.Ruling != wire.Ruling_MERGED {
+		r.log.Warn("not_merged", "fragment", v.Fragment, "ruling", v.Ruling.String(), "reason", v.Reason)
+	}
+	f.flight.verdict = answer
+}
+
+// replaceSeeds installs fragments that the syncer sends unasked: after a refusal.
+func (r *runner) replaceSeeds() error {
+	for _, m := range r.seeds {
+		if err := r.install(m); err != nil {
+			return err
+		}
+	}
+	if len(r.seeds) > 0 {
+		r.learner.forgetMoments() // they belong to what was refused
+	}
+	r.seeds = nil
+	return nil
+}
+
+// adoptDue adopts verdicts whose time has come and says whether the learner may
+// go on: in strict mode it waits for a verdict that is due now.
+func (r *runner) adoptDue(flushing bool) bool {
+	free := true
+	tau := uint64(r.run.Exchange.OverlapSteps)
+	for p, f := range r.learner.fragments {
+		if f.flight == nil {
+			continue
+		}
+		due := flushing || r.learner.step >= f.flight.sentStep+tau
+		switch {
+		case due && f.flight.verdict != nil:
+			r.learner.adopt(p)
+		case due && *r.run.Exchange.Strict && !flushing:
+			free = false
+		}
+	}
+	return free
+}
+
+// answerCalls sends a contribution for every fragment that was called, or says
+// that there is nothing.
+func (r *runner) answerCalls() error {
+	calls := r.calls
+	r.calls = nil
+	for _, c := range calls {
+		if int(c.Fragment) >= len(r.learner.fragments) {
+			continue
+		}
+		f := r.learner.fragments[c.Fragment]
+		if f.flight != nil {
+			r.calls = append(r.calls, c) // answered once its verdict is adopted
+			continue
+		}
+		if !r.learner.dirty(f) {
+			r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Pass{Pass: &wire.Pass{Fragment: c.Fragment, Round: c.Round}}}, nil)
+			continue
+		}
+		if err := r.contribute(int(c.Fragment), false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *runner) contribute(p int, flush bool) error {
+	fl, err := r.learner.contribute(p, flush)
+	if err != nil {
+		return err
+	}
+	r.sendFlight(fl)
+	return nil
+}
+
+// flush sends every fragment once more, then says Idle, or leaves.
+func (r *runner) flush() (waiting string, err error) {
+	under := false
+	for p, f := range r.learner.fragments {
+		if f.flight == nil && r.learner.dirty(f) {
+			if err := r.contribute(p, true); err != nil {
+				return "", err
+			}
+		}
+		under = under || f.flight != nil
+	}
+	if under {
+		return "a verdict", nil
+	}
+	if r.leaving {
+		r.saving.Wait()
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Leaving{Leaving: &wire.Leaving{Reason: "asked to leave"}}}, nil)
+		r.stopped = true
+		return "", nil
+	}
+	if !r.idle {
+		r.idle = true
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Idle{Idle: &wire.Idle{Position: uint64(r.learner.position)}}}, nil)
+	}
+	return "work", nil
+}
+
+// capture copies the learner's state when it was asked to and nothing is under
+// way; writing goes on in the background.
+func (r *runner) capture(ctx context.Context) {
+	ask := r.captureAsked
+	if ask == nil {
+		return
+	}
+	for _, f := range r.learner.fragments {
+		if f.flight != nil {
+			return // at a later boundary
+		}
+	}
+	r.captureAsked = nil
+	done := &wire.Captured{Checkpoint: ask.Checkpoint, Position: uint64(r.learner.position)}
+	for _, f := range r.learner.fragments {
+		done.AnchorVersions = append(done.AnchorVersions, f.version)
+	}
+	c, err := r.learner.capture()
+	r.saving.Go(func() {
+		if err == nil {
+			err = r.save(ctx, c, ask.Object, done)
+		}
+		if err != nil {
+			done.Reason = err.Error()
+			r.log.Error("state_not_saved", "err", err)
+		}
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
+	})
+}
+
+func (r *runner) save(ctx context.Context, c *capture, object string, done *wire.Captured) error {
+	o, err := c.write(ctx, r.store, object)
+	if err != nil {
+		return err
+	}
+	done.Object, done.SizeBytes, done.Digest = o.Name, uint64(o.Size), o.SHA256
+	return nil
+}
+
+// beat is the last progress, shared with the heartbeat.
+type beat struct {
+	mu   sync.Mutex
+	last *wire.Progress
+}
+
+// report sends progress after a step and keeps it for the heartbeat.
+func (r *runner) report(s StepStats, took time.Duration) {
+	p := &wire.Progress{
+		Step: r.learner.step, Position: uint64(r.learner.position), Tokens: uint64(r.learner.ownTokens()),
+		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), ExpertLoad: s.ExpertLoad, Rate: s.Rate,
+		StepSeconds: took.Seconds(), SkippedSteps: r.learner.skipped,
+	}
+	if s.Tokens == 0 { // no step yet: unknown, not 0
+		p.Loss, p.GradientNorm = math.NaN(), math.NaN()
+	}
+	r.beat.mu.Lock()
+	r.beat.last = p
+	r.beat.mu.Unlock()
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
+}
+
+// wait says why the learner does not step, at once and in every heartbeat.
+func (r *runner) wait(why string) {
+	r.beat.mu.Lock()
+	p := proto.Clone(r.beat.last).(*wire.Progress)
+	same := p.Waiting == why
+	p.Waiting = why
+	r.beat.last = p
+	r.beat.mu.Unlock()
+	if !same {
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
+	}
+}
+
+// heartbeats repeats the last progress, so that a long step is not taken for a
+// dead process.
+func (r *runner) heartbeats(ctx context.Context) {
+	tick := time.NewTicker(heartbeatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			r.beat.mu.Lock()
+			p := r.beat.last
+			r.beat.mu.Unlock()
+			r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
+		}
+	}
+}
+
+// ready reports what the syncer sent, so that it can be compared (A1).
+func (l *Learner) ready() *wire.Ready {
+	r := &wire.Ready{}
+	for _, f := range l.fragments {
+		r.Version = append(r.Version, f.version)
+		r.TensorDigest = append(r.TensorDigest, f.Digests(f.anchor)...)
+	}
+	return r
+}
+
+// forgetMoments starts the optimizer anew, as a joiner's.
+func (l *Learner) forgetMoments() {
+	m, v := l.adam.Moments()
+	clear(m)
+	clear(v)
+	l.adam.SetSteps(0)
+	l.joinSteps = 0
+}

@@ -1,0 +1,146 @@
+package island
+
+import (
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// exchange is the learner's part of one fragment's exchange. Vectors hold the
+// fragment's tensors one behind the other.
+type exchange struct {
+	fragment.Fragment
+
+	anchor  []float32 // the syncer's value as last adopted
+	version uint64    // of anchor
+
+	sequence     uint64  // of the last contribution
+	sentStep     uint64  // counters when it was sent: the next one begins there
+	sentPosition int64   // samples
+	sentExperts  []int64 // tokens routed so far, by layer and expert
+
+	flight *flight
+}
+
+// flight is the one contribution under way. It is sent again unchanged until its
+// verdict is there.
+type flight struct {
+	message   *wire.Contribution
+	payload   []byte    // pseudo-gradient
+	sent      []float32 // where the learner was, as the syncer sees it
+	sentStep  uint64
+	ownTokens int64 // own tokens when it was sent
+	verdict   *verdict
+}
+
+// verdict is an answer that waits for its step boundary.
+type verdict struct {
+	ruling  wire.Ruling
+	version uint64
+	stamp   int64
+	value   []float32 // of the fragment at version
+}
+
+type adoption struct {
+	fragment int
+	version  uint64
+	step     uint64
+}
+
+// dirty: it has been trained since the last contribution.
+func (l *Learner) dirty(f *exchange) bool { return l.position > f.sentPosition }
+
+// contribute makes the next contribution of fragment p from what was trained
+// since the last one, and remembers it as under way.
+func (l *Learner) contribute(p int, flush bool) (*flight, error) {
+	f := l.fragments[p]
+	if f.flight != nil {
+		return nil, fmt.Errorf("fragment %d: contribution %d has no verdict yet", p, f.sequence)
+	}
+	sent := make([]float32, f.Size)
+	delta := make([]float32, f.Size)
+	f.Gather(sent, l.engine.Params())
+	outer.PseudoGradient(delta, f.anchor, sent)
+	outer.Sent(sent, f.anchor, delta)
+
+	f.sequence++
+	fl := &flight{payload: wire.AppendF32(nil, delta), sent: sent, sentStep: l.step, ownTokens: l.ownTokens()}
+	fl.message = &wire.Contribution{
+		Fragment: uint32(p), Sequence: f.sequence, BaseVersion: f.version,
+		FromStep: f.sentStep, ToStep: l.step, FromPosition: uint64(f.sentPosition), ToPosition: uint64(l.position),
+		Tokens:       uint64((l.position - f.sentPosition) * int64(l.run.Train.SequenceTokens)),
+		TensorTokens: l.tensorTokens(f), Flush: flush,
+	}
+	for _, a := range l.adoptions {
+		fl.message.Adoptions = append(fl.message.Adoptions, &wire.Adoption{Fragment: uint32(a.fragment), Version: a.version, Step: a.step})
+	}
+	l.adoptions = l.adoptions[:0]
+	f.flight = fl
+	f.restart(l)
+	return fl, nil
+}
+
+// restart begins the counters of the next contribution here.
+func (f *exchange) restart(l *Learner) {
+	f.sentStep, f.sentPosition = l.step, l.position
+	copy(f.sentExperts, l.expert)
+}
+
+// tensorTokens is, by tensor, the tokens that trained it: those routed to an
+// expert, all of them for any other tensor.
+func (l *Learner) tensorTokens(f *exchange) []uint64 {
+	out := make([]uint64, len(f.Tensors))
+	for i, t := range f.Tensors {
+		out[i] = uint64((l.position - f.sentPosition) * int64(l.run.Train.SequenceTokens))
+		if t.Kind == model.Expert {
+			at := t.Layer*l.run.Model.Experts + t.Expert
+			out[i] = uint64(l.expert[at] - f.sentExperts[at])
+		}
+	}
+	return out
+}
+
+// seed installs the syncer's value: at the start, or after a refusal. What this
+// learner has in the fragment is given up; a contribution under way will find
+// itself at this value when its verdict comes.
+func (l *Learner) seed(p int, version uint64, stamp int64, value []float32) error {
+	f := l.fragments[p]
+	if len(value) != f.Size {
+		return fmt.Errorf("fragment %d: %d elements instead of %d", p, len(value), f.Size)
+	}
+	copy(f.anchor, value)
+	f.version = version
+	f.Scatter(l.engine.Params(), value)
+	f.restart(l)
+	if f.flight != nil {
+		copy(f.flight.sent, value)
+	}
+	if now := l.ownTokens(); stamp >= l.clock.at(now) {
+		l.clock = clock{stamp, now}
+	}
+	return nil
+}
+
+// adopt takes over the verdict of fragment p: θ ← θ + (Θ_v − θ̂_sent). For a lone
+// island Θ_v is θ̂_sent bit for bit and nothing moves (D5). A refused contribution
+// is forgotten; the fragment is seeded anew by what follows.
+func (l *Learner) adopt(p int) {
+	f := l.fragments[p]
+	v := f.flight.verdict
+	if v.ruling == wire.Ruling_REFUSED {
+		f.flight = nil
+		return
+	}
+	now := make([]float32, f.Size)
+	f.Gather(now, l.engine.Params())
+	outer.Rebase(now, v.value, f.flight.sent)
+	f.Scatter(l.engine.Params(), now)
+	copy(f.anchor, v.value)
+	f.version = v.version
+	l.clock = clock{v.stamp, f.flight.ownTokens}
+	l.adoptions = append(l.adoptions, adoption{p, v.version, l.step})
+	f.flight = nil
+}

@@ -1,0 +1,122 @@
+package island
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// redialEvery is the pause between two attempts to get a broken stream back.
+const redialEvery = 500 * time.Millisecond
+
+// Events that the link delivers beside messages.
+type (
+	reconnected struct{}
+	lost        struct{ err error }
+)
+
+// link is the session with the coordinator and syncer. A broken stream is dialled
+// again for patience; the learner trains on meanwhile.
+type link struct {
+	join     wire.Join
+	hello    *wire.Hello
+	patience time.Duration
+	log      *slog.Logger
+	in       chan any // transport.Down, reconnected or lost
+
+	mu   sync.Mutex
+	conn *transport.Conn
+}
+
+func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.Duration, log *slog.Logger) (*link, error) {
+	conn, err := transport.Dial(ctx, join, hello)
+	if err != nil {
+		return nil, fmt.Errorf("joining %s: %w", join.Redacted(), err)
+	}
+	return &link{join: join, hello: hello, patience: patience, log: log, in: make(chan any, 64), conn: conn}, nil
+}
+
+// send queues a message. What cannot be sent now is either repeated after the
+// stream is back (contributions, leases) or out of date by then (progress).
+func (k *link) send(body *wire.FromLearner, payload []byte) {
+	k.mu.Lock()
+	conn := k.conn
+	k.mu.Unlock()
+	if err := conn.Send(transport.Up{FromLearner: body, Payload: payload}); err != nil {
+		k.log.Debug("not_sent", "err", err)
+	}
+}
+
+// receive delivers what comes until ctx ends or the coordinator cannot be found
+// again.
+func (k *link) receive(ctx context.Context) {
+	defer close(k.in)
+	for ctx.Err() == nil {
+		m, err := k.conn.Recv(ctx)
+		if err == nil {
+			k.deliver(ctx, m)
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if err := k.redial(ctx, err); err != nil {
+			k.deliver(ctx, lost{err})
+			return
+		}
+		k.deliver(ctx, reconnected{})
+	}
+}
+
+func (k *link) deliver(ctx context.Context, m any) {
+	select {
+	case k.in <- m:
+	case <-ctx.Done():
+	}
+}
+
+// redial gets the session back under the same incarnation. A coordinator that
+// closed it with a reason is not asked again.
+func (k *link) redial(ctx context.Context, cause error) error {
+	if errors.Is(cause, transport.ErrClosed) || errors.Is(cause, io.EOF) {
+		return cause
+	}
+	k.log.Warn("stream_lost", "err", cause)
+	ctx, cancel := context.WithTimeout(ctx, k.patience)
+	defer cancel()
+	hello := &wire.Hello{Island: k.hello.Island, Reconnect: true, KernelSet: k.hello.KernelSet, Version: k.hello.Version, Pid: uint64(os.Getpid())}
+	for {
+		conn, err := transport.Dial(ctx, k.join, hello)
+		if err == nil {
+			k.mu.Lock()
+			old := k.conn
+			k.conn = conn
+			k.mu.Unlock()
+			old.Close() //nolint:errcheck // it is broken already
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the coordinator at %s did not come back within %v: %w", k.join.Address, k.patience, cause)
+		case <-time.After(redialEvery):
+		}
+	}
+}
+
+// close sends what is queued and ends the session.
+func (k *link) close() {
+	k.mu.Lock()
+	conn := k.conn
+	k.mu.Unlock()
+	if err := conn.Close(); err != nil {
+		k.log.Debug("closed", "err", err)
+	}
+}

@@ -1,0 +1,260 @@
+package island
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/corpus"
+	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// heartbeatEvery is how often an island shows that it is alive between steps.
+const heartbeatEvery = time.Second
+
+// joinPatience bounds the wait for Welcome and the seed.
+const joinPatience = 5 * time.Minute
+
+// ErrExpelled: the coordinator refused or closed this incarnation.
+var ErrExpelled = errors.New("expelled by the coordinator")
+
+// Options of Run.
+type Options struct {
+	Join        wire.Join
+	Version     string          // of the program
+	Leave       <-chan struct{} // closed: finish the step, flush, leave
+	ParentStdin io.Reader       // its end means that the parent is gone; nil: no parent to watch
+	Logger      *slog.Logger
+}
+
+// Run joins the run, trains until it is dismissed, and returns nil when it left
+// in order.
+func Run(ctx context.Context, o Options) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if o.ParentStdin != nil {
+		go func() { // ends with the process at the latest: a read of stdin cannot be cancelled
+			io.Copy(io.Discard, o.ParentStdin) //nolint:errcheck // any end is the end
+			cancel(errors.New("the parent process is gone"))
+		}()
+	}
+	hello := &wire.Hello{KernelSet: kernel.Name(), Version: o.Version, Pid: uint64(os.Getpid())}
+	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	receiving, stop := context.WithCancel(ctx)
+	wg.Go(func() { k.receive(receiving) })
+	defer wg.Wait()
+	defer stop()
+	defer k.close()
+
+	r := &runner{link: k, log: o.Logger, leave: o.Leave, beat: &beat{}}
+	if err := r.enter(ctx, o.Join.Island); err != nil {
+		return cause(ctx, err)
+	}
+	defer r.learner.Close()
+	defer r.data.Close()
+	wg.Go(func() { r.heartbeats(receiving) })
+	return cause(ctx, r.loop(ctx))
+}
+
+// cause prefers the reason for which ctx was ended over what followed from it.
+func cause(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// runner is the loop around inner steps. Its goroutine owns the learner.
+type runner struct {
+	link    *link
+	log     *slog.Logger
+	leave   <-chan struct{}
+	beat    *beat
+	learner *Learner
+	data    *corpus.Set
+	store   store.Store
+	run     runfile.Run
+	pace    float64
+
+	calls        []*wire.Call
+	seeds        []transport.Down // fragments that replace the learner's own
+	captureAsked *wire.Capture
+	dry          bool // the coordinator has nothing to hand out
+	asked        bool // for samples, and not answered yet
+	idle         bool // said so
+	leaving      bool
+	stopped      bool
+	saving       sync.WaitGroup
+}
+
+// enter waits for Welcome and every fragment, installs them, restores what was
+// saved and says Ready.
+func (r *runner) enter(ctx context.Context, island string) error {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	var welcome *wire.Welcome
+	for seeded := 0; welcome == nil || seeded < len(r.learner.fragments); {
+		m, err := r.next(ctx)
+		if err != nil {
+			return err
+		}
+		down, ok := m.(transport.Down)
+		if !ok {
+			continue
+		}
+		switch b := down.Body.(type) {
+		case *wire.ToLearner_Welcome:
+			welcome = b.Welcome
+			if err := r.prepare(welcome, island); err != nil {
+				return err
+			}
+		case *wire.ToLearner_Fragment:
+			if welcome == nil {
+				return errors.New("a fragment came before the welcome")
+			}
+			if err := r.install(down); err != nil {
+				return err
+			}
+			seeded++
+		default:
+			r.note(down)
+		}
+	}
+	stamp := r.learner.clock.stamp
+	switch {
+	case welcome.Restore != nil:
+		if err := r.learner.restore(ctx, r.store, welcome.Restore); err != nil {
+			return err
+		}
+	case stamp > 0:
+		r.learner.joinSteps = 0
+	}
+	r.report(StepStats{}, 0)
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
+	r.log.Info("ready", "stamp_tokens", stamp, "position_samples", r.learner.position)
+	return nil
+}
+
+// prepare opens what the welcome names.
+func (r *runner) prepare(w *wire.Welcome, island string) error {
+	run, err := runfile.Parse("welcome", w.RunYaml)
+	if err != nil {
+		return fmt.Errorf("run file from the coordinator: %w", err)
+	}
+	if run, err = run.Resolve(); err != nil {
+		return fmt.Errorf("run file from the coordinator: %w", err)
+	}
+	r.run, r.pace = run, 1
+	threads := 1
+	for _, i := range run.Islands {
+		if i.Name == island {
+			r.pace, threads = i.Pace, max(1, i.Threads)
+		}
+	}
+	if r.store, err = store.OpenFolder(w.RunDir); err != nil {
+		return err
+	}
+	if r.data, err = corpus.Open(w.DataDir); err != nil {
+		return err
+	}
+	r.learner, err = NewLearner(run, r.data, threads)
+	return err
+}
+
+// install puts the syncer's value of a fragment in place of the learner's own.
+func (r *runner) install(m transport.Down) error {
+	fr := m.GetFragment()
+	if int(fr.Fragment) >= len(r.learner.fragments) || m.Damaged {
+		return fmt.Errorf("fragment %d of %d came damaged or does not exist", fr.Fragment, len(r.learner.fragments))
+	}
+	value := make([]float32, r.learner.fragments[fr.Fragment].Size)
+	if err := wire.DecodeF32(value, m.Payload); err != nil {
+		return fmt.Errorf("fragment %d: %w", fr.Fragment, err)
+	}
+	return r.learner.seed(int(fr.Fragment), fr.Version, int64(fr.StampTokens), value)
+}
+
+// next waits for something from the link, or for the wish to leave.
+func (r *runner) next(ctx context.Context) (any, error) {
+	leave := r.leave
+	if r.leaving {
+		leave = nil
+	}
+	select {
+	case m, ok := <-r.link.in:
+		if !ok {
+			return nil, context.Cause(ctx)
+		}
+		if l, gone := m.(lost); gone {
+			return nil, fmt.Errorf("%w: %w", ErrExpelled, l.err)
+		}
+		return m, nil
+	case <-leave:
+		r.leaving = true
+		return nil, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// loop alternates step boundaries and inner steps.
+func (r *runner) loop(ctx context.Context) error {
+	defer r.saving.Wait()
+	for {
+		waiting, err := r.boundary(ctx)
+		if err != nil || r.stopped {
+			return err
+		}
+		if waiting != "" {
+			r.wait(waiting)
+			m, err := r.next(ctx)
+			if err != nil {
+				return err
+			}
+			r.take(m)
+			continue
+		}
+		if err := r.train(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// train makes one inner step and, when the island is paced, sleeps as long as a
+// slower chip would have taken longer.
+func (r *runner) train(ctx context.Context) error {
+	began := time.Now()
+	stats, err := r.learner.Step()
+	if err != nil {
+		return err
+	}
+	if r.pace < 1 {
+		took := time.Since(began)
+		pause := time.NewTimer(time.Duration(float64(took) * (1/r.pace - 1)))
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	r.idle = false
+	if !stats.Applied {
+		r.log.Warn("step_not_applied", "step", r.learner.step, "reason", "non-finite gradient norm")
+	}
+	r.report(stats, time.Since(began))
+	return nil
+}

@@ -1,0 +1,185 @@
+package island
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// StateFormat is the version of an island's saved state.
+//
+// History (append only):
+//
+//	1  first version
+const StateFormat = 1
+
+// stateKey is the entry of the file's metadata that holds counters.
+const stateKey = "island_state"
+
+// counters is everything of a learner that is not a tensor.
+type counters struct {
+	Format     int                `json:"format"`
+	Step       uint64             `json:"step"`
+	Position   int64              `json:"position_samples"`
+	Skipped    uint64             `json:"skipped_steps"`
+	AdamSteps  uint64             `json:"adam_steps"`
+	JoinSteps  int64              `json:"join_steps"`
+	ClockStamp int64              `json:"clock_stamp_tokens"`
+	ClockOwn   int64              `json:"clock_own_tokens"`
+	Experts    []int64            `json:"expert_tokens"`
+	Fragments  []fragmentCounters `json:"fragments"`
+}
+
+type fragmentCounters struct {
+	Version      uint64  `json:"version"`
+	SentStep     uint64  `json:"sent_step"`
+	SentPosition int64   `json:"sent_position_samples"`
+	SentExperts  []int64 `json:"sent_expert_tokens"`
+}
+
+// capture is a copy of a learner's own state at a step boundary with nothing
+// under way. Anchors are not in it: they are the syncer's fragments at Versions,
+// which the same checkpoint holds.
+type capture struct {
+	tensors  []store.Tensor
+	counters counters
+}
+
+// capture copies the state, or says why it cannot be saved.
+func (l *Learner) capture() (*capture, error) {
+	for p, f := range l.fragments {
+		if f.flight != nil {
+			return nil, fmt.Errorf("fragment %d has a contribution under way", p)
+		}
+	}
+	m, v := l.adam.Moments()
+	c := &capture{counters: l.counters()}
+	for _, part := range []struct {
+		prefix string
+		flat   []float32
+	}{{"weights.", l.engine.Params()}, {"moment1.", m}, {"moment2.", v}} {
+		if !outer.Finite(part.flat) {
+			return nil, fmt.Errorf("%s hold a value that is not finite", part.prefix[:len(part.prefix)-1])
+		}
+		c.tensors = append(c.tensors, named(part.prefix, l.run.Model.Config, slices.Clone(part.flat))...)
+	}
+	return c, nil
+}
+
+// named views a flat vector as the model's tensors.
+func named(prefix string, cfg model.Config, flat []float32) []store.Tensor {
+	var out []store.Tensor
+	for _, t := range cfg.Tensors() {
+		out = append(out, store.Tensor{Name: prefix + t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]})
+	}
+	return out
+}
+
+func (l *Learner) counters() counters {
+	c := counters{
+		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, AdamSteps: l.adam.Steps(),
+		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Experts: slices.Clone(l.expert),
+	}
+	for _, f := range l.fragments {
+		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, slices.Clone(f.sentExperts)})
+	}
+	return c
+}
+
+// write stores the capture as one object.
+func (c *capture) write(ctx context.Context, st store.Store, name string) (store.Object, error) {
+	meta, err := json.Marshal(c.counters)
+	if err != nil {
+		return store.Object{}, err
+	}
+	return st.Put(ctx, name, func(w io.Writer) error {
+		return store.WriteSafetensors(w, c.tensors, map[string]string{stateKey: string(meta)})
+	})
+}
+
+// restore takes over a saved state. It comes after every fragment was seeded: a
+// fragment that is not kept stays at the syncer's value and counts from here.
+func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandState) error {
+	file, size, err := st.Open(ctx, s.Object)
+	if err != nil {
+		return fmt.Errorf("opening the saved state: %w", err)
+	}
+	defer file.Close()
+	r, err := store.OpenSafetensors(file, size)
+	if err != nil {
+		return fmt.Errorf("reading the saved state %s: %w", s.Object, err)
+	}
+	var c counters
+	if err := json.Unmarshal([]byte(r.Meta()[stateKey]), &c); err != nil {
+		return fmt.Errorf("reading the counters of %s: %w", s.Object, err)
+	}
+	if err := l.fits(c, s); err != nil {
+		return fmt.Errorf("saved state %s: %w", s.Object, err)
+	}
+	m, v := l.adam.Moments()
+	weights := make([]float32, len(m))
+	for prefix, flat := range map[string][]float32{"weights.": weights, "moment1.": m, "moment2.": v} {
+		for _, t := range named(prefix, l.run.Model.Config, flat) {
+			if err := r.ReadF32(t.Name, t.F32); err != nil {
+				return fmt.Errorf("saved state %s: %w", s.Object, err)
+			}
+		}
+	}
+	l.take(c, s, weights)
+	return nil
+}
+
+func (l *Learner) fits(c counters, s *wire.IslandState) error {
+	switch {
+	case c.Format != StateFormat:
+		return fmt.Errorf("format %d, this program reads %d", c.Format, StateFormat)
+	case len(c.Fragments) != len(l.fragments) || len(s.Keep) != len(l.fragments):
+		return fmt.Errorf("%d fragments, the run has %d", len(c.Fragments), len(l.fragments))
+	case len(c.Experts) != len(l.expert):
+		return fmt.Errorf("%d experts in all, the model has %d", len(c.Experts), len(l.expert))
+	}
+	return nil
+}
+
+// take installs counters and the weights of the fragments that are kept.
+func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
+	seeded := l.clock
+	l.adam.SetSteps(c.AdamSteps)
+	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
+	l.position = int64(s.Position)
+	copy(l.expert, c.Experts)
+	all := true
+	for p, f := range l.fragments {
+		fc := c.Fragments[p]
+		if !s.Keep[p] || fc.Version != f.version {
+			all = false
+			f.restart(l)
+			continue
+		}
+		part := make([]float32, f.Size)
+		f.Gather(part, weights)
+		f.Scatter(l.engine.Params(), part)
+		f.sentStep, f.sentPosition = fc.SentStep, fc.SentPosition
+		copy(f.sentExperts, fc.SentExperts)
+	}
+	l.clock = clock{c.ClockStamp, c.ClockOwn}
+	if !all && seeded.stamp > l.clock.at(l.ownTokens()) { // the model is further than this learner was
+		l.clock = clock{seeded.stamp, l.ownTokens()}
+	}
+}
+
+// finiteOr turns a value that cannot be shown into NaN; used for losses.
+func finiteOr(v float64) float64 {
+	if math.IsInf(v, 0) {
+		return math.NaN()
+	}
+	return v
+}
