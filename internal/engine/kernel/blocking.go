@@ -8,33 +8,32 @@ package kernel
 // gemm is the product of one set: the geometry of its blocks and its inner
 // routines. None of the numbers has a say in the bits of a result.
 type gemm struct {
-	tileRows int // rows of C that strip keeps in registers at a time
-	tileCols int // width of a packed panel of B
-	depth    int // inner dimension of a block: one panel fills half of L1
-	rows     int // rows of a block of A: it stays in L2; a multiple of tileRows
-	cols     int // columns of a block of B; a multiple of tileCols
+	tileCols   int // width of a packed panel of B
+	depth      int // inner dimension of a block: one panel fills half of L1
+	rows       int // rows of a block of A: it stays in L2
+	cols       int // columns of a block of B; a multiple of tileCols
+	directRows int // up to this many rows B need not be packed
 
 	// packB writes the top left [k, n] of b to dst as panels [k][tileCols], the
 	// last one filled up with zeros.
 	packB func(dst []float32, b matrix, k, n int)
-	// packA, where a set wants it (wantA), writes the top left [m, k] of a to dst as
-	// panels [k][tileRows], the last one filled up with zeros.
+	// packA writes the top left [m, k] of a to dst as rows of k, where wantA says so.
 	packA func(dst []float32, a matrix, m, k int)
 	wantA func(p *problem) bool
 	// strip does one panel of B against a block of rows.
 	strip func(t *strip)
 }
 
-// strip is C[rows, cols] (+)= A[rows, k]·panel. Unless packed is set, element (i, p) of
-// A is a.data[i*a.row+p*a.col]; otherwise a.data holds panels as packA writes them.
+// strip is C[rows, cols] (+)= A[rows, k]·B[k, cols] for at most one panel of columns.
 type strip struct {
 	c             []float32
 	ldc           int
 	a             matrix
-	packed        bool
-	panel         []float32 // [k][tileCols]
-	rows, cols, k int       // cols is at most tileCols
+	b             []float32 // element (p, j) is b[p*bRow+j]
+	bRow          int
+	rows, cols, k int
 	fresh         bool      // start the chains from zero instead of C
+	edge          []float32 // [rows][tileCols] to work in, for sets that need it
 }
 
 // workspace holds the packed blocks of one call.
@@ -44,7 +43,7 @@ type workspace struct {
 }
 
 func newWorkspace(g *gemm) *workspace {
-	return &workspace{b: make([]float32, g.depth*g.tileCols)}
+	return &workspace{strip: strip{edge: make([]float32, g.rows*g.tileCols)}}
 }
 
 // grow gives a slice of length n, in x when x is large enough.
@@ -77,32 +76,43 @@ func (s *Set) multiply(p problem) {
 		cols := min(g.cols, p.n-j)
 		for q := 0; q < p.k; q += g.depth {
 			depth := min(g.depth, p.k-q)
-			w.b = grow(w.b, depth*roundUp(cols, g.tileCols))
-			g.packB(w.b, p.b.from(q, j), depth, cols)
-			s.rowBlocks(w, &p, j, cols, q, depth)
+			s.block(w, &p, j, cols, q, depth)
 		}
 	}
-	w.strip = strip{} // keep no caller's memory alive
+	w.strip = strip{edge: w.strip.edge} // keep no caller's memory alive
 }
 
-// rowBlocks does columns j.. and inner indices q.. for all rows; w.b is packed.
-func (s *Set) rowBlocks(w *workspace, p *problem, j, cols, q, depth int) {
+// block does columns j.. and inner indices q.. for all rows. Few rows are not worth
+// the packing of B: then the whole panels of a row-major B are read where they lie.
+func (s *Set) block(w *workspace, p *problem, j, cols, q, depth int) {
 	g := &s.gemm
+	b := p.b.from(q, j)
+	direct := 0 // columns read where they lie
+	if b.col == 1 && p.m <= g.directRows {
+		direct = cols / g.tileCols * g.tileCols
+	}
+	if direct < cols {
+		w.b = grow(w.b, depth*roundUp(cols-direct, g.tileCols))
+		g.packB(w.b, b.from(0, direct), depth, cols-direct)
+	}
 	t := &w.strip
 	t.ldc, t.k = p.ldc, depth
 	t.fresh = q == 0 && !p.accumulate
-	t.packed = g.packA != nil && g.wantA(p)
 	for i := 0; i < p.m; i += g.rows {
 		t.rows = min(g.rows, p.m-i)
 		t.a = p.a.from(i, q)
-		if t.packed {
-			w.a = grow(w.a, depth*roundUp(t.rows, g.tileRows))
+		if g.wantA(p) {
+			w.a = grow(w.a, depth*t.rows)
 			g.packA(w.a, t.a, t.rows, depth)
-			t.a = matrix{data: w.a}
+			t.a = matrix{w.a, depth, 1}
 		}
 		for jj := 0; jj < cols; jj += g.tileCols {
 			t.cols = min(g.tileCols, cols-jj)
-			t.panel = w.b[jj*depth : (jj+g.tileCols)*depth]
+			if jj < direct {
+				t.b, t.bRow = b.data[jj:], b.row
+			} else {
+				t.b, t.bRow = w.b[(jj-direct)*depth:], g.tileCols
+			}
 			t.c = p.c[i*p.ldc+j+jj:]
 			g.strip(t)
 		}

@@ -10,8 +10,7 @@ const goCols = 8
 
 func portableGemm() gemm {
 	return gemm{
-		tileRows: 1, tileCols: goCols,
-		depth: 256, rows: 128, cols: 1024,
+		tileCols: goCols, depth: 256, rows: 128, cols: 1024, directRows: 0,
 		packB: goPackB,
 		packA: goPackA,
 		wantA: func(p *problem) bool { return p.a.col != 1 },
@@ -56,20 +55,16 @@ func goPackA(dst []float32, a matrix, m, k int) {
 }
 
 func goStrip(t *strip) {
-	step := t.a.row
-	if t.packed {
-		step = t.k
-	}
 	for i := range t.rows {
-		a := t.a.data[i*step : i*step+t.k]
+		a := t.a.data[i*t.a.row : i*t.a.row+t.k]
 		c := t.c[i*t.ldc:]
 		if t.cols == goCols {
-			goTile((*[goCols]float32)(c), a, t.panel, t.fresh)
+			goTile((*[goCols]float32)(c), a, t.b, t.fresh)
 			continue
 		}
 		var edge [goCols]float32
 		copy(edge[:t.cols], c)
-		goTile(&edge, a, t.panel, t.fresh)
+		goTile(&edge, a, t.b, t.fresh)
 		copy(c, edge[:t.cols])
 	}
 }

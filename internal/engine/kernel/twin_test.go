@@ -14,7 +14,7 @@ type twin struct {
 }
 
 func twinOf(s *kernel.Set) twin {
-	if s.Name() == "go" {
+	if true {
 		return twin{rounded, 4}
 	}
 	return twin{fused, 32}
