@@ -44,6 +44,20 @@ func (v Value) MarshalJSON() ([]byte, error) {
 	}
 }
 
+// UnmarshalJSON reads what MarshalJSON writes; any non-finite value reads as NaN.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	switch string(data) {
+	case "null":
+		*v = Value{}
+		return nil
+	case strconv.Quote(nonFinite):
+		*v = Known(math.NaN())
+		return nil
+	}
+	*v = Value{known: true}
+	return json.Unmarshal(data, &v.number)
+}
+
 const nonFinite = "non-finite"
 
 func (v Value) nonFinite() bool { return math.IsNaN(v.number) || math.IsInf(v.number, 0) }

@@ -1,0 +1,121 @@
+package ledger
+
+import "time"
+
+// State is what an island does.
+type State string
+
+// The states of an island.
+const (
+	Starting State = "starting" // its process runs, the model is on its way
+	Training State = "training"
+	Away     State = "away" // gone for now or for good: Reason says why
+	Done     State = "done" // nothing is left to train
+)
+
+// Island is the state of one island over all its incarnations in this era.
+type Island struct {
+	Name     string
+	State    State
+	Reason   string // of the last departure
+	Restarts int
+
+	Tokens  int64 // trained
+	Steps   int64 // inner steps
+	Dropped int
+	Refused int
+
+	Loss         Value // of the last step
+	GradientNorm Value
+	ExpertLoad   Value
+	Rate         Value // learning rate
+
+	incarnation uint64
+	inLife      StepDone  // last step of this incarnation
+	since       time.Time // first start of training
+	last        time.Time // last step
+	meter       meter
+}
+
+func (i *Island) start(e IslandStarted) {
+	i.State = Starting
+	if e.Restart {
+		i.Restarts++
+	}
+	i.enter(e.Incarnation)
+}
+
+func (i *Island) ready(e IslandReady) {
+	i.enter(e.Incarnation)
+	i.State, i.Reason = Training, ""
+	if i.since.IsZero() {
+		i.since = e.At
+	}
+	i.meter.add(e.At, i.Tokens)
+}
+
+func (i *Island) gone(e IslandGone) {
+	if e.Incarnation < i.incarnation {
+		return // its successor has been heard of already
+	}
+	i.State, i.Reason = Away, e.Reason
+	if e.Kind == Finished {
+		i.State = Done
+	}
+	i.meter = meter{}
+}
+
+// step gives the number of steps that were newly skipped; news is false for word
+// of a past life and for a step that was reported before.
+func (i *Island) step(e StepDone) (skipped int64, news bool) {
+	if e.Incarnation < i.incarnation {
+		return 0, false
+	}
+	i.enter(e.Incarnation)
+	if e.Step <= i.inLife.Step {
+		return 0, false
+	}
+	began := e.At
+	if s, ok := Known(e.StepSeconds).Get(); ok {
+		began = began.Add(-time.Duration(s * float64(time.Second)))
+	}
+	if i.since.IsZero() {
+		i.since = began
+	}
+	if i.meter.empty() {
+		i.meter.add(began, i.Tokens)
+	}
+	skipped = int64(e.SkippedSteps - min(e.SkippedSteps, i.inLife.SkippedSteps))
+	i.Steps += int64(e.Step - i.inLife.Step)
+	i.Tokens += int64(e.Tokens - min(e.Tokens, i.inLife.Tokens))
+	i.inLife, i.last, i.State = e, e.At, Training
+	i.Loss, i.GradientNorm = Known(e.Loss), Known(e.GradientNorm)
+	i.ExpertLoad, i.Rate = Known(e.ExpertLoad), Known(e.Rate)
+	i.meter.add(e.At, i.Tokens)
+	return skipped, true
+}
+
+// enter begins to count a new incarnation.
+func (i *Island) enter(incarnation uint64) {
+	if incarnation != i.incarnation {
+		i.incarnation, i.inLife = incarnation, StepDone{}
+	}
+}
+
+// Speed is the island's present tokens per second, unknown while it does not train.
+func (i Island) Speed(now time.Time) Value {
+	if i.State != Training {
+		return Value{}
+	}
+	return i.meter.rate(now)
+}
+
+// MeanSpeed is its tokens per second from the first start of training to its last
+// step, time spent dead included.
+func (i Island) MeanSpeed() Value {
+	seconds := i.last.Sub(i.since).Seconds()
+	if i.last.IsZero() || seconds <= 0 {
+		return Value{}
+	}
+	return Known(float64(i.Tokens) / seconds)
+}

@@ -1,0 +1,16 @@
+package ledger
+
+// Notable reports whether an event deserves a line of its own; the others show in
+// totals and bars.
+func Notable(e Event) bool {
+	switch e := e.(type) {
+	case StepDone, Merged, Consumed, IslandReady:
+		return false
+	case IslandStarted:
+		return e.Restart
+	case IslandGone:
+		return e.Kind != Finished
+	default:
+		return true
+	}
+}

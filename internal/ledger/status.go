@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"slices"
+	"time"
+)
+
+// Status is the state of a run as its events tell it so far. It is a plain value
+// of which Apply is the only writer.
+type Status struct {
+	Run     RunStarted // zero until the run says so
+	Now     time.Time  // time of the newest event
+	Ended   *RunEnded  // nil while the run goes on
+	Islands []Island   // in the order of the run file, later joiners behind
+
+	Consumed int64 // tokens committed, earlier eras included
+	Merges   int   // of fragments, in this era
+	Dropped  int   // contributions too old
+	Refused  int   // contributions unusable
+	Skipped  int64 // inner steps not applied because they were non-finite
+
+	TrainLoss   Value // mean of the last steps of all islands
+	ValidLoss   Value // newest validation loss
+	ValidTokens int64 // tokens committed when it was measured
+	ValidFinal  bool  // it is the one at the end
+
+	Checkpoint string // path of the newest whole one, empty before the first
+	Held       string // why saves wait, empty when they do not
+	Paused     string // why merges wait, empty when they do not
+
+	train mean
+}
+
+// New is the state before the first event.
+func New() *Status { return &Status{} }
+
+// Apply folds one event in.
+func (s *Status) Apply(e Event) {
+	if at := e.when(); at.After(s.Now) {
+		s.Now = at
+	}
+	switch e := e.(type) {
+	case RunStarted:
+		s.Run, s.Consumed = e, e.TokensDone
+		for _, name := range e.Islands {
+			s.island(name)
+		}
+	case IslandStarted, IslandReady, IslandGone, StepDone:
+		s.applyIsland(e)
+	case Merged:
+		s.Merges++
+	case Ruled:
+		s.rule(e)
+	case Consumed:
+		s.Consumed = e.Tokens
+	case Evaluated:
+		s.ValidLoss, s.ValidTokens, s.ValidFinal = Known(e.Loss), e.Tokens, e.Final
+	case CheckpointSaved:
+		s.Checkpoint, s.Held = e.Path, ""
+	case CheckpointHeld:
+		s.Held = e.Reason
+	case StorePaused:
+		s.Paused = e.Reason
+	case RunEnded:
+		s.Ended = &e
+	case Note:
+	}
+}
+
+func (s *Status) rule(e Ruled) {
+	island := s.island(e.Island)
+	switch e.Ruling {
+	case Dropped:
+		s.Dropped++
+		island.Dropped++
+	case Refused:
+		s.Refused++
+		island.Refused++
+	}
+}
+
+func (s *Status) applyIsland(e Event) {
+	switch e := e.(type) {
+	case IslandStarted:
+		s.island(e.Island).start(e)
+	case IslandReady:
+		s.island(e.Island).ready(e)
+	case IslandGone:
+		s.island(e.Island).gone(e)
+	case StepDone:
+		if skipped, news := s.island(e.Island).step(e); news {
+			s.Skipped += skipped
+			s.train.add(e.Loss)
+			s.TrainLoss = s.train.value(e.Loss)
+		}
+	}
+}
+
+// island finds an island by name and adds it when it is new.
+func (s *Status) island(name string) *Island {
+	i := slices.IndexFunc(s.Islands, func(x Island) bool { return x.Name == name })
+	if i < 0 {
+		s.Islands = append(s.Islands, Island{Name: name, State: Starting})
+		i = len(s.Islands) - 1
+	}
+	return &s.Islands[i]
+}
+
+// Trained is the number of tokens that the islands trained in this era. It may
+// exceed what is committed: work of an island that died is done again.
+func (s *Status) Trained() int64 {
+	var n int64
+	for i := range s.Islands {
+		n += s.Islands[i].Tokens
+	}
+	return n
+}
+
+// Share is an island's part of the tokens trained, unknown before the first.
+func (s *Status) Share(i Island) Value {
+	all := s.Trained()
+	if all == 0 {
+		return Value{}
+	}
+	return Known(float64(i.Tokens) / float64(all))
+}
+
+// TokensPerSecond is the present speed of all islands together.
+func (s *Status) TokensPerSecond() Value {
+	sum, any := 0.0, false
+	for i := range s.Islands {
+		if rate, ok := s.Islands[i].Speed(s.Now).Get(); ok {
+			sum, any = sum+rate, true
+		}
+	}
+	if !any {
+		return Value{}
+	}
+	return Known(sum)
+}
+
+// Elapsed is the time since the run started.
+func (s *Status) Elapsed() time.Duration {
+	if s.Run.At.IsZero() {
+		return 0
+	}
+	return s.Now.Sub(s.Run.At)
+}
+
+// Left is the time that the remaining tokens take at the present speed; ok is
+// false when that is unknown.
+func (s *Status) Left() (left time.Duration, ok bool) {
+	rate, ok := s.TokensPerSecond().Get()
+	if !ok || rate <= 0 {
+		return 0, false
+	}
+	tokens := max(0, s.Run.Tokens-s.Consumed)
+	return time.Duration(float64(tokens) / rate * float64(time.Second)), true
+}

@@ -1,0 +1,47 @@
+package ledger
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+)
+
+func TestValueSaysWhatItKnows(t *testing.T) {
+	for _, c := range []struct {
+		v          Value
+		text, json string
+	}{
+		{Value{}, "-", "null"},
+		{Known(0), "0.00", "0"},
+		{Known(2.5), "2.50", "2.5"},
+		{Known(math.NaN()), "non-finite", `"non-finite"`},
+		{Known(math.Inf(-1)), "non-finite", `"non-finite"`},
+	} {
+		if got := c.v.Text(2); got != c.text {
+			t.Errorf("text %q, want %q", got, c.text)
+		}
+		data, err := json.Marshal(c.v)
+		if err != nil || string(data) != c.json {
+			t.Errorf("JSON %s, %v, want %s", data, err, c.json)
+		}
+		var back Value
+		if err := json.Unmarshal(data, &back); err != nil || back.Text(2) != c.text {
+			t.Errorf("%s reads back as %q, %v", data, back.Text(2), err)
+		}
+	}
+	var v Value
+	if err := json.Unmarshal([]byte(`"many"`), &v); err == nil {
+		t.Error("a word was read as a value")
+	}
+}
+
+func TestAmount(t *testing.T) {
+	for n, want := range map[float64]string{
+		0: "0", 7: "7", 999: "999", 999.6: "1.00k", 1000: "1.00k", 12_345: "12.3k", 400_000: "400k", 999_900: "1.00M",
+		3_050_000: "3.05M", 1.2e9: "1.20B", 5e12: "5.00T", 5e15: "5000T", 0.4: "0",
+	} {
+		if got := Amount(n); got != want {
+			t.Errorf("%v: %q, want %q", n, got, want)
+		}
+	}
+}
