@@ -8,6 +8,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -53,16 +54,13 @@ func Newest(ctx context.Context, st Store) (Checkpoint, []Incomplete, error) {
 		}
 		incomplete = append(incomplete, Incomplete{Number: number, Reason: unusable.reason})
 	}
+	none := ErrNoCheckpoint
+	if len(incomplete) > 0 {
+		none = fmt.Errorf("%w; %v", none, incomplete[0])
+	}
 	return Checkpoint{}, incomplete, &fault.Input{
-		Where: st.Location(), Problem: noneProblem(incomplete), Next: "give the folder of a run that has saved", Err: ErrNoCheckpoint,
+		Where: st.Location(), Problem: "there is nothing to load", Next: "give the folder of a run that has saved", Err: none,
 	}
-}
-
-func noneProblem(incomplete []Incomplete) string {
-	if len(incomplete) == 0 {
-		return "holds no checkpoint"
-	}
-	return fmt.Sprintf("holds no whole checkpoint; %v", incomplete[0])
 }
 
 // Load gives the whole checkpoint of a number, or a *fault.Input that says what is
@@ -76,7 +74,8 @@ func Load(ctx context.Context, st Store, number uint64) (Checkpoint, error) {
 	var unusable *unusableError
 	if errors.As(err, &unusable) {
 		return Checkpoint{}, &fault.Input{
-			Where: place(st, PartName(number, "")), Problem: "is not a whole checkpoint: " + unusable.reason, Next: "use another checkpoint", Err: ErrNoCheckpoint,
+			Where: place(st, PartName(number, "")), Problem: "cannot be loaded", Next: "use another checkpoint",
+			Err: fmt.Errorf("%w: %w", ErrNoCheckpoint, unusable),
 		}
 	}
 	return c, err
@@ -159,7 +158,7 @@ func (c Checkpoint) Number() uint64 { return c.manifest.Number }
 
 // Path names the checkpoint's folder to a user.
 func (c Checkpoint) Path() string {
-	return place(c.st, PartName(c.manifest.Number, ""))[:len(place(c.st, PartName(c.manifest.Number, "")))-1]
+	return strings.TrimSuffix(c.where(""), "/")
 }
 
 // Parts lists the parts: names within the checkpoint, sizes, digests.
@@ -228,12 +227,16 @@ const maxJSONPartBytes = 1 << 30
 
 // JSON decodes a part that was written by Writer.JSON, after checking its digest.
 func (c Checkpoint) JSON(ctx context.Context, part string, into any) error {
-	if err := c.verifyPart(ctx, part); err != nil {
+	f, size, err := c.Open(ctx, part)
+	if err != nil {
 		return err
 	}
-	data, err := Get(ctx, c.st, PartName(c.manifest.Number, part), maxJSONPartBytes)
+	data, err := readWhole(f, c.where(part), size, maxJSONPartBytes)
 	if err != nil {
-		return fmt.Errorf("checkpoint %d: %w", c.manifest.Number, err)
+		return err
+	}
+	if err := c.compareDigest(part, digestBytes(data)); err != nil {
+		return err
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return c.fault(part, "this file cannot be used", err)
@@ -273,6 +276,10 @@ func (c Checkpoint) verifyPart(ctx context.Context, part string) error {
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", c.where(part), err)
 	}
+	return c.compareDigest(part, found)
+}
+
+func (c Checkpoint) compareDigest(part, found string) error {
 	if want, _ := c.manifest.part(part); found != want.SHA256 {
 		return c.fault(part, fmt.Sprintf("this file has SHA-256 %.12s…, the manifest says %.12s…", found, want.SHA256), nil)
 	}

@@ -78,8 +78,10 @@ func (w *Writer) write(part string, put func(name string) (Object, error)) error
 // is there with that size; the digest is taken on trust until [Checkpoint.Verify].
 func (w *Writer) Existing(ctx context.Context, part string, size int64, sha256hex string) error {
 	object := Object{Name: part, Size: size, SHA256: sha256hex}
-	err := errors.Join(w.ready(part), checkPart(object))
-	if err != nil {
+	if err := w.ready(part); err != nil {
+		return w.fail(part, err)
+	}
+	if err := checkPart(object); err != nil {
 		return w.fail(part, err)
 	}
 	f, found, err := w.st.Open(ctx, PartName(w.number, part))

@@ -43,7 +43,7 @@ const digestBufferBytes = 256 << 10
 // digest reads size bytes of r and gives their SHA-256 in hex.
 func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	d := newDigestWriter(ctx, io.Discard)
-	n, err := io.CopyBuffer(struct{ io.Writer }{d}, io.NewSectionReader(r, 0, size), make([]byte, digestBufferBytes))
+	n, err := io.CopyBuffer(d, io.NewSectionReader(r, 0, size), make([]byte, digestBufferBytes))
 	if err != nil {
 		return "", err
 	}

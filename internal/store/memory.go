@@ -152,11 +152,3 @@ func (m *Memory) FreeBytes(ctx context.Context) (int64, bool, error) {
 	}
 	return max(0, m.capacity-m.used), true, nil
 }
-
-// enter is what every call on a name begins with.
-func enter(ctx context.Context, name string) error {
-	if err := context.Cause(ctx); err != nil {
-		return err
-	}
-	return CheckName(name)
-}

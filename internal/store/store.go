@@ -114,12 +114,25 @@ func nameByte(c byte) bool {
 	return c == '.' || c == '_' || c == '-' || c == '='
 }
 
+// enter is what every method that takes a name begins with.
+func enter(ctx context.Context, name string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	return CheckName(name)
+}
+
 // Get reads a small object whole. An object of more than limit bytes is an error.
 func Get(ctx context.Context, st Store, name string, limit int64) ([]byte, error) {
 	f, size, err := st.Open(ctx, name)
 	if err != nil {
 		return nil, err
 	}
+	return readWhole(f, name, size, limit)
+}
+
+// readWhole reads an open object and closes it.
+func readWhole(f File, name string, size, limit int64) ([]byte, error) {
 	defer f.Close()
 	if size > limit {
 		return nil, fmt.Errorf("read %s: %d bytes, at most %d are expected", name, size, limit)
