@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"math"
+
+	"github.com/mistura-project/mistura/internal/model"
+)
+
+// inverseRMS is 1/√(sum/n + eps).
+func inverseRMS(sum float64, n int, eps float64) float32 {
+	return float32(1 / math.Sqrt(sum/float64(n)+eps))
+}
+
+// attnIn is the item of the first phase: for a block of tokens, complete x, then
+// norm, queries, keys and values, their norms and positions.
+func (l *layer) attnIn(_ *worker, item int) {
+	from, to := block(item, tokenBlock, l.shape.tokens())
+	l.startBlock(l.index, from, to)
+	a, dim, width := &l.acts, l.cfg.Dim, l.qkvWidth()
+	l.norm(a.h, a.attnInv, a.x, l.w.attnNorm, from, to)
+	out := a.qkv
+	if l.cfg.QKNorm {
+		out = a.raw
+	}
+	l.kernel.NT(out[from*width:], a.h[from*dim:], l.w.qkv, to-from, width, dim, dim, dim, width, false)
+	for t := from; t < to; t++ {
+		if l.cfg.QKNorm {
+			l.normHeads(t)
+		}
+		l.rope.turn(a.qkv[t*width:(t+1)*width], t%l.shape.seq)
+	}
+}
+
+// gain is the gain of head number h of queries then keys.
+func (w *layerWeights) gain(cfg *model.Config, h int) []float32 {
+	if h < cfg.Heads {
+		return w.qNorm
+	}
+	return w.kNorm
+}
+
+// normHeads is RMSNorm of each query and key head of token t, from raw to qkv.
+// Values are copied.
+func (l *layer) normHeads(t int) {
+	a, d, width := &l.acts, l.cfg.HeadDim, l.qkvWidth()
+	raw, out := a.raw[t*width:(t+1)*width], a.qkv[t*width:(t+1)*width]
+	for h := range l.cfg.Heads + l.cfg.KVHeads {
+		a.headInv[t*(l.cfg.Heads+l.cfg.KVHeads)+h] = l.normRow(out[h*d:(h+1)*d], raw[h*d:(h+1)*d], l.w.gain(&l.cfg, h))
+	}
+	values := (l.cfg.Heads + l.cfg.KVHeads) * d
+	copy(out[values:], raw[values:])
+}
+
+// heads are the offsets of one query head and its keys and values inside a
+// token's row of qkv.
+type heads struct{ q, k, v int }
+
+func (e *Engine) heads(query int) heads {
+	d, kv := e.cfg.HeadDim, query/(e.cfg.Heads/e.cfg.KVHeads)
+	k := e.cfg.QueryWidth() + kv*d
+	return heads{q: query * d, k: k, v: k + e.cfg.KVWidth()}
+}
+
+// attend is the item of the second phase: one query head of one sequence.
+func (l *layer) attend(w *worker, item int) {
+	a, d, width := &l.acts, l.cfg.HeadDim, l.qkvWidth()
+	row, query := item/l.cfg.Heads, item%l.cfg.Heads
+	at, first, seq := l.heads(query), row*l.shape.seq, l.shape.seq
+	for i := range blocksOf(seq, queryBlock) {
+		from, to := block(i, queryBlock, seq)
+		l.scores(w.scratch.scores, first, from, to, at)
+		for t := from; t < to; t++ {
+			scores := w.scratch.scores[(t-from)*to : (t-from+1)*to]
+			top, sum := l.kernel.Softmax(scores[:t+1])
+			clear(scores[t+1:])
+			a.lse[(first+t)*l.cfg.Heads+query] = top + float32(math.Log(float64(sum)))
+		}
+		l.kernel.NN(a.o[(first+from)*l.cfg.QueryWidth()+at.q:], w.scratch.scores, a.qkv[first*width+at.v:],
+			to-from, d, to, to, width, l.cfg.QueryWidth(), false)
+	}
+}
+
+// scores are the products of queries [from, to) with keys [0, to) of the
+// sequence that begins at token first, [to-from, to]. What lies above the
+// diagonal is there but means nothing.
+func (l *layer) scores(dst []float32, first, from, to int, at heads) {
+	width := l.qkvWidth()
+	l.kernel.NT(dst, l.acts.qkv[(first+from)*width+at.q:], l.acts.qkv[first*width+at.k:],
+		to-from, to, l.cfg.HeadDim, width, width, to, false)
+}
+
+// attnOut is the item of the third phase: for a block of tokens, the output
+// projection, norm, the MLP that all tokens pass, and the router.
+func (l *layer) attnOut(_ *worker, item int) {
+	from, to := block(item, tokenBlock, l.shape.tokens())
+	a, dim, query := &l.acts, l.cfg.Dim, l.cfg.QueryWidth()
+	copy(a.mid[from*dim:to*dim], a.x[from*dim:to*dim])
+	l.kernel.NT(a.mid[from*dim:], a.o[from*query:], l.w.o, to-from, dim, query, query, query, dim, true)
+	l.norm(a.m, a.mlpInv, a.mid, l.w.mlpNorm, from, to)
+	l.wideForward(from, to)
+	if !l.moe() {
+		return
+	}
+	experts := l.cfg.Experts
+	l.kernel.NT(a.routing.logits[from*experts:], a.m[from*dim:], l.w.router, to-from, experts, dim, dim, dim, experts, false)
+	for t := from; t < to; t++ {
+		l.routeToken(t)
+	}
+}

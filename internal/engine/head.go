@@ -1,0 +1,77 @@
+package engine
+
+import "math"
+
+// normHeadEps is added to the column norms of NormHead (Ling's released model
+// code).
+const normHeadEps = 1e-7
+
+// columnNorms sets colInv to 1/(L2 norm + eps) of each head column over the
+// vocabulary. Scaling what is multiplied with the head by it is the same as
+// scaling the head.
+func (e *Engine) columnNorms(colInv []float32) {
+	dim, sums := e.cfg.Dim, e.sums[:e.cfg.Dim]
+	clear(sums)
+	for v := range e.cfg.Vocab {
+		for d, x := range e.w.head[v*dim : (v+1)*dim] {
+			sums[d] += float64(float64(x) * float64(x))
+		}
+	}
+	for d, s := range sums {
+		colInv[d] = float32(1 / (math.Sqrt(s) + normHeadEps))
+	}
+}
+
+// lossForward is the item of the last forward phase: for a block of tokens, the
+// final norm, logits and cross-entropies. Logits become their own softmax.
+func (e *Engine) lossForward(_ *worker, item int) {
+	from, to := block(item, tokenBlock, e.shape.tokens())
+	dim, vocab := e.cfg.Dim, e.cfg.Vocab
+	e.startBlock(e.cfg.Layers, from, to)
+	e.norm(e.final, e.finalInv, e.x, e.w.norm, from, to)
+	if e.cfg.NormHead {
+		e.scaleColumns(e.final, from, to)
+	}
+	e.kernel.NT(e.logits[from*vocab:], e.final[from*dim:], e.w.head, to-from, vocab, dim, dim, dim, vocab, false)
+	for t := from; t < to; t++ {
+		row := e.logits[t*vocab : (t+1)*vocab]
+		target := row[e.labels[t]]
+		top, sum := e.kernel.Softmax(row)
+		e.loss[t] = math.Log(float64(sum)) + (float64(top) - float64(target))
+	}
+}
+
+// scaleColumns multiplies rows [from, to) of x [N, D] by the inverse column norms.
+func (e *Engine) scaleColumns(x []float32, from, to int) {
+	dim := e.cfg.Dim
+	for t := from; t < to; t++ {
+		e.kernel.ScaleMul(x[t*dim:(t+1)*dim], x[t*dim:(t+1)*dim], e.colInv, 1)
+	}
+}
+
+// lossBackward is the item of the first backward phase: for a block of tokens,
+// the gradients of logits, final norm and last layer's output.
+func (e *Engine) lossBackward(w *worker, item int) {
+	from, to := block(item, tokenBlock, e.shape.tokens())
+	dim, vocab := e.cfg.Dim, e.cfg.Vocab
+	for t := from; t < to; t++ {
+		e.logits[t*vocab+int(e.labels[t])] -= 1
+	}
+	e.kernel.NN(e.dH[from*dim:], e.logits[from*vocab:], e.w.head, to-from, dim, vocab, vocab, dim, dim, false)
+	if e.cfg.NormHead {
+		e.scaleColumns(e.dH, from, to)
+	}
+	zero := e.dx[from*dim : to*dim]
+	clear(zero)
+	e.normBackward(w, e.dx, e.dx, e.dH, e.x, e.w.norm, e.finalInv, from, to)
+}
+
+// embedBackward is the item of the last backward phase: some columns of the
+// embedding's gradient, tokens in rising order.
+func (e *Engine) embedBackward(_ *worker, item int) {
+	from, to := block(item, gainColumns, e.cfg.Dim)
+	for t, token := range e.tokens {
+		row := e.g.embedding[int(token)*e.cfg.Dim:]
+		e.kernel.Add(row[from:to], e.dx[t*e.cfg.Dim+from:t*e.cfg.Dim+to])
+	}
+}
