@@ -36,9 +36,7 @@ func New() *Status { return &Status{} }
 
 // Apply folds one event in.
 func (s *Status) Apply(e Event) {
-	if at := e.when(); at.After(s.Now) {
-		s.Now = at
-	}
+	s.Advance(e.when())
 	switch e := e.(type) {
 	case RunStarted:
 		s.Run, s.Consumed = e, e.TokensDone
@@ -64,6 +62,13 @@ func (s *Status) Apply(e Event) {
 	case RunEnded:
 		s.Ended = &e
 	case Note:
+	}
+}
+
+// Advance tells the time when no event does. Time never goes back.
+func (s *Status) Advance(now time.Time) {
+	if now.After(s.Now) {
+		s.Now = now
 	}
 }
 
