@@ -79,6 +79,11 @@ type (
 	CutTaken struct{ Checkpoint uint64 }
 	// Saved: the checkpoint's manifest is written.
 	Saved struct{ Checkpoint uint64 }
+	// SaveFailed: it could not be written, and trying again is of no use.
+	SaveFailed struct {
+		Checkpoint uint64
+		Why        string
+	}
 	// Interrupt: the user wants to stop in an orderly way.
 	Interrupt struct{}
 	// Tick lets time pass.
@@ -101,6 +106,7 @@ func (Quiet) isInput()        {}
 func (Captured) isInput()     {}
 func (CutTaken) isInput()     {}
 func (Saved) isInput()        {}
+func (SaveFailed) isInput()   {}
 func (Interrupt) isInput()    {}
 func (Tick) isInput()         {}
 

@@ -103,6 +103,19 @@ func (s *State) saved(in Saved) ([]Effect, string) {
 	return nil, fmt.Sprintf("checkpoint %d is written", in.Checkpoint)
 }
 
+// saveFailed: the last checkpoint is what a run is for, so without it the run has
+// failed; an earlier one is tried again when the next is due.
+func (s *State) saveFailed(in SaveFailed, now time.Time) ([]Effect, string) {
+	if s.save.phase != writing || in.Checkpoint != s.save.number {
+		return nil, ""
+	}
+	s.save.phase = noSave
+	if s.save.final {
+		return s.finish(Failed, "the last checkpoint could not be written: "+in.Why, now)
+	}
+	return nil, fmt.Sprintf("checkpoint %d was not written: %s", in.Checkpoint, in.Why)
+}
+
 // saveTick bounds the phases that wait for others.
 func (s *State) saveTick(now time.Time) ([]Effect, string) {
 	if now.Sub(s.save.since) < s.cfg.CheckpointWait {

@@ -98,6 +98,8 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 		effects, reason = s.cutTaken(in, now)
 	case Saved:
 		effects, reason = s.saved(in)
+	case SaveFailed:
+		effects, reason = s.saveFailed(in, now)
 	default:
 		effects, reason = s.member(in, now)
 	}

@@ -47,7 +47,11 @@ func Run(ctx context.Context, o Options) error {
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
-	hello := &wire.Hello{KernelSet: kernel.Name(), Version: o.Version, Pid: uint64(os.Getpid())}
+	set, err := kernel.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	hello := &wire.Hello{KernelSet: set.Name(), Version: o.Version, Pid: uint64(os.Getpid())}
 	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"slices"
 
@@ -100,9 +99,7 @@ func (c *capture) write(ctx context.Context, st store.Store, name string) (store
 	if err != nil {
 		return store.Object{}, err
 	}
-	return st.Put(ctx, name, func(w io.Writer) error {
-		return store.WriteSafetensors(w, c.tensors, map[string]string{stateKey: string(meta)})
-	})
+	return store.PutTensors(ctx, st, name, c.tensors, map[string]string{stateKey: string(meta)})
 }
 
 // restore takes over a saved state. It comes after every fragment was seeded: a

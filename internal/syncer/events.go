@@ -24,21 +24,20 @@ type Adoption struct {
 
 // Contribution describes one learner's pseudo-gradient for one fragment.
 type Contribution struct {
-	Era            uint32
-	Incarnation    uint64
-	Fragment       int
-	Sequence       uint64
-	Base           uint64 // version of its anchor
-	FromStep       uint64
-	ToStep         uint64
-	FromPosition   int64 // samples, in lease order
-	ToPosition     int64
-	Tokens         int64
-	Adoptions      []Adoption
-	Flush          bool
-	Damaged        bool   // its digest does not match: to be sent again
-	Defect         string // what is wrong with its payload; empty when nothing is
-	PayloadPresent bool
+	Era          uint32
+	Incarnation  uint64
+	Fragment     int
+	Sequence     uint64
+	Base         uint64 // version of its anchor
+	FromStep     uint64
+	ToStep       uint64
+	FromPosition int64 // samples, in lease order
+	ToPosition   int64
+	Tokens       int64
+	Adoptions    []Adoption
+	Flush        bool
+	Damaged      bool   // its digest does not match: to be sent again
+	Defect       string // what is wrong with its payload; empty when nothing is
 }
 
 // Input is one thing that happened.
@@ -46,12 +45,14 @@ type Input interface{ isInput() }
 
 // The inputs.
 type (
-	// Join: the learner has been admitted and seeded; Positions by fragment and
-	// Stamps are taken over from a checkpoint (nil: all zero).
+	// Join: the learner is seeded and trains from now on. Tokens it counts as
+	// trained already, and by fragment the positions that are merged, come from a
+	// checkpoint (nil: all zero).
 	Join struct {
 		Incarnation uint64
 		Island      string
-		Positions   []int64
+		Tokens      int64
+		Positions   []int64 // samples
 	}
 	// Progress: tokens the learner has trained in this incarnation.
 	Progress struct {

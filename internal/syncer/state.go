@@ -78,7 +78,7 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	case Passed:
 		s.passed(in)
 	case Close:
-		effects, reason = s.close(in, now)
+		effects, reason = s.close(in)
 	case Merged:
 		effects, reason = s.merged(in, now)
 	case Committed:
@@ -106,7 +106,7 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 }
 
 func (s *State) join(in Join) string {
-	s.learners[in.Incarnation] = &learner{incarnation: in.Incarnation, island: in.Island}
+	s.learners[in.Incarnation] = &learner{incarnation: in.Incarnation, island: in.Island, tokens: in.Tokens}
 	for p, f := range s.fragments {
 		e := &entry{island: in.Island}
 		if in.Positions != nil {
@@ -130,7 +130,7 @@ func (s *State) progress(in Progress) string {
 // close takes a learner out: rounds no longer wait for it, what it sent and is
 // not being merged is forgotten, and the end of its incarnation is queued behind
 // whatever of it is still being committed.
-func (s *State) close(in Close, now time.Time) ([]Effect, string) {
+func (s *State) close(in Close) ([]Effect, string) {
 	var effects []Effect
 	island := ""
 	if l := s.learners[in.Incarnation]; l != nil {

@@ -1,0 +1,163 @@
+package serve
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// bank holds the global parameters and outer momentum of every fragment, in
+// fp32, and the contributions that wait to be merged. The syncer's queue is its
+// only writer; contributions come in from the peers' goroutines.
+type bank struct {
+	fragments []fragment.Fragment
+	step      outer.Step
+
+	theta    [][]float32 // Θ by fragment
+	momentum [][]float32 // b by fragment
+	version  []uint64
+	stamp    []int64 // tokens merged
+	next     *merged // computed, not yet visible
+
+	mu    sync.Mutex // guards parts
+	parts map[syncer.Key]outer.Part
+}
+
+// merged is a fragment's next value.
+type merged struct {
+	fragment        int
+	theta, momentum []float32
+}
+
+func newBank(fragments []fragment.Fragment, step outer.Step) *bank {
+	b := &bank{
+		fragments: fragments, step: step, parts: map[syncer.Key]outer.Part{},
+		version: make([]uint64, len(fragments)), stamp: make([]int64, len(fragments)),
+	}
+	for _, f := range fragments {
+		b.theta = append(b.theta, make([]float32, f.Size))
+		b.momentum = append(b.momentum, make([]float32, f.Size))
+	}
+	return b
+}
+
+// load sets parameters and momentum from flat vectors in model order.
+func (b *bank) load(theta, momentum []float32) {
+	for p, f := range b.fragments {
+		f.Gather(b.theta[p], theta)
+		f.Gather(b.momentum[p], momentum)
+	}
+}
+
+// flat copies parameters or momentum into one vector in model order.
+func (b *bank) flat(parts [][]float32) []float32 {
+	size := 0
+	for _, f := range b.fragments {
+		size += f.Size
+	}
+	out := make([]float32, size)
+	for p, f := range b.fragments {
+		f.Scatter(out, parts[p])
+	}
+	return out
+}
+
+// put decodes a contribution's payload and keeps it until it is merged or
+// discarded. It returns what is wrong with it, or nothing. The first payload of a
+// key stays: one that is sent again is the same.
+func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string {
+	if key.Fragment < 0 || key.Fragment >= len(b.fragments) {
+		return fmt.Sprintf("fragment %d does not exist", key.Fragment)
+	}
+	f := b.fragments[key.Fragment]
+	if len(c.TensorTokens) != len(f.Tensors) {
+		return fmt.Sprintf("token counts of %d tensors, the fragment has %d", len(c.TensorTokens), len(f.Tensors))
+	}
+	part := outer.Part{Delta: make([]float32, f.Size)}
+	if err := wire.DecodeF32(part.Delta, payload); err != nil {
+		return err.Error()
+	}
+	if name := firstNonFinite(f, part.Delta); name != "" {
+		return fmt.Sprintf("tensor %s holds a value that is not finite", name)
+	}
+	for _, n := range c.TensorTokens {
+		if n > c.Tokens {
+			return fmt.Sprintf("a tensor claims %d tokens of %d", n, c.Tokens)
+		}
+		part.Tokens = append(part.Tokens, int64(n))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, there := b.parts[key]; !there {
+		b.parts[key] = part
+	}
+	return ""
+}
+
+func (b *bank) discard(key syncer.Key) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.parts, key)
+}
+
+// merge computes the next value of a fragment (steps 4, 5 and 7 of the exchange)
+// without making it visible.
+func (b *bank) merge(m syncer.Merge) syncer.Merged {
+	f := b.fragments[m.Fragment]
+	var parts []outer.Part
+	b.mu.Lock()
+	for _, k := range m.Keys {
+		if part, ok := b.parts[k]; ok {
+			parts = append(parts, part)
+		}
+	}
+	b.mu.Unlock()
+	if len(parts) != len(m.Keys) {
+		panic(fmt.Sprintf("serve: fragment %d: %d of %d contributions are here", m.Fragment, len(parts), len(m.Keys)))
+	}
+	delta := make([]float32, f.Size)
+	outer.Mean(delta, f.Sizes, parts)
+	b.next = &merged{m.Fragment, slices.Clone(b.theta[m.Fragment]), slices.Clone(b.momentum[m.Fragment])}
+	b.step.Apply(b.next.theta, b.next.momentum, delta, m.Share)
+	return syncer.Merged{
+		Finite: outer.Finite(b.next.theta) && outer.Finite(b.next.momentum),
+		Digest: digestOf(b.next.theta, b.next.momentum),
+		Norm:   outer.Norms(delta, []int{len(delta)})[0],
+	}
+}
+
+// install makes the computed merge the fragment's value.
+func (b *bank) install(in syncer.Install) {
+	b.theta[in.Fragment], b.momentum[in.Fragment] = b.next.theta, b.next.momentum
+	b.version[in.Fragment], b.stamp[in.Fragment] = in.Version, in.Stamp
+	b.next = nil
+}
+
+func firstNonFinite(f fragment.Fragment, x []float32) string {
+	if outer.Finite(x) {
+		return ""
+	}
+	at := 0
+	for i, n := range f.Sizes {
+		if !outer.Finite(x[at : at+n]) {
+			return f.Tensors[i].Name
+		}
+		at += n
+	}
+	return "unknown"
+}
+
+func digestOf(parts ...[]float32) string {
+	h := sha256.New()
+	for _, x := range parts {
+		h.Write(wire.AppendF32(nil, x))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,168 @@
+package serve
+
+import (
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/launch"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// killAfter is how long an expelled process may take to end by itself. One that
+// was stopped and wakes up within it learns that its incarnation is closed.
+const killAfter = 20 * time.Second
+
+// crew is the processes and sessions of the run by incarnation.
+type crew struct {
+	mu        sync.Mutex
+	peers     map[uint64]*transport.Peer
+	processes map[uint64]*launch.Process
+	islands   map[uint64]string
+	seeded    map[uint64][][]byte // tensor digests of what was sent, fragment by fragment
+	kills     []*time.Timer
+}
+
+func newCrew() crew {
+	return crew{
+		peers: map[uint64]*transport.Peer{}, processes: map[uint64]*launch.Process{},
+		islands: map[uint64]string{}, seeded: map[uint64][][]byte{},
+	}
+}
+
+func (c *crew) peer(incarnation uint64) *transport.Peer {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peers[incarnation]
+}
+
+func (c *crew) island(incarnation uint64) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.islands[incarnation]
+}
+
+// send queues a message to an incarnation; one that has no session misses it and
+// asks again when it is back.
+func (h *host) send(incarnation uint64, m transport.Down) {
+	if p := h.crew.peer(incarnation); p != nil {
+		if err := p.Send(m); err != nil {
+			h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
+		}
+	}
+}
+
+// coordinate carries out one effect of the coordinator.
+func (h *host) coordinate(e coord.Effect) {
+	switch e := e.(type) {
+	case coord.Record:
+		h.append(h.coordTape, e.Record)
+	case coord.Launch:
+		h.launch(e)
+	case coord.Admit:
+		h.admit(e.Incarnation)
+	case coord.Expel:
+		h.expel(e.Incarnation, e.Why)
+	case coord.Grant:
+		lease := &wire.Lease{More: true}
+		for _, r := range e.Ranges {
+			lease.Ranges = append(lease.Ranges, &wire.Range{From: uint64(r.From), To: uint64(r.To)})
+		}
+		h.send(e.Incarnation, leaseMessage(lease))
+	case coord.NoWork:
+		h.send(e.Incarnation, leaseMessage(&wire.Lease{}))
+	case coord.Revoke:
+		h.send(e.Incarnation, leaseMessage(&wire.Lease{Revoke: true}))
+	case coord.Close:
+		h.post(func() { h.exchange(syncer.Close{Incarnation: e.Incarnation}) })
+	case coord.PauseExchange:
+		h.post(func() { h.exchange(syncer.Pause{}) })
+	case coord.ResumeExchange:
+		h.post(func() { h.exchange(syncer.Resume{}) })
+	case coord.Capture:
+		object := store.PartName(e.Checkpoint, islandPart(h.crew.island(e.Incarnation)))
+		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{
+			Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}})
+	case coord.Cut:
+		h.post(func() { h.exchange(syncer.TakeCut{Checkpoint: e.Checkpoint}) })
+	case coord.Gone:
+		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
+	case coord.Dismiss:
+		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: "the run is over"}}}})
+	case coord.Done:
+		h.post(func() { h.result = &e })
+	}
+}
+
+func leaseMessage(l *wire.Lease) transport.Down {
+	return transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Lease{Lease: l}}}
+}
+
+func islandPart(island string) string { return "islands/" + island + ".safetensors" }
+
+// launch starts the island's process under its new incarnation.
+func (h *host) launch(e coord.Launch) {
+	join := wire.Join{Address: h.address, RunID: h.runID, Era: h.era, Island: e.Island, Incarnation: e.Incarnation, Secret: h.secret}
+	h.crew.mu.Lock()
+	defer h.crew.mu.Unlock()
+	h.crew.islands[e.Incarnation] = e.Island
+	p, err := launch.Start(launch.Spec{
+		Args: h.opts.StartIsland, Join: join.String(),
+		Log: filepath.Join(h.opts.Dir, "logs", e.Island+"-"+strconv.FormatUint(e.Incarnation, 10)+".log"),
+	}, func(why string) {
+		h.post(func() { h.decide(coord.Exited{Incarnation: e.Incarnation, Why: why}) })
+	})
+	if err != nil {
+		go h.post(func() { h.decide(coord.Exited{Incarnation: e.Incarnation, Why: err.Error()}) })
+		return
+	}
+	h.crew.processes[e.Incarnation] = p
+	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart})
+}
+
+// admit welcomes a learner; the fragments follow from the syncer's queue.
+func (h *host) admit(incarnation uint64) {
+	h.send(incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
+		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(incarnation),
+	}}}})
+	h.syncFX.push(func() { h.seed(incarnation) })
+}
+
+// expel ends a session with a reason and sees to it that the process ends.
+func (h *host) expel(incarnation uint64, why string) {
+	if p := h.crew.peer(incarnation); p != nil {
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: why}}}}); err != nil {
+			h.log.Debug("not_sent", "incarnation", incarnation, "err", err)
+		}
+		p.Close(why)
+	}
+	h.crew.mu.Lock()
+	defer h.crew.mu.Unlock()
+	if p := h.crew.processes[incarnation]; p != nil {
+		h.crew.kills = append(h.crew.kills, time.AfterFunc(killAfter, p.Kill))
+	}
+}
+
+// disband ends every process: those that were dismissed get patience.
+func (h *host) disband(patience time.Duration) {
+	h.crew.mu.Lock()
+	processes := make([]*launch.Process, 0, len(h.crew.processes))
+	for _, p := range h.crew.processes {
+		processes = append(processes, p)
+	}
+	for _, t := range h.crew.kills {
+		t.Stop()
+	}
+	h.crew.mu.Unlock()
+	var wg sync.WaitGroup
+	for _, p := range processes {
+		wg.Go(func() { p.Stop(patience) })
+	}
+	wg.Wait()
+}

@@ -1,0 +1,105 @@
+package serve
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/ledger"
+)
+
+// evalRows is how many sequences are computed at a time.
+const evalRows = 8
+
+// evaluator measures the loss of the global parameters on held-out text, in a
+// goroutine of its own; a measurement that is not done when the next is due
+// makes that one wait for a later occasion.
+type evaluator struct {
+	op     *opened
+	engine *engine.Engine
+	every  int64 // tokens; 0: only at the end
+	next   int64 // tokens
+	busy   sync.Mutex
+	wg     sync.WaitGroup
+}
+
+func newEvaluator(op *opened) (*evaluator, error) {
+	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU()})
+	if err != nil {
+		return nil, fmt.Errorf("making the engine for validation: %w", err)
+	}
+	e := &evaluator{op: op, engine: eng, every: int64(op.run.Eval.EveryTokens)}
+	done := op.coord.Consumed() * int64(op.run.Train.SequenceTokens)
+	if e.every > 0 {
+		e.next = (done/e.every + 1) * e.every
+	}
+	return e, nil
+}
+
+// due starts a measurement when enough tokens have come in since the last.
+func (e *evaluator) due(h *host, tokens int64) {
+	if e.every <= 0 || tokens < e.next {
+		return
+	}
+	e.next = (tokens/e.every + 1) * e.every
+	h.syncFX.push(func() {
+		if !e.busy.TryLock() {
+			return
+		}
+		params := h.bank.flat(h.bank.theta)
+		e.wg.Go(func() {
+			defer e.busy.Unlock()
+			loss, err := e.loss(params, e.op.run.Eval.Sequences)
+			if err != nil {
+				h.log.Error("not_evaluated", "err", err)
+				return
+			}
+			h.emit(ledger.Evaluated{At: time.Now(), Tokens: tokens, Loss: loss})
+		})
+	})
+}
+
+// final measures the finished model.
+func (e *evaluator) final(params []float32) (float64, error) {
+	e.busy.Lock()
+	defer e.busy.Unlock()
+	return e.loss(params, e.op.run.Eval.FinalSequences)
+}
+
+// loss is the mean next-token loss in nats over held-out sequences spread evenly
+// over the text; at most as many as there are.
+func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
+	copy(e.engine.Params(), params)
+	seq := e.op.run.Train.SequenceTokens
+	windows := e.op.corpus.Valid.Windows(seq)
+	count := min(int64(sequences), windows)
+	var sum float64
+	var tokens int
+	for first := int64(0); first < count; first += evalRows {
+		rows := int(min(evalRows, count-first))
+		batch := make([]int32, rows*(seq+1))
+		for r := range rows {
+			window := (first + int64(r)) * windows / count
+			if err := e.op.corpus.Valid.Window(window, batch[r*(seq+1):(r+1)*(seq+1)]); err != nil {
+				return 0, err
+			}
+		}
+		s, n, err := e.engine.Loss(batch, rows)
+		if err != nil {
+			return 0, err
+		}
+		sum, tokens = sum+s, tokens+n
+	}
+	if tokens == 0 {
+		return math.NaN(), nil
+	}
+	return sum / float64(tokens), nil
+}
+
+func (e *evaluator) close() {
+	e.wg.Wait()
+	e.engine.Close()
+}

@@ -1,0 +1,164 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/transport"
+)
+
+// tickEvery is how often time passes for the machines.
+const tickEvery = 250 * time.Millisecond
+
+// host drives the two machines. Its loop is the only goroutine that steps them.
+type host struct {
+	*opened
+	opts  Options
+	log   *slog.Logger
+	inbox chan func()
+	ended chan struct{} // closed when the loop is over
+
+	coordFX *queue // carries out the coordinator's effects
+	syncFX  *queue // carries out the syncer's effects
+	ctx     context.Context
+
+	server  *transport.Server
+	address string
+	secret  string
+	crew    crew
+	brought sync.Map // incarnation → restore it was admitted with
+
+	evaluator *evaluator
+	emitMu    sync.Mutex
+	ledger    *ledger.Status
+
+	reasons map[string]string // last one said by each machine: only changes are logged
+	tokens  int64             // last Consumed event
+	steps   map[uint64]uint64 // last step reported by incarnation
+	result  *coord.Done
+	fatal   error
+}
+
+// post runs f in the loop.
+func (h *host) post(f func()) {
+	select {
+	case h.inbox <- f:
+	case <-h.ended:
+	}
+}
+
+// loop runs until the coordinator is done, ctx ends or something is beyond repair.
+func (h *host) loop(ctx context.Context) error {
+	defer close(h.ended)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	interrupt := h.opts.Interrupt
+	h.decide(coord.Start{})
+	for h.result == nil && h.fatal == nil {
+		select {
+		case f := <-h.inbox:
+			f()
+		case <-tick.C:
+			h.decide(coord.Tick{})
+			h.exchange(syncer.Tick{})
+		case <-interrupt:
+			interrupt = nil
+			h.emit(ledger.Note{At: time.Now(), Text: "finishing the step, flushing and saving; interrupt again to stop at once"})
+			h.decide(coord.Interrupt{})
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return h.fatal
+}
+
+// decide steps the coordinator and queues its effects.
+func (h *host) decide(in coord.Input) {
+	effects, reason := h.coord.Step(in, time.Now())
+	h.explain("coordinator", reason)
+	for _, e := range effects {
+		h.coordFX.push(func() { h.coordinate(e) })
+	}
+	if tokens := h.coord.Consumed() * h.sampleTokens(); tokens != h.tokens {
+		h.tokens = tokens
+		h.emit(ledger.Consumed{At: time.Now(), Tokens: tokens})
+		h.evaluator.due(h, tokens)
+	}
+}
+
+// exchange steps the syncer and queues its effects.
+func (h *host) exchange(in syncer.Input) {
+	effects, reason := h.sync.Step(in, time.Now())
+	h.explain("syncer", reason)
+	for _, e := range effects {
+		h.syncFX.push(func() { h.synchronise(e) })
+	}
+}
+
+// explain logs a reason when it changes.
+func (h *host) explain(who, reason string) {
+	if reason != "" && h.reasons[who] != reason {
+		h.reasons[who] = reason
+		h.log.Info("decided", "by", who, "reason", reason)
+	}
+}
+
+func (h *host) emit(e ledger.Event) {
+	h.emitMu.Lock()
+	defer h.emitMu.Unlock()
+	h.ledger.Apply(e)
+	if h.opts.Emit != nil {
+		h.opts.Emit(e)
+	}
+}
+
+// fail ends the run: something happened that no retry mends.
+func (h *host) fail(err error) {
+	h.post(func() {
+		if h.fatal == nil {
+			h.fatal = err
+		}
+	})
+}
+
+// append puts records on a tape, trying again for as long as the store is out: a
+// decision that is not on the tape does not count. It reports false when another
+// writer has the sequence or the run is being stopped.
+func (h *host) append(seq *store.Sequence, records ...any) bool {
+	paused := false
+	for {
+		_, err := seq.Append(h.ctx, records...)
+		switch {
+		case err == nil:
+			if paused {
+				h.emit(ledger.StorePaused{At: time.Now()})
+			}
+			return true
+		case errors.Is(err, store.ErrTaken):
+			h.fail(fmt.Errorf("another coordinator has taken over this run: %w", err))
+			return false
+		case h.ctx.Err() != nil:
+			return false
+		}
+		if !paused {
+			paused = true
+			h.emit(ledger.StorePaused{At: time.Now(), Reason: err.Error()})
+		}
+		select {
+		case <-h.ctx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// sampleTokens is the number of tokens of one sample.
+func (h *host) sampleTokens() int64 { return int64(h.run.Train.SequenceTokens) }

@@ -1,0 +1,288 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/corpus"
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// Names in the run folder.
+const (
+	runFileName = "run.yaml"
+	dataFolder  = "data"
+)
+
+// opened is a run that is ready to begin or to go on.
+type opened struct {
+	run       runfile.Run
+	runID     string
+	era       uint32
+	store     store.Store
+	corpus    *corpus.Set
+	dataDir   string
+	kernelSet string
+	notes     []string // to tell the user
+
+	bank      *bank
+	coord     *coord.State
+	sync      *syncer.State
+	coordTape *store.Sequence
+	groupTape *store.Sequence
+
+	restores map[string]restore        // by island, for its first incarnation of this era
+	captures map[uint64]*wire.Captured // newest saved state by incarnation
+	saving   sync.WaitGroup
+}
+
+// open prepares the run folder. Everything that a user can get wrong is found
+// here, before anything is computed.
+func open(ctx context.Context, o Options) (*opened, error) {
+	set, err := kernel.FromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	spec := corpus.Spec{Paths: o.Run.Data.Paths, ValidShare: o.Run.Data.ValidShare, Seq: o.Run.Train.SequenceTokens}
+	if !o.Resume {
+		if err := corpus.Check(ctx, spec); err != nil {
+			return nil, err
+		}
+		if err := unused(o.Dir); err != nil {
+			return nil, err
+		}
+	}
+	st, err := store.OpenFolder(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	op := &opened{
+		run: o.Run, store: st, kernelSet: set.Name(), dataDir: filepath.Join(o.Dir, dataFolder),
+		restores: map[string]restore{}, captures: map[uint64]*wire.Captured{},
+	}
+	if err := store.CheckSpace(ctx, st, op.saveBytes(), o.Run.Checkpoint.Keep); err != nil {
+		return nil, err
+	}
+	if err := store.ProveExclusive(ctx, st); err != nil {
+		return nil, err
+	}
+	fragments := fragment.Split(o.Run.Model.Config, o.Run.Exchange.Fragments)
+	op.bank = newBank(fragments, outer.Step{Rate: *o.Run.Exchange.OuterRate, Momentum: *o.Run.Exchange.OuterMomentum})
+	if op.corpus, err = openCorpus(ctx, o, spec, op.dataDir); err != nil {
+		return nil, err
+	}
+	if o.Resume {
+		err = op.resume(ctx)
+	} else {
+		err = op.begin(ctx)
+	}
+	if err != nil {
+		op.corpus.Close()
+		return nil, err
+	}
+	return op, nil
+}
+
+// unused refuses a folder that holds another run.
+func unused(dir string) error {
+	for _, name := range []string{runFileName, "tape", "checkpoints"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			return &fault.Input{
+				Where: "--out", Value: dir, Problem: "already holds a run (" + name + " is there)",
+				Next: "go on with it by --resume " + dir + ", or choose another folder",
+			}
+		}
+	}
+	return nil
+}
+
+// openCorpus tokenizes the text, or opens what was tokenized for this run before.
+func openCorpus(ctx context.Context, o Options, spec corpus.Spec, dir string) (*corpus.Set, error) {
+	emit := o.Emit
+	if emit == nil {
+		emit = func(ledger.Event) {}
+	}
+	if o.Resume {
+		set, err := corpus.Open(dir)
+		if err != nil {
+			return nil, err
+		}
+		if err := set.Verify(ctx); err != nil {
+			set.Close()
+			return nil, err
+		}
+		return set, nil
+	}
+	emit(ledger.Note{At: time.Now(), Text: "reading the text"})
+	set, err := corpus.Build(ctx, spec, dir, func(done, total int64) {})
+	if err != nil {
+		return nil, err
+	}
+	i := set.Info
+	emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("text: %s, %s training and %s held-out tokens",
+		i.Source, ledger.Amount(float64(i.TrainTokens)), ledger.Amount(float64(i.ValidTokens)))})
+	return set, nil
+}
+
+// saveBytes is the size of one checkpoint: parameters and outer momentum, and
+// each island's weights and two moments.
+func (op *opened) saveBytes() int64 {
+	return 4 * int64(op.run.Model.Size()) * int64(2+3*len(op.run.Islands))
+}
+
+// begin is era 1: weights from the seed, version 0 everywhere.
+func (op *opened) begin(ctx context.Context) error {
+	op.runID, op.era = randomName(6), 1
+	params := make([]float32, op.run.Model.Size())
+	engine.InitParams(op.run.Model.Config, op.run.Seed, params)
+	op.bank.load(params, make([]float32, len(params)))
+	op.coord = coord.New(op.coordConfig())
+	op.sync = syncer.New(op.syncConfig())
+	if err := op.writeRunFile(ctx, op.store.Create); err != nil {
+		return err
+	}
+	return op.openTapes(ctx, eraRecord{})
+}
+
+// writeRunFile stores the resolved run so that it can be run again as it is: in a
+// folder of its own.
+func (op *opened) writeRunFile(ctx context.Context, create func(context.Context, string, []byte) error) error {
+	run := op.run
+	run.Out = ""
+	err := create(ctx, runFileName, run.Marshal())
+	if errors.Is(err, store.ErrExists) {
+		return &fault.Input{Where: "--out", Value: op.store.Location(), Problem: "another run is starting there", Next: "choose another folder", Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("writing the run file: %w", err)
+	}
+	return nil
+}
+
+func (op *opened) replace(ctx context.Context, name string, data []byte) error {
+	_, err := op.store.Put(ctx, name, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	return err
+}
+
+// eraRecord opens the coordinator's tape of an era.
+type eraRecord struct {
+	Kind       string    `json:"kind"` // "era"
+	At         time.Time `json:"at"`
+	RunID      string    `json:"run_id"`
+	Era        uint32    `json:"era"`
+	Protocol   uint32    `json:"protocol"`
+	KernelSet  string    `json:"kernel_set"`
+	Seed       uint64    `json:"seed"`
+	DataDigest string    `json:"data_digest"`
+	Run        string    `json:"run_yaml"`
+	Checkpoint uint64    `json:"from_checkpoint,omitempty"`
+	Undone     []undone  `json:"undone,omitempty"`
+}
+
+// undone lists merges of an earlier era that the checkpoint does not hold.
+type undone struct {
+	Era      uint32 `json:"era"`
+	Fragment int    `json:"fragment"`
+	From     uint64 `json:"from_version"` // first version that is gone
+	To       uint64 `json:"to_version"`
+	Tokens   int64  `json:"tokens"`
+}
+
+// viewRecord opens a group's tape: who holds the fragments.
+type viewRecord struct {
+	Kind      string    `json:"kind"` // "view"
+	At        time.Time `json:"at"`
+	Era       uint32    `json:"era"`
+	View      uint64    `json:"view"`
+	Primary   string    `json:"primary"`
+	Copies    []string  `json:"copies"`
+	Fragments []int     `json:"fragments"`
+}
+
+// tapePath is the sequence of a writer in an era.
+func tapePath(era uint32, writer string) string { return fmt.Sprintf("tape/era-%04d/%s", era, writer) }
+
+// Writers of the tape. There is one group of fragments so far.
+const (
+	coordWriter = "coord"
+	groupWriter = "group-0"
+)
+
+// openTapes begins the era on the tape. Of two coordinators that try at the same
+// time one finds the first number taken.
+func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
+	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
+	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernelSet, op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
+	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: 1, Primary: "syncer-0/1", Copies: []string{}}
+	for p := range op.bank.fragments {
+		v.Fragments = append(v.Fragments, p)
+	}
+	var err error
+	if op.coordTape, err = firstRecord(ctx, op.store, tapePath(op.era, coordWriter), e); err != nil {
+		return err
+	}
+	op.groupTape, err = firstRecord(ctx, op.store, tapePath(op.era, groupWriter), v)
+	return err
+}
+
+func firstRecord(ctx context.Context, st store.Store, path string, record any) (*store.Sequence, error) {
+	seq, before, err := store.OpenSequence(ctx, st, path)
+	if err != nil {
+		return nil, err
+	}
+	if len(before) == 0 {
+		_, err = seq.Append(ctx, record)
+	}
+	if len(before) > 0 || errors.Is(err, store.ErrTaken) {
+		return nil, &fault.Input{Where: st.Location(), Problem: "another coordinator has just begun this era", Next: "let it run, or wait until it has ended"}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("beginning the tape: %w", err)
+	}
+	return seq, nil
+}
+
+func (op *opened) coordConfig() coord.Config {
+	l := op.run.Limits
+	c := coord.Config{
+		TotalSamples: op.run.TotalSamples(), StepSamples: op.run.StepSamples(),
+		PeriodSamples:     int64(op.run.Exchange.PeriodTokens) / int64(op.run.Train.SequenceTokens),
+		CheckpointSamples: int64(op.run.Checkpoint.EveryTokens) / int64(op.run.Train.SequenceTokens),
+		Heartbeat:         seconds(l.HeartbeatSeconds), Stall: seconds(l.StallSeconds), StallFactor: l.StallFactor,
+		FirstStep: seconds(l.FirstStepSeconds), Runway: seconds(l.RunwaySeconds), Restarts: l.Restarts,
+		CheckpointWait: 30 * time.Second, StopWait: 30 * time.Second,
+	}
+	for _, i := range op.run.Islands {
+		c.Islands = append(c.Islands, i.Name)
+	}
+	return c
+}
+
+func (op *opened) syncConfig() syncer.Config {
+	x := op.run.Exchange
+	return syncer.Config{
+		Era: op.era, View: 1, Fragments: len(op.bank.fragments), PeriodTokens: int64(x.PeriodTokens), Quorum: x.Quorum,
+		MaxWait: seconds(x.MaxWaitSeconds), StaleVersions: uint64(x.StaleVersions), RefusalLimit: 3, RefusalWindow: 20,
+	}
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

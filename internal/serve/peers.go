@@ -1,0 +1,127 @@
+package serve
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// Hello registers the session and asks the coordinator. It implements
+// transport.Handler, as the next two.
+func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) {
+	inc := origin.GetIncarnation()
+	if origin.GetEra() != h.era {
+		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
+		return
+	}
+	if hello.KernelSet != h.kernelSet {
+		p.Close(fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, h.kernelSet))
+		return
+	}
+	h.crew.mu.Lock()
+	h.crew.peers[inc] = p
+	h.crew.mu.Unlock()
+	h.post(func() { h.decide(coord.Joined{Incarnation: inc, Island: hello.Island}) })
+}
+
+// Received turns a message into inputs.
+func (h *host) Received(p *transport.Peer, m transport.Up) {
+	inc := m.GetOrigin().GetIncarnation()
+	switch b := m.Body.(type) {
+	case *wire.FromLearner_Ready:
+		h.post(func() { h.ready(inc, b.Ready) })
+	case *wire.FromLearner_Progress:
+		h.post(func() { h.progress(inc, b.Progress) })
+	case *wire.FromLearner_LeaseRequest:
+		h.post(func() { h.decide(coord.WantsWork{Incarnation: inc}) })
+	case *wire.FromLearner_Contribution:
+		h.contribution(inc, m, b.Contribution)
+	case *wire.FromLearner_Pass:
+		h.post(func() {
+			h.exchange(syncer.Passed{Incarnation: inc, Fragment: int(b.Pass.Fragment), Round: b.Pass.Round})
+		})
+	case *wire.FromLearner_Captured:
+		h.post(func() { h.captured(inc, b.Captured) })
+	case *wire.FromLearner_Idle:
+		h.post(func() { h.decide(coord.Idle{Incarnation: inc}) })
+	case *wire.FromLearner_Leaving:
+		h.post(func() { h.decide(coord.Left{Incarnation: inc, Why: b.Leaving.Reason}) })
+	}
+}
+
+// Gone forgets the session, unless a newer one of the same incarnation is there.
+func (h *host) Gone(p *transport.Peer, err error) {
+	h.crew.mu.Lock()
+	var inc uint64
+	for i, q := range h.crew.peers {
+		if q == p {
+			inc = i
+			delete(h.crew.peers, i)
+		}
+	}
+	h.crew.mu.Unlock()
+	if inc != 0 {
+		h.post(func() { h.decide(coord.Disconnected{Incarnation: inc}) })
+	}
+}
+
+// ready compares what the learner holds with what was sent to it, then lets it
+// take part.
+func (h *host) ready(inc uint64, r *wire.Ready) {
+	island := h.crew.island(inc)
+	if tensor := h.unlike(inc, r.TensorDigest); tensor != "" {
+		h.decide(coord.Quarantine{Incarnation: inc, Why: fmt.Sprintf("tensor %s of island %s is not what the syncer sent", tensor, island)})
+		return
+	}
+	tokens, positions := h.broughtAlong(inc)
+	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})
+	h.decide(coord.Ready{Incarnation: inc})
+	h.emit(ledger.IslandReady{At: time.Now(), Island: island, Incarnation: inc})
+}
+
+func (h *host) progress(inc uint64, p *wire.Progress) {
+	h.decide(coord.Progress{
+		Incarnation: inc, Step: p.Step, Position: int64(p.Position), StepSeconds: p.StepSeconds, Waiting: p.Waiting,
+	})
+	h.exchange(syncer.Progress{Incarnation: inc, Tokens: int64(p.Tokens)})
+	if p.Step <= h.steps[inc] || p.StepSeconds == 0 {
+		return // a heartbeat
+	}
+	h.steps[inc] = p.Step
+	h.emit(ledger.StepDone{
+		At: time.Now(), Island: h.crew.island(inc), Incarnation: inc, Step: p.Step, Position: p.Position, Tokens: p.Tokens,
+		Loss: p.Loss, GradientNorm: p.GradientNorm, ExpertLoad: p.ExpertLoad, Rate: p.Rate, StepSeconds: p.StepSeconds,
+		SkippedSteps: p.SkippedSteps,
+	})
+}
+
+// contribution keeps the payload and gives the syncer its description.
+func (h *host) contribution(inc uint64, m transport.Up, c *wire.Contribution) {
+	d := syncer.Contribution{
+		Era: m.GetOrigin().GetEra(), Incarnation: inc, Fragment: int(c.Fragment), Sequence: c.Sequence, Base: c.BaseVersion,
+		FromStep: c.FromStep, ToStep: c.ToStep, FromPosition: int64(c.FromPosition), ToPosition: int64(c.ToPosition),
+		Tokens: int64(c.Tokens), Flush: c.Flush, Damaged: m.Damaged,
+	}
+	for _, a := range c.Adoptions {
+		d.Adoptions = append(d.Adoptions, syncer.Adoption{Fragment: int(a.Fragment), Version: a.Version, Step: a.Step})
+	}
+	if !m.Damaged {
+		d.Defect = h.bank.put(syncer.Key{Incarnation: inc, Fragment: d.Fragment, Sequence: d.Sequence}, c, m.Payload)
+	}
+	h.post(func() { h.exchange(syncer.Arrived{Contribution: d}) })
+}
+
+func (h *host) captured(inc uint64, c *wire.Captured) {
+	if c.Object != "" {
+		h.captures[inc] = c
+	} else {
+		delete(h.captures, inc)
+		h.log.Warn("state_not_captured", "island", h.crew.island(inc), "reason", c.Reason)
+	}
+	h.decide(coord.Captured{Incarnation: inc, Checkpoint: c.Checkpoint, OK: c.Object != "", Position: int64(c.Position)})
+}

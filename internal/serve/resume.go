@@ -1,0 +1,258 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// restore is what an island takes over from the checkpoint.
+type restore struct {
+	state     *wire.IslandState
+	positions []int64 // samples merged, by fragment
+	used      bool
+}
+
+// resume opens a new era from the newest whole checkpoint: the old tapes are
+// closed, what they hold beyond it is listed as undone.
+func (op *opened) resume(ctx context.Context) error {
+	if err := op.nobodyCoordinates(ctx); err != nil {
+		return err
+	}
+	c, incomplete, err := store.Newest(ctx, op.store)
+	if err != nil {
+		return err
+	}
+	for _, i := range incomplete {
+		op.notes = append(op.notes, i.String()+"; not used")
+	}
+	if err := c.Verify(ctx); err != nil {
+		return err
+	}
+	var meta Meta
+	if err := c.Meta(&meta); err != nil {
+		return err
+	}
+	if err := op.fits(meta); err != nil {
+		return err
+	}
+	op.runID = meta.RunID
+	var tables syncer.Tables
+	var snap coord.Snapshot
+	if err := errors.Join(c.JSON(ctx, syncerPart, &tables), c.JSON(ctx, coordPart, &snap)); err != nil {
+		return err
+	}
+	if err := op.loadTensors(ctx, c, tables); err != nil {
+		return err
+	}
+	lost, last, err := op.closeEras(ctx, tables)
+	if err != nil {
+		return err
+	}
+	op.era = last + 1
+	seeds := op.planRestores(c, meta, snap, tables)
+	op.coord = coord.Restore(op.coordConfig(), snap, seeds)
+	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens(seeds))
+	if err := op.writeRunFile(ctx, op.replace); err != nil {
+		return err
+	}
+	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era))
+	for _, u := range lost {
+		op.notes = append(op.notes, fmt.Sprintf("undone: fragment %d, versions %d to %d of era %d (%d tokens) came after the checkpoint", u.Fragment, u.From, u.To, u.Era, u.Tokens))
+	}
+	return op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost})
+}
+
+// nobodyCoordinates refuses to resume while the recorded coordinator still answers.
+func (op *opened) nobodyCoordinates(ctx context.Context) error {
+	f, size, err := op.store.Open(ctx, coordinatorName)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var c coordinator
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, min(size, 1<<16)))
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		return &fault.Input{Where: op.store.Location() + "/" + coordinatorName, Problem: "cannot be read", Next: "delete it if no mistura train runs on this folder", Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	who, err := transport.Identify(ctx, c.Address)
+	if err != nil || who.GetRunId() != c.RunID {
+		return nil
+	}
+	return &fault.Input{
+		Where: "--resume", Value: op.store.Location(), Problem: fmt.Sprintf("its coordinator still answers at %s (process %d, era %d)", c.Address, c.PID, who.GetEra()),
+		Next: "stop that one first",
+	}
+}
+
+// fits refuses what must not change between eras.
+func (op *opened) fits(meta Meta) error {
+	where := op.store.Location()
+	switch {
+	case meta.Model != op.run.Model.Config:
+		return &fault.Input{Where: where, Problem: "the checkpoint's model is not the run file's", Next: "restore run.yaml"}
+	case meta.StepSamples != op.run.StepSamples() || meta.SampleTokens != op.run.Train.SequenceTokens:
+		return &fault.Input{Where: where, Value: fmt.Sprintf("%d × %d", op.run.StepSamples(), op.run.Train.SequenceTokens),
+			Problem: fmt.Sprintf("a step was %d samples of %d tokens when the checkpoint was made", meta.StepSamples, meta.SampleTokens), Next: "restore run.yaml"}
+	case meta.Fragments != len(op.bank.fragments):
+		return &fault.Input{Where: where, Value: fmt.Sprint(len(op.bank.fragments)), Problem: fmt.Sprintf("the checkpoint has %d fragments", meta.Fragments), Next: "restore run.yaml"}
+	case meta.DataDigest != op.corpus.Info.Digest:
+		return &fault.Input{Where: op.dataDir, Value: op.corpus.Info.Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
+	case op.run.TotalSamples() < meta.Consumed:
+		return &fault.Input{Where: "tokens", Value: op.run.Tokens.String(), Problem: fmt.Sprintf("%d tokens are trained already", meta.Consumed*int64(meta.SampleTokens)), Next: "ask for more"}
+	}
+	return nil
+}
+
+// loadTensors fills the bank.
+func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables syncer.Tables) error {
+	if len(tables.Fragments) != len(op.bank.fragments) {
+		return &fault.Input{Where: c.Path() + "/" + syncerPart, Problem: fmt.Sprintf("%d fragments, the run has %d", len(tables.Fragments), len(op.bank.fragments)), Next: "use another checkpoint"}
+	}
+	theta := make([]float32, op.run.Model.Size())
+	momentum := make([]float32, len(theta))
+	for part, flat := range map[string][]float32{modelPart: theta, momentumPart: momentum} {
+		if err := readFlat(ctx, c, part, op.run.Model.Config, flat); err != nil {
+			return err
+		}
+	}
+	op.bank.load(theta, momentum)
+	for p, t := range tables.Fragments {
+		op.bank.version[p], op.bank.stamp[p] = t.Version, t.Stamp
+	}
+	return nil
+}
+
+// closeEras ends every sequence of every era, so that nobody can commit to them,
+// and lists the merges that are newer than the checkpoint.
+func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []undone, last uint32, err error) {
+	for last = 1; ; last++ {
+		if _, err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1); err != nil {
+			return nil, 0, err
+		}
+		segments, err := store.CloseSequence(ctx, op.store, tapePath(last, groupWriter), last+1)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, s := range segments {
+			lost = op.undo(lost, s, last, tables)
+		}
+		next, err := op.store.List(ctx, tapePath(last+1, "")+"")
+		if err != nil {
+			return nil, 0, err
+		}
+		if len(next) == 0 {
+			return lost, last, nil
+		}
+		lost = nil // the next era began from a checkpoint of its own
+	}
+}
+
+// undo adds the merges of a segment that the checkpoint does not hold.
+func (op *opened) undo(lost []undone, s store.Segment, era uint32, tables syncer.Tables) []undone {
+	for _, raw := range s.Records {
+		var r syncer.MergeRecord
+		if json.Unmarshal(raw, &r) != nil || r.Kind != "merge" || r.Fragment >= len(tables.Fragments) || r.Version <= tables.Fragments[r.Fragment].Version {
+			continue
+		}
+		var tokens int64
+		for _, part := range r.Parts {
+			tokens += part.Tokens
+		}
+		found := false
+		for i := range lost {
+			if lost[i].Fragment == r.Fragment && lost[i].Era == era {
+				lost[i].To, lost[i].Tokens, found = r.Version, lost[i].Tokens+tokens, true
+			}
+		}
+		if !found {
+			lost = append(lost, undone{era, r.Fragment, r.Version, r.Version, tokens})
+		}
+	}
+	return lost
+}
+
+// planRestores decides which islands take over their saved state. A fragment is
+// kept when its anchor is the version of the cut and nothing of the island was
+// merged after it captured; all others start from the model.
+func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapshot, tables syncer.Tables) map[string]coord.Seed {
+	inRun := map[string]bool{}
+	for _, i := range op.run.Islands {
+		inRun[i.Name] = true
+	}
+	seeds := map[string]coord.Seed{}
+	for _, m := range snap.Members {
+		saved, ok := meta.Islands[m.Island]
+		seed, usable := coord.SeedOf(m)
+		if !ok || !usable || !inRun[m.Island] || saved.Incarnation != m.Incarnation || !c.Has(islandPart(m.Island)) {
+			continue
+		}
+		r := restore{state: &wire.IslandState{
+			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position),
+		}}
+		for p, t := range tables.Fragments {
+			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
+			r.state.Keep = append(r.state.Keep, keep)
+			var position int64
+			for _, e := range t.Learners {
+				if e.Incarnation == m.Incarnation {
+					position = e.Merged
+				}
+			}
+			r.positions = append(r.positions, position)
+		}
+		op.restores[m.Island] = r
+		seeds[m.Island] = seed
+	}
+	return seeds
+}
+
+// fleetTokens is what counts as trained when the era begins.
+func (op *opened) fleetTokens(seeds map[string]coord.Seed) int64 {
+	samples := op.coord.Consumed()
+	for _, s := range seeds {
+		samples += s.Position
+	}
+	return samples * int64(op.run.Train.SequenceTokens)
+}
+
+// restoreOf gives the saved state to an island's first incarnation of the era.
+func (h *host) restoreOf(incarnation uint64) *wire.IslandState {
+	island := h.crew.island(incarnation)
+	r, ok := h.restores[island]
+	if !ok || r.used {
+		return nil
+	}
+	r.used = true
+	h.restores[island] = r
+	h.brought.Store(incarnation, r)
+	return r.state
+}
+
+// broughtAlong is what a restored incarnation counts as trained and merged.
+func (h *host) broughtAlong(incarnation uint64) (tokens int64, positions []int64) {
+	v, ok := h.brought.Load(incarnation)
+	if !ok {
+		return 0, nil
+	}
+	r := v.(restore)
+	return int64(r.state.Position) * h.sampleTokens(), r.positions
+}

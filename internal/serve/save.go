@@ -1,0 +1,167 @@
+package serve
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/syncer"
+)
+
+// Parts of a checkpoint, beside islands/NAME.safetensors.
+const (
+	modelPart    = "model.safetensors"
+	momentumPart = "momentum.safetensors"
+	syncerPart   = "syncer.json"
+	coordPart    = "coordinator.json"
+)
+
+// holdPause is the pause before a save is tried again on a full store.
+const holdPause = 5 * time.Second
+
+// Meta stands in a checkpoint's manifest: what a reader needs to know to use it.
+type Meta struct {
+	RunID        string               `json:"run_id"`
+	Era          uint32               `json:"era"`
+	Tokens       int64                `json:"tokens"` // in the model
+	Consumed     int64                `json:"consumed_samples"`
+	StepSamples  int64                `json:"step_samples"`
+	SampleTokens int                  `json:"sample_tokens"`
+	Fragments    int                  `json:"fragments"`
+	Model        model.Config         `json:"model"`
+	Tokenizer    string               `json:"tokenizer"`
+	DataDigest   string               `json:"data_digest"`
+	KernelSet    string               `json:"kernel_set"`
+	Run          string               `json:"run_yaml"`
+	Islands      map[string]SavedPart `json:"islands"`
+}
+
+// SavedPart is an island's own state in a checkpoint.
+type SavedPart struct {
+	Incarnation    uint64   `json:"incarnation"`
+	Position       uint64   `json:"position_samples"`
+	AnchorVersions []uint64 `json:"anchor_versions"`
+	SizeBytes      uint64   `json:"size_bytes"`
+	Digest         string   `json:"sha256"`
+}
+
+// cutState is everything of a checkpoint, copied at one moment.
+type cutState struct {
+	number          uint64
+	theta, momentum []float32
+	tables          syncer.Tables
+	coord           coord.Snapshot
+	meta            Meta
+}
+
+// cut copies the syncer's part; the coordinator's follows in the loop, behind
+// everything that was committed before (S5).
+func (h *host) cut(e syncer.Cut) {
+	c := &cutState{number: e.Checkpoint, theta: h.bank.flat(h.bank.theta), momentum: h.bank.flat(h.bank.momentum), tables: e.Tables}
+	h.post(func() {
+		c.coord = h.coord.Snapshot()
+		c.meta = h.meta(c)
+		h.saving.Go(func() { h.save(c) })
+		h.decide(coord.CutTaken{Checkpoint: c.number})
+	})
+}
+
+// meta describes the cut. An island's part counts when it was captured for this
+// very checkpoint by an incarnation that still lives.
+func (h *host) meta(c *cutState) Meta {
+	consumed := h.coord.Consumed()
+	m := Meta{
+		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
+		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: "byte",
+		DataDigest: h.corpus.Info.Digest, KernelSet: h.kernelSet, Run: string(h.run.Marshal()), Islands: map[string]SavedPart{},
+	}
+	for _, member := range c.coord.Members {
+		p := h.captures[member.Incarnation]
+		if p != nil && p.Checkpoint == c.number && member.Captured >= 0 {
+			m.Islands[member.Island] = SavedPart{member.Incarnation, p.Position, p.AnchorVersions, p.SizeBytes, p.Digest}
+		}
+	}
+	return m
+}
+
+// save writes the checkpoint in the background; on a full store it waits and
+// tries again, and the older ones stay.
+func (h *host) save(c *cutState) {
+	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
+		return c.meta, c.write(ctx, w, h.run.Model.Config)
+	}, h.hold)
+	if h.ctx.Err() != nil && err != nil {
+		return
+	}
+	if err != nil {
+		h.emit(ledger.CheckpointHeld{At: time.Now(), Reason: err.Error()})
+		h.post(func() { h.decide(coord.SaveFailed{Checkpoint: c.number, Why: err.Error()}) })
+		return
+	}
+	path := filepath.Join(h.opts.Dir, filepath.FromSlash(store.PartName(done.Number(), "")))
+	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: path, Tokens: c.meta.Tokens})
+	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
+	if err != nil {
+		pruned.Warnings = append(pruned.Warnings, err.Error())
+	}
+	for _, w := range pruned.Warnings {
+		h.emit(ledger.Note{At: time.Now(), Text: w})
+	}
+	h.post(func() { h.decide(coord.Saved{Checkpoint: c.number}) })
+}
+
+// hold waits for space and tells the user.
+func (h *host) hold(ctx context.Context, _ int, full error) error {
+	h.emit(ledger.CheckpointHeld{At: time.Now(), Reason: full.Error()})
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(holdPause):
+		return nil
+	}
+}
+
+func (c *cutState) write(ctx context.Context, w *store.Writer, cfg model.Config) error {
+	if err := w.Tensors(ctx, modelPart, tensorsOf(cfg, c.theta), nil); err != nil {
+		return err
+	}
+	if err := w.Tensors(ctx, momentumPart, tensorsOf(cfg, c.momentum), nil); err != nil {
+		return err
+	}
+	if err := w.JSON(ctx, syncerPart, c.tables); err != nil {
+		return err
+	}
+	if err := w.JSON(ctx, coordPart, c.coord); err != nil {
+		return err
+	}
+	for island, p := range c.meta.Islands {
+		if err := w.Existing(ctx, islandPart(island), int64(p.SizeBytes), p.Digest); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tensorsOf views a flat vector as the model's tensors.
+func tensorsOf(cfg model.Config, flat []float32) []store.Tensor {
+	var out []store.Tensor
+	for _, t := range cfg.Tensors() {
+		out = append(out, store.Tensor{Name: t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]})
+	}
+	return out
+}
+
+// readFlat reads all tensors of a part into a flat vector; one that is missing is
+// an error that names it.
+func readFlat(ctx context.Context, c store.Checkpoint, part string, cfg model.Config, flat []float32) error {
+	f, err := c.Tensors(ctx, part)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.ReadAll(tensorsOf(cfg, flat))
+}

@@ -1,0 +1,190 @@
+package serve
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
+)
+
+// Errors of Train.
+var (
+	// ErrInterrupted: the run was stopped by its user, saved, and can be resumed.
+	ErrInterrupted = errors.New("interrupted")
+	// ErrRunFailed: the run ended without all of its tokens.
+	ErrRunFailed = errors.New("the run failed")
+)
+
+// dismissPatience is how long a dismissed island may take to end.
+const dismissPatience = 5 * time.Second
+
+// Options of Train.
+type Options struct {
+	Run         runfile.Run        // resolved
+	Dir         string             // run folder
+	Resume      bool               // go on from the newest whole checkpoint in Dir
+	StartIsland []string           // program and arguments that start an island; its join string goes to stdin
+	Emit        func(ledger.Event) // called one at a time; nil: nobody listens
+	Interrupt   <-chan struct{}    // closed: finish the step, flush, save
+	Logger      *slog.Logger
+}
+
+// Train runs coordinator and syncer in this process and the islands as child
+// processes, until every token is trained, the user interrupts or nothing can go
+// on. It returns what the run did, also with ErrInterrupted and ErrRunFailed.
+func Train(ctx context.Context, o Options) (ledger.Summary, error) {
+	op, err := open(ctx, o)
+	if err != nil {
+		return ledger.Summary{}, err
+	}
+	defer op.corpus.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	h := &host{
+		opened: op, opts: o, log: o.Logger, ctx: ctx, inbox: make(chan func(), 1024), ended: make(chan struct{}),
+		crew: newCrew(), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: ledger.New(), secret: randomName(16),
+	}
+	if h.evaluator, err = newEvaluator(op); err != nil {
+		return ledger.Summary{}, err
+	}
+	defer h.evaluator.close()
+	if err := h.listen(ctx); err != nil {
+		return ledger.Summary{}, err
+	}
+	h.coordFX, h.syncFX = newQueue(), newQueue()
+	h.started()
+	err = h.loop(ctx)
+	h.disband(patienceFor(err))
+	cancel() // retries of the store end here
+	h.server.Close()
+	h.coordFX.close()
+	h.syncFX.close()
+	h.saving.Wait()
+	return h.conclude(err)
+}
+
+// patienceFor: an orderly end lets islands end by themselves.
+func patienceFor(err error) time.Duration {
+	if err != nil {
+		return 0
+	}
+	return dismissPatience
+}
+
+// listen opens the port, says on the store who coordinates here, and serves.
+func (h *host) listen(ctx context.Context) error {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("opening a port for the islands: %w", err)
+	}
+	h.address = lis.Addr().String()
+	place, err := json.Marshal(coordinator{Address: h.address, RunID: h.runID, Era: h.era, PID: os.Getpid()})
+	if err == nil {
+		_, err = h.store.Put(ctx, coordinatorName, func(w io.Writer) error {
+			_, err := w.Write(append(place, '\n'))
+			return err
+		})
+	}
+	if err != nil {
+		lis.Close()
+		return fmt.Errorf("saying who coordinates: %w", err)
+	}
+	h.server = transport.New(transport.Options{RunID: h.runID, Era: h.era, Secret: h.secret, MaxPayloadBytes: h.maxPayload()}, h)
+	go func() {
+		if err := h.server.Serve(lis); err != nil {
+			h.fail(fmt.Errorf("serving the islands: %w", err))
+		}
+	}()
+	return nil
+}
+
+// maxPayload is the largest fragment in bytes, with room for nothing else.
+func (h *host) maxPayload() int64 {
+	most := 0
+	for _, f := range h.bank.fragments {
+		most = max(most, f.Size)
+	}
+	return 4 * int64(most)
+}
+
+// started tells the listeners what begins.
+func (h *host) started() {
+	count := h.run.Model.Count()
+	e := ledger.RunStarted{
+		At: time.Now(), RunID: h.runID, Dir: h.opts.Dir, Era: h.era, Resumed: h.opts.Resume,
+		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.coord.Consumed() * h.sampleTokens(),
+		Params: count.Total, ActiveParams: count.Active,
+		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
+	}
+	for _, i := range h.run.Islands {
+		e.Islands = append(e.Islands, i.Name)
+	}
+	h.tokens = e.TokensDone
+	h.emit(e)
+	for _, n := range h.notes {
+		h.emit(ledger.Note{At: time.Now(), Text: n})
+	}
+}
+
+// conclude measures the finished model and sums the run up.
+func (h *host) conclude(err error) (ledger.Summary, error) {
+	end := ledger.RunEnded{Outcome: ledger.RunFailed}
+	switch {
+	case err != nil:
+		end.Reason = err.Error()
+	default:
+		end.Outcome, end.Reason = ledger.Outcome(h.result.Outcome), h.result.Why
+		loss, evalErr := h.evaluator.final(h.bank.flat(h.bank.theta))
+		if evalErr != nil {
+			err = fmt.Errorf("measuring the validation loss: %w", evalErr)
+			break
+		}
+		h.emit(ledger.Evaluated{At: time.Now(), Tokens: h.tokens, Loss: loss, Final: true})
+	}
+	end.At = time.Now()
+	h.emit(end)
+	sum := h.ledger.Summary()
+	switch {
+	case err != nil:
+		return sum, err
+	case h.result.Outcome == coord.Interrupted:
+		return sum, ErrInterrupted
+	case h.result.Outcome == coord.Failed:
+		return sum, fmt.Errorf("%w: %s", ErrRunFailed, h.result.Why)
+	}
+	return sum, nil
+}
+
+// randomName is n random bytes in hex. A run's identity and secret must differ
+// between runs of equal seed, so they do not come from the run's generator (D1
+// is about what is computed).
+func randomName(n int) string {
+	b := make([]byte, n)
+	rand.Read(b) //nolint:errcheck // never fails (crypto/rand)
+	return hex.EncodeToString(b)
+}
+
+// coordinatorName is the object that says where the run is coordinated.
+const coordinatorName = "coordinator.json"
+
+// coordinator is the content of coordinatorName.
+type coordinator struct {
+	Address string `json:"address"`
+	RunID   string `json:"run_id"`
+	Era     uint32 `json:"era"`
+	PID     int    `json:"pid"`
+}
+
+var _ transport.Handler = (*host)(nil)
