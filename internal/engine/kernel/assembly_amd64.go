@@ -8,12 +8,12 @@ import "github.com/klauspost/cpuid/v2"
 
 // assembly gives the sets that this CPU runs, the slowest first.
 func assembly() []backend {
-	var all []backend
-	if cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3) {
-		all = append(all, backend{name: "avx2", gemm: avx2Gemm(), vec: portableVector()})
+	if !cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3) {
+		return nil
 	}
-	if cpuid.CPU.Supports(cpuid.AVX2, cpuid.FMA3, cpuid.AVX512F) {
-		all = append(all, backend{name: "avx512", gemm: avx512Gemm(), vec: portableVector()})
+	all := []backend{{name: "avx2", gemm: avx2Gemm(), vec: avx2Vector()}}
+	if cpuid.CPU.Supports(cpuid.AVX512F, cpuid.BMI2) {
+		all = append(all, backend{name: "avx512", gemm: avx512Gemm(), vec: avx512Vector()})
 	}
 	return all
 }

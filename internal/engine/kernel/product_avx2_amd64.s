@@ -33,11 +33,29 @@ zero:
 	VXORPS Y1, Y1, Y1
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y2
+	VMOVUPS      32(R9), Y3
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y4
+	VFMADD231PS  Y2, Y4, Y0
+	VFMADD231PS  Y3, Y4, Y1
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y2
 	VMOVUPS      32(R9), Y3
 	ADDQ         DI, R9
@@ -46,13 +64,15 @@ chain:
 	VFMADD231PS  Y3, Y4, Y1
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -90,11 +110,35 @@ zero:
 	VXORPS Y3, Y3, Y3
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (R11)(BX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y4
+	VMOVUPS      32(R9), Y5
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y6
+	VFMADD231PS  Y4, Y6, Y0
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (R11)(BX*1), Y6
+	VFMADD231PS  Y4, Y6, Y2
+	VFMADD231PS  Y5, Y6, Y3
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y4
 	VMOVUPS      32(R9), Y5
 	ADDQ         DI, R9
@@ -106,17 +150,19 @@ chain:
 	VFMADD231PS  Y5, Y6, Y3
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -159,11 +205,41 @@ zero:
 	VXORPS Y5, Y5, Y5
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y6
+	VMOVUPS      32(R9), Y7
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R11)(BX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R11)(BX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y6
+	VMOVUPS      32(R9), Y7
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y8
+	VFMADD231PS  Y6, Y8, Y0
+	VFMADD231PS  Y7, Y8, Y1
+	VBROADCASTSS (R11)(BX*1), Y8
+	VFMADD231PS  Y6, Y8, Y2
+	VFMADD231PS  Y7, Y8, Y3
+	VBROADCASTSS (R11)(BX*2), Y8
+	VFMADD231PS  Y6, Y8, Y4
+	VFMADD231PS  Y7, Y8, Y5
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y6
 	VMOVUPS      32(R9), Y7
 	ADDQ         DI, R9
@@ -178,21 +254,23 @@ chain:
 	VFMADD231PS  Y7, Y8, Y5
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -241,11 +319,47 @@ zero:
 	VXORPS Y7, Y7, Y7
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R12)(BX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R12)(BX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R12)(R9*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         SI, R12
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y8
+	VMOVUPS      32(R10), Y9
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y10
+	VFMADD231PS  Y8, Y10, Y0
+	VFMADD231PS  Y9, Y10, Y1
+	VBROADCASTSS (R12)(BX*1), Y10
+	VFMADD231PS  Y8, Y10, Y2
+	VFMADD231PS  Y9, Y10, Y3
+	VBROADCASTSS (R12)(BX*2), Y10
+	VFMADD231PS  Y8, Y10, Y4
+	VFMADD231PS  Y9, Y10, Y5
+	VBROADCASTSS (R12)(R9*1), Y10
+	VFMADD231PS  Y8, Y10, Y6
+	VFMADD231PS  Y9, Y10, Y7
+	ADDQ         SI, R12
 	VMOVUPS      (R10), Y8
 	VMOVUPS      32(R10), Y9
 	ADDQ         DI, R10
@@ -263,25 +377,27 @@ chain:
 	VFMADD231PS  Y9, Y10, Y7
 	ADDQ         SI, R12
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -335,11 +451,53 @@ zero:
 	VXORPS Y9, Y9, Y9
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y10
+	VMOVUPS      32(R10), Y11
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R12)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R12)(BX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R12)(R9*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R12)(BX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         SI, R12
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y10
+	VMOVUPS      32(R10), Y11
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y12
+	VFMADD231PS  Y10, Y12, Y0
+	VFMADD231PS  Y11, Y12, Y1
+	VBROADCASTSS (R12)(BX*1), Y12
+	VFMADD231PS  Y10, Y12, Y2
+	VFMADD231PS  Y11, Y12, Y3
+	VBROADCASTSS (R12)(BX*2), Y12
+	VFMADD231PS  Y10, Y12, Y4
+	VFMADD231PS  Y11, Y12, Y5
+	VBROADCASTSS (R12)(R9*1), Y12
+	VFMADD231PS  Y10, Y12, Y6
+	VFMADD231PS  Y11, Y12, Y7
+	VBROADCASTSS (R12)(BX*4), Y12
+	VFMADD231PS  Y10, Y12, Y8
+	VFMADD231PS  Y11, Y12, Y9
+	ADDQ         SI, R12
 	VMOVUPS      (R10), Y10
 	VMOVUPS      32(R10), Y11
 	ADDQ         DI, R10
@@ -360,29 +518,31 @@ chain:
 	VFMADD231PS  Y11, Y12, Y9
 	ADDQ         SI, R12
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y8, (AX)
-	VMOVUPS      Y9, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y8, (AX)
+	VMOVUPS Y9, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -441,13 +601,63 @@ zero:
 	VXORPS Y11, Y11, Y11
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
-	LEAQ (R12)(BX*4), R13
-	ADDQ BX, R13
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	LEAQ         (R12)(BX*4), R13
+	ADDQ         BX, R13
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R12)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R12)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R12)(R9*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R12)(BX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R13), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         SI, R12
+	ADDQ         SI, R13
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y12
+	VMOVUPS      32(R10), Y13
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y14
+	VFMADD231PS  Y12, Y14, Y0
+	VFMADD231PS  Y13, Y14, Y1
+	VBROADCASTSS (R12)(BX*1), Y14
+	VFMADD231PS  Y12, Y14, Y2
+	VFMADD231PS  Y13, Y14, Y3
+	VBROADCASTSS (R12)(BX*2), Y14
+	VFMADD231PS  Y12, Y14, Y4
+	VFMADD231PS  Y13, Y14, Y5
+	VBROADCASTSS (R12)(R9*1), Y14
+	VFMADD231PS  Y12, Y14, Y6
+	VFMADD231PS  Y13, Y14, Y7
+	VBROADCASTSS (R12)(BX*4), Y14
+	VFMADD231PS  Y12, Y14, Y8
+	VFMADD231PS  Y13, Y14, Y9
+	VBROADCASTSS (R13), Y14
+	VFMADD231PS  Y12, Y14, Y10
+	VFMADD231PS  Y13, Y14, Y11
+	ADDQ         SI, R12
+	ADDQ         SI, R13
 	VMOVUPS      (R10), Y12
 	VMOVUPS      32(R10), Y13
 	ADDQ         DI, R10
@@ -472,33 +682,35 @@ chain:
 	ADDQ         SI, R12
 	ADDQ         SI, R13
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	VMOVUPS      Y1, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	VMOVUPS      Y3, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	VMOVUPS      Y5, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y6, (AX)
-	VMOVUPS      Y7, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y8, (AX)
-	VMOVUPS      Y9, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y10, (AX)
-	VMOVUPS      Y11, 32(AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	VMOVUPS Y1, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	VMOVUPS Y3, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	VMOVUPS Y5, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y6, (AX)
+	VMOVUPS Y7, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y8, (AX)
+	VMOVUPS Y9, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y10, (AX)
+	VMOVUPS Y11, 32(AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -529,23 +741,39 @@ zero:
 	VXORPS Y0, Y0, Y0
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y1
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y1
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y2
+	VFMADD231PS  Y1, Y2, Y0
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y1
 	ADDQ         DI, R9
 	VBROADCASTSS (R11), Y2
 	VFMADD231PS  Y1, Y2, Y0
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -579,11 +807,29 @@ zero:
 	VXORPS Y1, Y1, Y1
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y2
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (R11)(BX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y2
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y3
+	VFMADD231PS  Y2, Y3, Y0
+	VBROADCASTSS (R11)(BX*1), Y3
+	VFMADD231PS  Y2, Y3, Y1
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y2
 	ADDQ         DI, R9
 	VBROADCASTSS (R11), Y3
@@ -592,15 +838,17 @@ chain:
 	VFMADD231PS  Y2, Y3, Y1
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y1, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y1, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -637,11 +885,33 @@ zero:
 	VXORPS Y2, Y2, Y2
 
 ready:
-	MOVQ b+16(FP), R9
-	MOVQ k+56(FP), R10
-	MOVQ CX, R11
+	MOVQ         b+16(FP), R9
+	MOVQ         k+56(FP), R10
+	MOVQ         CX, R11
+	SHRQ         $0x01, R10
+	JNC          even
+	VMOVUPS      (R9), Y3
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (R11)(BX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (R11)(BX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         SI, R11
+	TESTQ        R10, R10
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R9), Y3
+	ADDQ         DI, R9
+	VBROADCASTSS (R11), Y4
+	VFMADD231PS  Y3, Y4, Y0
+	VBROADCASTSS (R11)(BX*1), Y4
+	VFMADD231PS  Y3, Y4, Y1
+	VBROADCASTSS (R11)(BX*2), Y4
+	VFMADD231PS  Y3, Y4, Y2
+	ADDQ         SI, R11
 	VMOVUPS      (R9), Y3
 	ADDQ         DI, R9
 	VBROADCASTSS (R11), Y4
@@ -652,18 +922,20 @@ chain:
 	VFMADD231PS  Y3, Y4, Y2
 	ADDQ         SI, R11
 	DECQ         R10
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y1, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y1, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -704,11 +976,37 @@ zero:
 	VXORPS Y3, Y3, Y3
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y4
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (R12)(BX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (R12)(BX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (R12)(R9*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         SI, R12
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y4
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y5
+	VFMADD231PS  Y4, Y5, Y0
+	VBROADCASTSS (R12)(BX*1), Y5
+	VFMADD231PS  Y4, Y5, Y1
+	VBROADCASTSS (R12)(BX*2), Y5
+	VFMADD231PS  Y4, Y5, Y2
+	VBROADCASTSS (R12)(R9*1), Y5
+	VFMADD231PS  Y4, Y5, Y3
+	ADDQ         SI, R12
 	VMOVUPS      (R10), Y4
 	ADDQ         DI, R10
 	VBROADCASTSS (R12), Y5
@@ -721,21 +1019,23 @@ chain:
 	VFMADD231PS  Y4, Y5, Y3
 	ADDQ         SI, R12
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y1, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y3, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y1, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y3, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -779,11 +1079,41 @@ zero:
 	VXORPS Y4, Y4, Y4
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y5
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (R12)(BX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (R12)(BX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (R12)(R9*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (R12)(BX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         SI, R12
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y5
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y6
+	VFMADD231PS  Y5, Y6, Y0
+	VBROADCASTSS (R12)(BX*1), Y6
+	VFMADD231PS  Y5, Y6, Y1
+	VBROADCASTSS (R12)(BX*2), Y6
+	VFMADD231PS  Y5, Y6, Y2
+	VBROADCASTSS (R12)(R9*1), Y6
+	VFMADD231PS  Y5, Y6, Y3
+	VBROADCASTSS (R12)(BX*4), Y6
+	VFMADD231PS  Y5, Y6, Y4
+	ADDQ         SI, R12
 	VMOVUPS      (R10), Y5
 	ADDQ         DI, R10
 	VBROADCASTSS (R12), Y6
@@ -798,24 +1128,26 @@ chain:
 	VFMADD231PS  Y5, Y6, Y4
 	ADDQ         SI, R12
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y1, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y3, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y1, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y3, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 
@@ -862,13 +1194,49 @@ zero:
 	VXORPS Y5, Y5, Y5
 
 ready:
-	MOVQ b+16(FP), R10
-	MOVQ k+56(FP), R11
-	MOVQ CX, R12
-	LEAQ (R12)(BX*4), R13
-	ADDQ BX, R13
+	MOVQ         b+16(FP), R10
+	MOVQ         k+56(FP), R11
+	MOVQ         CX, R12
+	LEAQ         (R12)(BX*4), R13
+	ADDQ         BX, R13
+	SHRQ         $0x01, R11
+	JNC          even
+	VMOVUPS      (R10), Y6
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R12)(BX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R12)(BX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R12)(R9*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R12)(BX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R13), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         SI, R12
+	ADDQ         SI, R13
+	TESTQ        R11, R11
+	JZ           done
 
-chain:
+even:
+	VMOVUPS      (R10), Y6
+	ADDQ         DI, R10
+	VBROADCASTSS (R12), Y7
+	VFMADD231PS  Y6, Y7, Y0
+	VBROADCASTSS (R12)(BX*1), Y7
+	VFMADD231PS  Y6, Y7, Y1
+	VBROADCASTSS (R12)(BX*2), Y7
+	VFMADD231PS  Y6, Y7, Y2
+	VBROADCASTSS (R12)(R9*1), Y7
+	VFMADD231PS  Y6, Y7, Y3
+	VBROADCASTSS (R12)(BX*4), Y7
+	VFMADD231PS  Y6, Y7, Y4
+	VBROADCASTSS (R13), Y7
+	VFMADD231PS  Y6, Y7, Y5
+	ADDQ         SI, R12
+	ADDQ         SI, R13
 	VMOVUPS      (R10), Y6
 	ADDQ         DI, R10
 	VBROADCASTSS (R12), Y7
@@ -886,27 +1254,29 @@ chain:
 	ADDQ         SI, R12
 	ADDQ         SI, R13
 	DECQ         R11
-	JNZ          chain
-	VMOVUPS      Y0, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y1, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y2, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y3, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y4, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	VMOVUPS      Y5, (AX)
-	ADDQ         DX, AX
-	ADDQ         BX, CX
-	DECQ         R8
-	JNZ          tile
+	JNZ          even
+
+done:
+	VMOVUPS Y0, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y1, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y2, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y3, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y4, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	VMOVUPS Y5, (AX)
+	ADDQ    DX, AX
+	ADDQ    BX, CX
+	DECQ    R8
+	JNZ     tile
 	VZEROUPPER
 	RET
 

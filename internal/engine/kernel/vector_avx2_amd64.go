@@ -3,3 +3,42 @@
 //go:build !noasm
 
 package kernel
+
+//go:noescape
+func avx2Axpy(y []float32, x []float32, alpha float32)
+
+//go:noescape
+func avx2Scale(x []float32, alpha float32)
+
+//go:noescape
+func avx2Add(y []float32, x []float32)
+
+//go:noescape
+func avx2ScaleMul(dst []float32, x []float32, z []float32, alpha float32)
+
+//go:noescape
+func avx2AddMul(y []float32, x []float32, z []float32, alpha float32)
+
+//go:noescape
+func avx2MulSub(dst []float32, p []float32, x []float32, shift float32)
+
+//go:noescape
+func avx2SwiGLU(dst []float32, gate []float32, up []float32)
+
+//go:noescape
+func avx2SwiGLUGrad(dGate []float32, dUp []float32, gate []float32, up []float32, dOut []float32)
+
+//go:noescape
+func avx2AdamW(params []float32, grads []float32, m []float32, v []float32, c *[10]float32)
+
+//go:noescape
+func avx2ExpSum(dst []float32, x []float32, shift float32) float32
+
+//go:noescape
+func avx2Dot(x []float32, y []float32) float32
+
+//go:noescape
+func avx2SumSquares(x []float32) float64
+
+//go:noescape
+func avx2Max(x []float32) float32

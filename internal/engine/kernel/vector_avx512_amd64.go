@@ -3,3 +3,42 @@
 //go:build !noasm
 
 package kernel
+
+//go:noescape
+func avx512Axpy(y []float32, x []float32, alpha float32)
+
+//go:noescape
+func avx512Scale(x []float32, alpha float32)
+
+//go:noescape
+func avx512Add(y []float32, x []float32)
+
+//go:noescape
+func avx512ScaleMul(dst []float32, x []float32, z []float32, alpha float32)
+
+//go:noescape
+func avx512AddMul(y []float32, x []float32, z []float32, alpha float32)
+
+//go:noescape
+func avx512MulSub(dst []float32, p []float32, x []float32, shift float32)
+
+//go:noescape
+func avx512SwiGLU(dst []float32, gate []float32, up []float32)
+
+//go:noescape
+func avx512SwiGLUGrad(dGate []float32, dUp []float32, gate []float32, up []float32, dOut []float32)
+
+//go:noescape
+func avx512AdamW(params []float32, grads []float32, m []float32, v []float32, c *[10]float32)
+
+//go:noescape
+func avx512ExpSum(dst []float32, x []float32, shift float32) float32
+
+//go:noescape
+func avx512Dot(x []float32, y []float32) float32
+
+//go:noescape
+func avx512SumSquares(x []float32) float64
+
+//go:noescape
+func avx512Max(x []float32) float32

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 
+	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
@@ -30,7 +31,7 @@ func product(c *build.Context, w width) {
 //	b      first element of B's panel; bRow: elements from one row to the next
 func tile(c *build.Context, w width, rows, vecs int) {
 	c.Function(fmt.Sprintf("%sTile%dx%d", w.name, rows, vecs*w.lanes()))
-	c.Attributes(1 << 2) // NOSPLIT
+	c.Attributes(attr.NOSPLIT)
 	c.SignatureExpr("func(c, a, b *float32, ldc, row, col, bRow, k, tiles int, fresh bool)")
 	c.Pragma("noescape")
 	t := newTile(c, w, rows, vecs)
@@ -123,10 +124,24 @@ func (t *tileState) eachRow(f func(i int, at operand.Mem)) {
 	}
 }
 
-// loop runs the chains.
+// loop runs the chains, two steps of the inner dimension a turn.
 func (t *tileState) loop() {
 	b, x := t.registers(t.Context, t.vecs), t.register(t.Context)
-	t.Label("chain")
+	t.SHRQ(operand.U8(1), t.k)
+	t.JNC(operand.LabelRef("even"))
+	t.step(b, x)
+	t.TESTQ(t.k, t.k)
+	t.JZ(operand.LabelRef("done"))
+	t.Label("even")
+	t.step(b, x)
+	t.step(b, x)
+	t.DECQ(t.k)
+	t.JNZ(operand.LabelRef("even"))
+	t.Label("done")
+}
+
+// step adds one column of A times one row of B to the sums.
+func (t *tileState) step(b []reg.VecVirtual, x reg.VecVirtual) {
 	for v := range t.vecs {
 		t.VMOVUPS(operand.Mem{Base: t.b, Disp: v * t.bytes}, b[v])
 	}
@@ -140,8 +155,6 @@ func (t *tileState) loop() {
 	for _, g := range t.group {
 		t.ADDQ(t.col, g)
 	}
-	t.DECQ(t.k)
-	t.JNZ(operand.LabelRef("chain"))
 }
 
 // element is A's element in row i of the tile and the current column.
@@ -174,7 +187,7 @@ func (t *tileState) finish() {
 // from k rows that lie ld elements apart.
 func copyPanel(c *build.Context, w width) {
 	c.Function(w.name + "CopyPanel")
-	c.Attributes(1 << 2)
+	c.Attributes(attr.NOSPLIT)
 	c.SignatureExpr("func(dst, src *float32, ld, k int)")
 	c.Pragma("noescape")
 	dst, src, ld, k := load(c, "dst"), load(c, "src"), inBytes(c, load(c, "ld")), load(c, "k")
@@ -198,7 +211,7 @@ func copyPanel(c *build.Context, w width) {
 // seen as columns: dst[p*step+j] = src[j*ld+p] for j < 8 and p < 8*blocks.
 func transposePanel(c *build.Context) {
 	c.Function("avx2Transpose")
-	c.Attributes(1 << 2)
+	c.Attributes(attr.NOSPLIT)
 	c.SignatureExpr("func(dst, src *float32, step, ld, blocks int)")
 	c.Pragma("noescape")
 	dst, src := load(c, "dst"), load(c, "src")
