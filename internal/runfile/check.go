@@ -82,7 +82,7 @@ func (r Run) bodyRules() []rule {
 	return []rule{
 		{"name", r.Name, nameForm.MatchString(r.Name), "1 to 64 letters, digits, dots, hyphens or underscores, the first no dot or hyphen"},
 		{"model.vocab", r.Model.Vocab, r.Model.Vocab >= byteTokens, fmt.Sprintf("%d or more, for the text is read as bytes", byteTokens)},
-		{"data.valid_share", r.Data.ValidShare, r.Data.ValidShare > 0 && r.Data.ValidShare < 1, "above 0 and below 1"},
+		{"data.valid_share", r.Data.ValidShare, r.Data.ValidShare > 0 && r.Data.ValidShare <= 0.5, "above 0 and at most 0.5"},
 		above("train.peak_rate", t.PeakRate),
 		{"train.final_rate", t.FinalRate, t.FinalRate >= 0 && t.FinalRate <= t.PeakRate, "from 0 to train.peak_rate"},
 		whole("train.warmup_tokens", t.WarmupTokens, 0, maxTokens),

@@ -39,7 +39,7 @@ type Model struct {
 // Data says which text is trained on.
 type Data struct {
 	Paths      []string `yaml:"paths"`       // files and folders; empty: the Go source tree
-	ValidShare float64  `yaml:"valid_share"` // share of documents held back, above 0 and below 1
+	ValidShare float64  `yaml:"valid_share"` // share of documents held back, above 0 and at most 0.5
 }
 
 // Train is the inner optimisation of every island.
