@@ -1,0 +1,39 @@
+package scalar_test
+
+import (
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/engine/enginetest"
+	"github.com/mistura-project/mistura/internal/engine/scalar"
+)
+
+// TestModelBackward checks every parameter's gradient of whole models against
+// finite differences, with choices and head norms held, for the first is a step
+// function and the second has no gradient by definition.
+func TestModelBackward(t *testing.T) {
+	for _, c := range enginetest.Configs() {
+		t.Run(c.Name, func(t *testing.T) {
+			params := normals(30, c.Size())
+			for i := range params {
+				params[i] *= 0.4
+			}
+			m := scalar.NewModel[float64](c, params)
+			tokens := []int32{1, 4, 2, 4, 3, 5, 1, 1}
+			base := m.Run(tokens, 2, nil, true)
+			if c.NormHead {
+				name := "head"
+				if c.TiedEmbeddings {
+					name = "embedding"
+				}
+				for _, tensor := range c.Tensors() {
+					if tensor.Name == name {
+						m.HeadNorms = scalar.ColumnNorms(m.Params[tensor.Offset:tensor.Offset+tensor.Size()], c.Dim)
+					}
+				}
+			}
+			checkGradient(t, m.Params, m.Grads, func() float64 {
+				return m.Run(tokens, 2, base.Choices, false).Total
+			}, 1e-7)
+		})
+	}
+}
