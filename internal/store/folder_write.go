@@ -80,8 +80,9 @@ func (d *Folder) writeFile(
 	if published != nil && !errors.Is(published, ErrExists) {
 		return Object{}, published
 	}
-	// Also when the name was taken: who hears so may rely on what is there.
-	if err := syncDir(filepath.Dir(final)); err != nil {
+	// Also when the name was taken: who hears so may rely on what is there. The
+	// folder is gone if somebody has deleted the object since.
+	if err := syncDir(filepath.Dir(final)); err != nil && !absent(err) {
 		return Object{}, err
 	}
 	return object, published
@@ -109,9 +110,6 @@ func (d *Folder) newTemp(final string) (*os.File, error) {
 	dir := filepath.Dir(final)
 	var last error
 	for range tempFileTries {
-		if err := makeDirs(dir); err != nil {
-			return nil, err
-		}
 		f, err := createTemp(dir, filepath.Base(final))
 		if errors.Is(err, fs.ErrNotExist) {
 			last = err
@@ -131,9 +129,13 @@ func (d *Folder) newTemp(final string) (*os.File, error) {
 	return nil, fmt.Errorf("no temporary file after %d tries: %w", tempFileTries, last)
 }
 
-// createTemp is os.CreateTemp with the permissions that the user's mask gives an
-// ordinary file: others may be meant to read a checkpoint.
+// createTemp is os.CreateTemp in a folder that need not exist yet, with the
+// permissions that the user's mask gives an ordinary file: others may be meant to
+// read a checkpoint.
 func createTemp(dir, base string) (*os.File, error) {
+	if err := makeDirs(dir); err != nil {
+		return nil, err
+	}
 	name := filepath.Join(dir, tempPrefix+base+"-"+newNonce())
 	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, objectMode)
 }
