@@ -101,7 +101,10 @@ func (h *host) listen(ctx context.Context) error {
 		lis.Close()
 		return fmt.Errorf("saying who coordinates: %w", err)
 	}
-	h.server = transport.New(transport.Options{RunID: h.runID, Era: h.era, Secret: h.secret, MaxPayloadBytes: h.maxPayload()}, h)
+	h.server = transport.New(transport.Options{
+		RunID: h.runID, Era: h.era, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
+		MaxQueuedBytes: 8*int64(h.run.Model.Size()) + 1<<20, // a seed, a verdict for every fragment, and messages
+	}, h)
 	go func() {
 		if err := h.server.Serve(lis); err != nil {
 			h.fail(fmt.Errorf("serving the islands: %w", err))
@@ -110,7 +113,7 @@ func (h *host) listen(ctx context.Context) error {
 	return nil
 }
 
-// maxPayload is the largest fragment in bytes, with room for nothing else.
+// maxPayload is the largest fragment in bytes.
 func (h *host) maxPayload() int64 {
 	most := 0
 	for _, f := range h.bank.fragments {

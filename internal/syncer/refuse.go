@@ -48,7 +48,7 @@ func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 		return []Effect{Discard{key}}, fmt.Sprintf("%s dropped for fragment %d: %s", l.island, c.Fragment, why)
 	}
 	f.pending[c.Incarnation] = c
-	if c.Flush && f.round == nil && !s.paused {
+	if c.Flush && f.round == nil && !s.paused && !s.merging(c.Fragment) {
 		return s.open(c.Fragment, now), fmt.Sprintf("%s flushes fragment %d", l.island, c.Fragment)
 	}
 	return nil, ""

@@ -23,7 +23,7 @@ func (s *State) openDue(now time.Time) ([]Effect, string) {
 	var effects []Effect
 	reason := ""
 	for p, f := range s.fragments {
-		if s.fleet < f.nextDue || f.round != nil {
+		if s.fleet < f.nextDue || f.round != nil || s.merging(p) {
 			continue
 		}
 		for f.nextDue <= s.fleet {
@@ -33,6 +33,17 @@ func (s *State) openDue(now time.Time) ([]Effect, string) {
 		reason = fmt.Sprintf("fragment %d is due at %d fleet tokens", p, s.fleet)
 	}
 	return effects, reason
+}
+
+// merging: a merge of the fragment is queued or under way. Its contributors have
+// no verdict yet and could not answer a call.
+func (s *State) merging(p int) bool {
+	for _, it := range s.queue {
+		if m, ok := it.(*mergeItem); ok && m.fragment == p {
+			return true
+		}
+	}
+	return false
 }
 
 // open calls every live learner that has nothing under way for the fragment.
