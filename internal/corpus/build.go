@@ -164,6 +164,9 @@ func (b *builder) tokenize(ctx context.Context) (err error) {
 	if err == nil && b.input.HeldOut == byPosition {
 		err = b.divide()
 	}
+	if err == nil && b.progress != nil {
+		b.progress(total, total)
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -29,7 +30,6 @@ type reading struct {
 
 // keep cleans a text and keeps it, unless there is none.
 func (r *reading) keep(text []byte) {
-	text = bytes.TrimPrefix(text, []byte(byteOrderMark))
 	if !utf8.Valid(text) {
 		r.tally.InvalidBytes += invalidBytes(text)
 		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
@@ -60,6 +60,22 @@ func invalidBytes(text []byte) int64 {
 		text = text[size:]
 	}
 	return n
+}
+
+// withoutMark drops the byte order mark that some editors put at the start of a file.
+func withoutMark(start []byte) []byte {
+	return bytes.TrimPrefix(start, []byte(byteOrderMark))
+}
+
+// Encode gives the tokens of a text that goes into a model, such as a prompt. Bytes
+// that are no UTF-8 are replaced, so the end of a document cannot be forged.
+func Encode(text string) []int32 {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	tokens := make([]int32, len(text))
+	for i := range tokens {
+		tokens[i] = int32(text[i])
+	}
+	return tokens
 }
 
 // cut is where to divide text that goes on behind its end: after the last line end,

@@ -12,7 +12,7 @@ import (
 )
 
 // maxLineBytes is the longest line of JSON Lines that is read (case E4).
-const maxLineBytes = 64 << 20
+const maxLineBytes = 32 << 20
 
 var errLineTooLong = errors.New("line too long")
 
@@ -23,6 +23,7 @@ type lineReader struct {
 	r     *bufio.Reader
 	limit int
 	line  int64 // number of the line read last
+	bytes int64 // read so far, line ends included
 }
 
 // next gives the next line in a new slice, io.EOF behind the last one. A last line
@@ -35,6 +36,7 @@ func (l *lineReader) next() ([]byte, error) {
 			l.line++
 		}
 		line = append(line, chunk...)
+		l.bytes += int64(len(chunk))
 		ended := err == nil
 		if len(bytes.TrimRight(line, "\r\n")) > l.limit {
 			return nil, errLineTooLong

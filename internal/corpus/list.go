@@ -165,7 +165,7 @@ func kindInFolder(path string) (kind, error) {
 	if err != nil {
 		return plainText, err
 	}
-	line, _, ended := bytes.Cut(bytes.TrimLeft(bytes.TrimPrefix(head, []byte(byteOrderMark)), " \t\r\n"), []byte("\n"))
+	line, _, ended := bytes.Cut(bytes.TrimLeft(withoutMark(head), " \t\r\n"), []byte("\n"))
 	if bytes.HasPrefix(line, []byte("{")) && (json.Valid(line) || !ended && len(head) == 64<<10) {
 		return jsonLines, nil
 	}

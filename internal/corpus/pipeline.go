@@ -18,12 +18,12 @@ type task[T any] struct {
 }
 
 // inOrder runs the jobs that produce emits on several workers and hands the results
-// to consume, which runs in one goroutine, in the order of emission. At most four
+// to consume, which runs in one goroutine, in the order of emission. At most three
 // jobs a worker are under way, which bounds the memory. The first error, of any
 // side, stops everything and is returned.
 func inOrder[T any](ctx context.Context, workers int, produce func(emit func(job[T]) error) error, consume func(T) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	ordered := make(chan *task[T], 4*workers)
+	ordered := make(chan *task[T], 2*workers)
 	work := make(chan *task[T])
 
 	group.Go(func() error {

@@ -60,7 +60,7 @@ func (f file) take(r *reading, text []byte) {
 	case f.kind == goSource && isGenerated(text):
 		r.tally.Generated++
 	default:
-		r.keep(text)
+		r.keep(withoutMark(text))
 	}
 }
 
@@ -102,11 +102,13 @@ func (f file) producePieces(emit func(job[reading]) error) error {
 func pieceJob(piece []byte, first bool) job[reading] {
 	return func() (reading, error) {
 		r := reading{tally: Tally{Bytes: int64(len(piece))}}
+		text := piece
 		if first {
 			r.tally.Files = 1
+			text = withoutMark(text)
 		}
-		if len(piece) > 0 {
-			r.keep(piece)
+		if len(text) > 0 {
+			r.keep(text)
 		}
 		return r, nil
 	}
@@ -144,6 +146,7 @@ func (f file) produceLines(strict bool, emit func(job[reading]) error) error {
 // nextLines takes lines of about pieceBytes in all; with the last ones comes io.EOF.
 func (f file) nextLines(reader *lineReader, strict bool) (lines, error) {
 	piece := lines{path: f.path, first: reader.line + 1, strict: strict}
+	before := reader.bytes
 	for piece.bytes < pieceBytes {
 		line, err := reader.next()
 		switch {
@@ -156,7 +159,7 @@ func (f file) nextLines(reader *lineReader, strict bool) (lines, error) {
 			return lines{}, unreadable(f.path, err)
 		}
 		piece.lines = append(piece.lines, line)
-		piece.bytes += int64(len(line)) + 1
+		piece.bytes = reader.bytes - before
 	}
 	return piece, nil
 }

@@ -70,7 +70,8 @@ func (t *Tokens) ReadAt(dst []int32, offset int64) error {
 	}
 	raw := t.buffer(len(dst) * t.width)
 	defer t.buffers.Put(raw)
-	if _, err := t.file.ReadAt(*raw, offset*int64(t.width)); err != nil {
+	// A full read may come with io.EOF, which is no failure here.
+	if n, err := t.file.ReadAt(*raw, offset*int64(t.width)); n < len(*raw) {
 		return fmt.Errorf("%s: read tokens at %d: %w", t.path, offset, err)
 	}
 	decode(dst, *raw, t.width)
