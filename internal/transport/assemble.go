@@ -26,28 +26,31 @@ func downward() direction {
 // into: a head frame starts a message, chunk frames fill its payload.
 type assembler struct {
 	direction
-	limit int64 // largest payload, bytes
+	limit int64     // largest payload, bytes
+	spare *recycler // of buffers
 
 	head    frame // nil between messages
 	want    int   // bytes of its payload
 	payload []byte
 	sum     hash.Hash
-	err     error // why decoding failed; gRPC keeps only its text
+	err     error // why decoding failed
 }
 
-func newAssembler(d direction, limit int64) *assembler {
-	return &assembler{direction: d, limit: limit, sum: sha256.New()}
+func newAssembler(d direction, limit int64, spare *recycler) *assembler {
+	return &assembler{direction: d, limit: limit, spare: spare, sum: sha256.New()}
 }
 
 // next reads frames with recv until a message is whole. Its payload belongs to the caller.
 func (a *assembler) next(recv func(any) error) (head frame, payload []byte, damaged bool, err error) {
 	for a.head == nil || len(a.payload) < a.want {
-		if err := recv(a); err != nil {
-			if a.err != nil {
-				err = a.err
-			} else if err == io.EOF && a.head != nil {
-				err = fmt.Errorf("%w: ended after %d of %d bytes of a payload", ErrMalformed, len(a.payload), a.want)
-			}
+		err := recv(a)
+		if err == io.EOF && a.head != nil {
+			err = fmt.Errorf("%w: ended after %d of %d bytes of a payload", ErrMalformed, len(a.payload), a.want)
+		}
+		if err == nil {
+			err = a.err
+		}
+		if err != nil {
 			return nil, nil, false, err
 		}
 	}
@@ -57,10 +60,10 @@ func (a *assembler) next(recv func(any) error) (head frame, payload []byte, dama
 	return head, payload, damaged, nil
 }
 
-// decode takes one frame.
-func (a *assembler) decode(data mem.BufferSlice) error {
+// decode takes one frame. An error waits for next: gRPC would answer it itself
+// and drop all but its text.
+func (a *assembler) decode(data mem.BufferSlice) {
 	a.err = a.take(data)
-	return a.err
 }
 
 func (a *assembler) take(data mem.BufferSlice) error {
@@ -94,6 +97,7 @@ func (a *assembler) begin(f frame) error {
 		return fmt.Errorf("%w: payload digest of %d bytes, want %d", ErrMalformed, len(f.GetPayloadDigest()), sha256.Size)
 	}
 	a.head, a.want = f, int(f.GetPayloadBytes())
+	a.payload = a.spare.get(a.want)
 	a.sum.Reset()
 	return nil
 }

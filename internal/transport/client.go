@@ -22,6 +22,7 @@ import (
 type Dialer struct {
 	MaxPayloadBytes int64         // largest payload taken; 0: 1 GiB
 	MaxQueuedBytes  int64         // waiting to be sent before Send refuses; 0: twice MaxPayloadBytes
+	WindowBytes     int32         // under way from the coordinator while nobody is in Recv; 0: 16 MiB
 	StallTimeout    time.Duration // for one frame (1 MiB at most) to be taken; 0: 30 s
 	FlushTimeout    time.Duration // for queued messages on Close; 0: 5 s
 }
@@ -29,6 +30,7 @@ type Dialer struct {
 func (d Dialer) withDefaults() Dialer {
 	d.MaxPayloadBytes = orDefault(d.MaxPayloadBytes, 1<<30)
 	d.MaxQueuedBytes = orDefault(d.MaxQueuedBytes, 2*d.MaxPayloadBytes)
+	d.WindowBytes = orDefault(d.WindowBytes, windowBytes)
 	d.StallTimeout = orDefault(d.StallTimeout, 30*time.Second)
 	d.FlushTimeout = orDefault(d.FlushTimeout, 5*time.Second)
 	return d
@@ -47,6 +49,7 @@ type Conn struct {
 	cancel context.CancelFunc // ends the stream at once
 	origin *wire.Origin
 	box    *outbox
+	spare  *recycler
 
 	in      chan Down     // from the reader to Recv
 	closing chan struct{} // closed by Close: what comes is thrown away
@@ -64,7 +67,7 @@ type Conn struct {
 // or Rejected.
 func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*Conn, error) {
 	d = d.withDefaults()
-	cc, err := connect(join.Address)
+	cc, err := d.connect(join.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +83,7 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 		return nil, dialError(ctx, join.Address, err)
 	}
 	c := &Conn{
-		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes),
+		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes), spare: &recycler{limit: int(d.MaxPayloadBytes)},
 		origin: &wire.Origin{Protocol: wire.Protocol, RunId: join.RunID, Era: join.Era, Incarnation: join.Incarnation},
 		in:     make(chan Down), closing: make(chan struct{}), read: make(chan struct{}), wrote: make(chan struct{}),
 	}
@@ -99,7 +102,7 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 }
 
 // connect prepares a connection; nothing is sent yet.
-func connect(address string) (*grpc.ClientConn, error) {
+func (d Dialer) connect(address string) (*grpc.ClientConn, error) {
 	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: 2 * time.Second, Count: 3}}
 	cc, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -109,8 +112,8 @@ func connect(address string) (*grpc.ClientConn, error) {
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithDisableRetry(),
-		grpc.WithInitialWindowSize(windowBytes),
-		grpc.WithInitialConnWindowSize(windowBytes),
+		grpc.WithInitialWindowSize(d.WindowBytes),
+		grpc.WithInitialConnWindowSize(d.WindowBytes),
 		grpc.WithReadBufferSize(socketBufferBytes),
 		grpc.WithWriteBufferSize(socketBufferBytes),
 		// 10 s is the shortest that gRPC allows here. Timeout is also the socket's
@@ -168,6 +171,9 @@ func (c *Conn) Recv(ctx context.Context) (Down, error) {
 	}
 }
 
+// Recycle is Server.Recycle for the payloads of Recv.
+func (c *Conn) Recycle(payload []byte) { c.spare.put(payload) }
+
 // Close sends what is queued, tells the coordinator that nothing follows and
 // waits until it has taken all of it, for FlushTimeout at most. An error means
 // that this is not certain. Messages that still come are thrown away.
@@ -222,7 +228,7 @@ func (c *Conn) write() {
 // readAll hands over what comes until the session ends.
 func (c *Conn) readAll() {
 	defer close(c.read)
-	a := newAssembler(downward(), c.opts.MaxPayloadBytes)
+	a := newAssembler(downward(), c.opts.MaxPayloadBytes, c.spare)
 	for {
 		head, payload, damaged, err := a.next(c.stream.RecvMsg)
 		if err == nil {
@@ -241,7 +247,11 @@ func (c *Conn) readAll() {
 
 // ended is lost for the client's side, where the coordinator gives its reason.
 func ended(err error) error {
-	if s, ok := status.FromError(err); ok && err != io.EOF && (s.Code() == codes.Aborted || s.Code() == codes.InvalidArgument) {
+	if err == io.EOF || errors.Is(err, ErrMalformed) {
+		return err
+	}
+	switch s := status.Convert(err); s.Code() {
+	case codes.Aborted, codes.InvalidArgument, codes.ResourceExhausted:
 		return fmt.Errorf("%w by the coordinator: %s", ErrClosed, s.Message())
 	}
 	return lost(err)
@@ -262,7 +272,7 @@ func checkOrigin(f frame, own *wire.Origin) error {
 
 // Identify asks who coordinates at address (host:port).
 func Identify(ctx context.Context, address string) (*wire.Identity, error) {
-	cc, err := connect(address)
+	cc, err := Dialer{}.withDefaults().connect(address)
 	if err != nil {
 		return nil, err
 	}

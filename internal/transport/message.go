@@ -31,8 +31,9 @@ var (
 	ErrLost = errors.New("connection lost")
 )
 
-// Up is one message of a learner. Send fills Origin where it is nil, and the
-// payload's length and digest.
+// Up is one message of a learner. Send fills Origin and the payload's digest
+// where they are empty, and the payload's length. Who sends one payload many
+// times gives wire.Digest of it.
 type Up struct {
 	*wire.FromLearner
 	Payload []byte // belongs to the transport after Send: do not change it

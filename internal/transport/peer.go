@@ -60,7 +60,7 @@ func (p *Peer) Send(m Down) error {
 // Close ends the session after what is queued has gone out, for FlushTimeout at
 // most. The peer is told the reason; Gone follows. Only the first call counts.
 func (p *Peer) Close(reason string) {
-	p.box.close()
+	defer p.box.close() // after the reason is there for the writer to find
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.flush != nil {
@@ -82,7 +82,7 @@ func (p *Peer) closed() error {
 
 // end ends the session at once; the first cause stands.
 func (p *Peer) end(cause error) {
-	p.box.close()
+	defer p.box.close() // after the cause is there: a drained queue is one, too
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
@@ -142,7 +142,7 @@ func (p *Peer) write() {
 // read hands over what comes until the session ends.
 func (p *Peer) read() {
 	defer p.server.running.Done()
-	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes)
+	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes, p.server.spare)
 	hello, ok := p.greet(a)
 	if !ok {
 		return

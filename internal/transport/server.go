@@ -23,6 +23,7 @@ type Options struct {
 	MaxPayloadBytes int64         // largest payload taken from a peer; 0: 1 GiB
 	MaxQueuedBytes  int64         // waiting for one peer before it is closed, room for a whole model; 0: twice MaxPayloadBytes
 	MaxPeers        int           // sessions at a time; 0: 1024
+	WindowBytes     int32         // under way from one peer while the handler is busy; 0: 16 MiB, that is 1 Gbit/s at 128 ms
 	HelloTimeout    time.Duration // from the start of a session to its Hello; 0: 5 s
 	StallTimeout    time.Duration // for one frame (1 MiB at most) to be taken; 0: 30 s
 	FlushTimeout    time.Duration // for queued messages when a session or the server is closed; 0: 5 s
@@ -35,6 +36,7 @@ func (o Options) withDefaults() Options {
 	o.MaxPayloadBytes = orDefault(o.MaxPayloadBytes, 1<<30)
 	o.MaxQueuedBytes = orDefault(o.MaxQueuedBytes, 2*o.MaxPayloadBytes)
 	o.MaxPeers = orDefault(o.MaxPeers, 1024)
+	o.WindowBytes = orDefault(o.WindowBytes, windowBytes)
 	o.HelloTimeout = orDefault(o.HelloTimeout, 5*time.Second)
 	o.StallTimeout = orDefault(o.StallTimeout, 30*time.Second)
 	o.FlushTimeout = orDefault(o.FlushTimeout, 5*time.Second)
@@ -72,6 +74,7 @@ type Server struct {
 	opts    Options
 	handler Handler
 	grpc    *grpc.Server
+	spare   *recycler
 
 	mu      sync.Mutex
 	peers   map[*Peer]struct{} // open sessions, accepted or not
@@ -82,12 +85,13 @@ type Server struct {
 // New makes a server of one era of one run.
 func New(o Options, h Handler) *Server {
 	s := &Server{opts: o.withDefaults(), handler: h, peers: make(map[*Peer]struct{})}
+	s.spare = &recycler{limit: int(s.opts.MaxPayloadBytes)}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(MaxFrameBytes),
 		grpc.MaxSendMsgSize(MaxFrameBytes),
-		grpc.InitialWindowSize(windowBytes),
-		grpc.InitialConnWindowSize(windowBytes),
+		grpc.InitialWindowSize(s.opts.WindowBytes),
+		grpc.InitialConnWindowSize(s.opts.WindowBytes),
 		grpc.ReadBufferSize(socketBufferBytes),
 		grpc.WriteBufferSize(socketBufferBytes),
 		grpc.MaxConcurrentStreams(16),
@@ -101,10 +105,9 @@ func New(o Options, h Handler) *Server {
 	return s
 }
 
-// Flow control and buffers of a connection, both sides. The window is what may
-// be under way to a receiver that is busy.
+// Of a connection, both sides.
 const (
-	windowBytes       = 4 << 20
+	windowBytes       = 16 << 20
 	socketBufferBytes = 128 << 10
 )
 
@@ -116,6 +119,11 @@ func (s *Server) Serve(lis net.Listener) error {
 	}
 	return fmt.Errorf("transport: serve %s: %w", lis.Addr(), err)
 }
+
+// Recycle gives back the payload of a message that is done with, to be filled
+// anew. Nobody may use it any more. It is never needed: what is not given back
+// is garbage in the end.
+func (s *Server) Recycle(payload []byte) { s.spare.put(payload) }
 
 // Close lets every peer have what is queued for it, for FlushTimeout at most,
 // ends all sessions and returns when no goroutine of the server is left.
