@@ -19,7 +19,7 @@ type gemm struct {
 	packB func(dst []float32, b matrix, k, n int)
 	// packA writes the top left [m, k] of a to dst as rows of k, where wantA says so.
 	packA func(dst []float32, a matrix, m, k int)
-	wantA func(p *problem) bool
+	wantA func(a matrix) bool
 	// strip does one panel of B against a block of rows.
 	strip func(t *strip)
 }
@@ -101,7 +101,7 @@ func (s *Set) block(w *workspace, p *problem, j, cols, q, depth int) {
 	for i := 0; i < p.m; i += g.rows {
 		t.rows = min(g.rows, p.m-i)
 		t.a = p.a.from(i, q)
-		if g.wantA(p) {
+		if g.wantA(t.a) {
 			w.a = grow(w.a, depth*t.rows)
 			g.packA(w.a, t.a, t.rows, depth)
 			t.a = matrix{w.a, depth, 1}

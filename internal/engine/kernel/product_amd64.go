@@ -47,7 +47,7 @@ func (t *tileSet) gemm() gemm {
 		directRows: len(t.whole),
 		packB:      t.packB,
 		packA:      transpose,
-		wantA:      func(p *problem) bool { return p.a.col != 1 },
+		wantA:      func(a matrix) bool { return a.col != 1 },
 		strip:      t.strip,
 	}
 }

@@ -313,3 +313,24 @@ func TestProductRefusesShortSlices(t *testing.T) {
 		}
 	}
 }
+
+// A step of training calls products thousands of times: they must not allocate.
+func TestNoAllocations(t *testing.T) {
+	const n = 67
+	x, c := make([]float32, n*n), make([]float32, n*n)
+	step := kernel.AdamWStep{Rate: 0.1, Eps: 1}
+	for _, s := range sets(t) {
+		allocs := testing.AllocsPerRun(20, func() {
+			s.NN(c, x, x, n, n, n, n, n, n, false)
+			s.NT(c, x, x, n, n, n, n, n, n, false)
+			s.TN(c, x, x, n, n, n, n, n, n, false)
+			s.AdamW(x, x, x, x, step)
+			s.ExpSum(x, x, 1)
+			s.SwiGLUGrad(x, x, x, x, x)
+		})
+		// The garbage collector may empty the pool of workspaces now and then.
+		if allocs >= 1 {
+			t.Errorf("%s: %v allocations a run", s.Name(), allocs)
+		}
+	}
+}

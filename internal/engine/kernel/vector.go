@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // vector is the slice functions of one set. Lengths are checked before the call.
@@ -15,7 +16,7 @@ type vector struct {
 	mulSub     func(dst, p, x []float32, shift float32)
 	swiGLU     func(dst, gate, up []float32)
 	swiGLUGrad func(dGate, dUp, gate, up, dOut []float32)
-	adamW      func(params, grads, m, v []float32, c *AdamWStep)
+	adamW      func(params, grads, m, v []float32, c AdamWStep)
 	expSum     func(dst, x []float32, shift float32) float32
 	dot        func(x, y []float32) float32
 	sumSquares func(x []float32) float64
@@ -135,14 +136,15 @@ func NewAdamWStep(beta1, beta2, eps, decay, rate, gradScale float64, step uint64
 //	p = p - Rate·(Bias1·m/(√(Bias2·v) + Eps) + Decay·p)
 func (s *Set) AdamW(params, grads, m, v []float32, c AdamWStep) {
 	equal(len(params), len(grads), len(m), len(v))
-	s.vec.adamW(params, grads, m, v, &c)
+	s.vec.adamW(params, grads, m, v, c)
 }
 
 // equal panics unless all lengths are the same. The assembly relies on it.
 func equal(lengths ...int) {
 	for _, n := range lengths {
 		if n != lengths[0] {
-			panic(fmt.Sprintf("kernel: slices of unequal length: %v", lengths))
+			// A copy, so that the lengths of the good case stay on the stack.
+			panic(fmt.Sprintf("kernel: slices of unequal length: %v", slices.Clone(lengths)))
 		}
 	}
 }

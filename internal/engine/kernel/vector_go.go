@@ -79,7 +79,7 @@ func goSwiGLUGrad(dGate, dUp, gate, up, dOut []float32) {
 
 func goSigmoid(x float32) float32 { return 1 / (1 + goExp(-x)) }
 
-func goAdamW(params, grads, m, v []float32, c *AdamWStep) {
+func goAdamW(params, grads, m, v []float32, c AdamWStep) {
 	n := len(params)
 	grads, m, v = grads[:n], m[:n], v[:n]
 	for i, p := range params {
