@@ -107,7 +107,7 @@ func (w *Writer) ready(part string) error {
 	case slices.ContainsFunc(w.parts, func(p Object) bool { return p.Name == part }):
 		return errors.New("written already")
 	}
-	return nil
+	return CheckName(PartName(w.number, part))
 }
 
 func (w *Writer) fail(part string, err error) error {

@@ -33,7 +33,14 @@ func (d *Folder) Create(ctx context.Context, name string, data []byte) error {
 
 // Put implements [Store].
 func (d *Folder) Put(ctx context.Context, name string, write func(io.Writer) error) (Object, error) {
-	return d.write(ctx, "put", name, write, os.Rename)
+	buffered := func(w io.Writer) error {
+		b := bufio.NewWriterSize(w, writeBufferBytes)
+		if err := write(b); err != nil {
+			return err
+		}
+		return b.Flush()
+	}
+	return d.write(ctx, "put", name, buffered, os.Rename)
 }
 
 // write makes a whole, durable temporary file and hands it to publish, which gives
@@ -91,11 +98,7 @@ func (d *Folder) writeFile(
 // fill writes the content and brings it to disk.
 func fill(ctx context.Context, f *os.File, name string, write func(io.Writer) error) (Object, error) {
 	digest := newDigestWriter(ctx, f)
-	w := bufio.NewWriterSize(digest, writeBufferBytes)
-	if err := write(w); err != nil {
-		return Object{}, err
-	}
-	if err := w.Flush(); err != nil {
+	if err := write(digest); err != nil {
 		return Object{}, err
 	}
 	if err := f.Sync(); err != nil {

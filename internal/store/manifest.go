@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,7 +93,7 @@ func decodeManifest(data []byte, number uint64) (manifest, error) {
 
 func checkPart(part Object) error {
 	const digestChars = 64
-	if err := CheckName(part.Name); err != nil {
+	if err := CheckName(PartName(math.MaxUint64, part.Name)); err != nil {
 		return err
 	}
 	if part.Name == manifestName {

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"unicode/utf8"
 )
 
 // The safetensors layout (huggingface/safetensors, README "Format"): 8 bytes, the
@@ -164,6 +165,9 @@ func writeMeta(out *bytes.Buffer, meta map[string]string) error {
 	var members bytes.Buffer
 	members.WriteByte('{')
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		if !utf8.ValidString(meta[key]) {
+			return fmt.Errorf("metadata %q: is not UTF-8", key)
+		}
 		if err := writeMember(&members, key, meta[key]); err != nil {
 			return fmt.Errorf("metadata %q: %w", key, err)
 		}
@@ -174,6 +178,9 @@ func writeMeta(out *bytes.Buffer, meta map[string]string) error {
 
 // writeMember adds a member to a JSON object that is being written.
 func writeMember(out *bytes.Buffer, key string, value any) error {
+	if !utf8.ValidString(key) { // would be altered, perhaps to another key
+		return errors.New("is not UTF-8")
+	}
 	keyJSON, err := json.Marshal(key)
 	if err != nil {
 		return err

@@ -77,6 +77,10 @@ func (r *Reader) Meta() map[string]string { return r.meta }
 // the tensor, which must be F32. A tensor that is missing or different is a
 // *fault.Input that names it.
 func (r *Reader) ReadF32(name string, dst []float32) error {
+	return r.read(name, dst, make([]byte, 4*min(convertFloats, len(dst))))
+}
+
+func (r *Reader) read(name string, dst []float32, buf []byte) error {
 	info, err := r.find(name)
 	if err != nil {
 		return err
@@ -84,7 +88,7 @@ func (r *Reader) ReadF32(name string, dst []float32) error {
 	if have := (info.end - info.begin) / 4; have != int64(len(dst)) {
 		return r.fault(name, fmt.Sprintf("this tensor has %d elements, %d are wanted", have, len(dst)), nil)
 	}
-	if err := readFloats(r.r, r.data+info.begin, dst); err != nil {
+	if err := readFloats(r.r, r.data+info.begin, dst, buf); err != nil {
 		return r.fault(name, "this tensor cannot be read", err)
 	}
 	return nil
@@ -110,8 +114,9 @@ func (r *Reader) ReadAll(into []Tensor) error {
 			return r.fault(info.Name, "this tensor does not belong to the model", nil)
 		}
 	}
+	buf := make([]byte, 4*convertFloats)
 	for _, t := range into {
-		if err := r.ReadF32(t.Name, t.F32); err != nil {
+		if err := r.read(t.Name, t.F32, buf); err != nil {
 			return err
 		}
 	}
@@ -134,11 +139,10 @@ func (r *Reader) fault(tensor, problem string, err error) error {
 }
 
 // readFloats converts little-endian floats from a place of a file, a piece at a
-// time.
-func readFloats(r io.ReaderAt, offset int64, dst []float32) error {
-	buf := make([]byte, 4*min(convertFloats, len(dst)))
+// time; buf takes the bytes of a piece.
+func readFloats(r io.ReaderAt, offset int64, dst []float32, buf []byte) error {
 	for len(dst) > 0 {
-		piece := dst[:min(len(dst), convertFloats)]
+		piece := dst[:min(len(dst), len(buf)/4)]
 		in := buf[:4*len(piece)]
 		if n, err := r.ReadAt(in, offset); n < len(in) {
 			return noEOF(err)

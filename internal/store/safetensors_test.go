@@ -129,6 +129,7 @@ func TestSafetensorsWriteRefuses(t *testing.T) {
 		"reserved name": {{Name: "__metadata__", Shape: []int{0}}},
 		"wrong shape":   {{Name: "x", Shape: []int{2}, F32: make([]float32, 3)}},
 		"negative":      {{Name: "x", Shape: []int{-1, 0}}},
+		"not UTF-8":     {{Name: "\xff", Shape: []int{0}}},
 		"overflow":      {{Name: "x", Shape: []int{math.MaxInt, 2}}},
 		"too many":      {{Name: "x", Shape: []int{math.MaxInt / 2}}},
 	} {
