@@ -34,8 +34,9 @@ type counts struct {
 	total   uint32
 }
 
-// count counts the trigrams of a text and derives the rest from them, so that the
-// count of a context is the sum of what follows it.
+// count counts the trigrams of a text. The shorter counts are those of the trigrams'
+// beginnings, so that the count of a context is the sum of what follows it. Only the
+// pages of the table that the text needs become memory.
 func count(ctx context.Context, text io.Reader) (*counts, error) {
 	c := &counts{
 		trigram: make([]uint32, 1<<24),
@@ -50,17 +51,15 @@ func count(ctx context.Context, text io.Reader) (*counts, error) {
 			block = block[1:]
 			seen++
 		}
-		trigram := c.trigram
+		trigram, bigram := c.trigram, c.bigram
 		for _, b := range block {
+			bigram[window&(1<<16-1)]++
 			window = (window<<8 | uint32(b)) & (1<<24 - 1)
 			trigram[window]++
 		}
 	})
 	if err != nil {
 		return nil, err
-	}
-	for i, n := range c.trigram {
-		c.bigram[i>>8] += n
 	}
 	for i, n := range c.bigram {
 		c.unigram[i>>8] += n
@@ -69,8 +68,9 @@ func count(ctx context.Context, text io.Reader) (*counts, error) {
 	return c, nil
 }
 
-// score gives the cross-entropies of a text in nats a token. A token without enough
-// before it is predicted from what there is.
+// score gives the cross-entropies of a text in nats a token, rounded to 1e-9 so that
+// architectures agree. A token without enough before it is predicted from what there
+// is.
 func (c *counts) score(ctx context.Context, text io.Reader) (ngrams, error) {
 	var sum ngrams
 	var tokens int64
@@ -93,8 +93,8 @@ func (c *counts) score(ctx context.Context, text io.Reader) (ngrams, error) {
 			tokens++
 		}
 	})
-	n := float64(tokens)
-	return ngrams{Unigram: sum.Unigram / n, Bigram: sum.Bigram / n, Trigram: sum.Trigram / n, AddK: addK}, err
+	mean := func(sum float64) float64 { return math.Round(sum/float64(tokens)*1e9) / 1e9 }
+	return ngrams{Unigram: mean(sum.Unigram), Bigram: mean(sum.Bigram), Trigram: mean(sum.Trigram), AddK: addK}, err
 }
 
 // nats is -log of the smoothed probability of something seen n times of all.

@@ -4,8 +4,8 @@ import "slices"
 
 // Credit is what one learner brought into one merge of a fragment.
 type Credit struct {
-	Learner string // name of the island; a restarted island keeps its credits
-	Tokens  int64  // not negative
+	Learner string `json:"learner"` // name of the island; a restarted island keeps its credits
+	Tokens  int64  `json:"tokens"`  // not negative
 }
 
 // Merge lists the credits of one committed merge of a fragment, one a learner.
