@@ -18,7 +18,7 @@ func (r Range) Len() int64 { return r.To - r.From }
 type (
 	// Start opens the era: every island of the run is launched.
 	Start struct{}
-	// Joined: a process said Hello.
+	// Joined: a process said Hello, for the first time or after its stream broke.
 	Joined struct {
 		Incarnation uint64
 		Island      string
@@ -26,7 +26,7 @@ type (
 	// Ready: it has installed every fragment.
 	Ready struct{ Incarnation uint64 }
 	// Progress: after an inner step, or a heartbeat (Step unchanged). Waiting says
-	// why it does not step; empty while it trains.
+	// why it does not step; empty while it trains. A step took StepSeconds > 0.
 	Progress struct {
 		Incarnation uint64
 		Step        uint64
@@ -36,8 +36,11 @@ type (
 	}
 	// WantsWork: its lease is used up.
 	WantsWork struct{ Incarnation uint64 }
-	// Idle: lease used up, everything flushed and answered.
-	Idle struct{ Incarnation uint64 }
+	// Idle: lease used up, everything flushed and answered. Position is what it has trained.
+	Idle struct {
+		Incarnation uint64
+		Position    int64 // samples
+	}
 	// Left: it flushed and leaves by its own wish.
 	Left struct {
 		Incarnation uint64
@@ -129,9 +132,19 @@ type (
 		Incarnation uint64
 		Why         string
 	}
-	// Grant adds samples to its lease.
+	// Grant adds samples to its lease. From is the position of the first of them:
+	// how many samples it was given before.
 	Grant struct {
 		Incarnation uint64
+		From        int64
+		Ranges      []Range
+	}
+	// Regrant repeats the end of its lease, beginning at position From, for one whose
+	// stream broke and who may have missed a Grant. What it holds already it ignores.
+	// The syncer repeats its calls, too (syncer.Back).
+	Regrant struct {
+		Incarnation uint64
+		From        int64
 		Ranges      []Range
 	}
 	// NoWork: nothing to hand out; it flushes when its lease is used up.
@@ -172,6 +185,7 @@ func (Launch) isEffect()         {}
 func (Admit) isEffect()          {}
 func (Expel) isEffect()          {}
 func (Grant) isEffect()          {}
+func (Regrant) isEffect()        {}
 func (NoWork) isEffect()         {}
 func (Revoke) isEffect()         {}
 func (Close) isEffect()          {}
@@ -202,8 +216,9 @@ type (
 		At          time.Time `json:"at"`
 		Incarnation uint64    `json:"incarnation"`
 		Island      string    `json:"island"`
+		Base        int64     `json:"base,omitempty"`     // position of the first sample of Leases
 		Leases      []Range   `json:"leases,omitempty"`   // taken over from a saved state
-		Position    int64     `json:"position,omitempty"` // samples of them already trained
+		Position    int64     `json:"position,omitempty"` // up to which they are trained
 	}
 	// LeaseRecord: samples handed to an incarnation, behind those it has.
 	LeaseRecord struct {

@@ -5,6 +5,26 @@ import (
 	"time"
 )
 
+// supply looks after everybody who could train: it tops leases up, and tells those
+// who asked for samples when none are left. It follows every input, because any of
+// them can make room: a verdict, a step, a death that fills the pool.
+func (s *State) supply(now time.Time) ([]Effect, string) {
+	var effects []Effect
+	reason := ""
+	for _, m := range s.ordered() {
+		more, why := s.grant(m, now)
+		if why != "" {
+			reason = why
+		}
+		effects = append(effects, more...)
+		if m.wants && m.phase == training && m.outstanding() <= 0 && s.pool.left() == 0 {
+			m.wants = false
+			effects, reason = append(effects, NoWork{m.incarnation}), m.island+": the pool is dry"
+		}
+	}
+	return effects, reason
+}
+
 // grant tops a member's lease up.
 //
 // A lease reaches Runway beyond the last verdict (L1), but no further than a
@@ -16,7 +36,7 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	reach := s.reach(m)
-	room := m.answered + reach - length(m.leases)
+	room := m.answered + reach - m.lease.end
 	low := max(2*s.cfg.StepSamples, reach/2)
 	if room <= 0 || m.outstanding() >= low {
 		return nil, ""
@@ -26,42 +46,35 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		return nil, "" // near the end: two steps ahead are enough
 	}
 	n := max(min(room, fair)/s.cfg.StepSamples, 1) * s.cfg.StepSamples
-	ranges := s.pool.take(n)
+	from, ranges := m.lease.end, s.pool.take(n)
 	if m.outstanding() <= 0 {
 		m.steppedAt = now // it could not step before
 	}
-	for _, r := range ranges {
-		m.leases = join(m.leases, r)
-	}
-	m.phase = training
+	m.lease.add(ranges)
+	m.phase, m.wants = training, false
 	return []Effect{
 		Record{LeaseRecord{"lease", now, m.incarnation, ranges}},
-		Grant{m.incarnation, ranges},
+		Grant{m.incarnation, from, ranges},
 	}, fmt.Sprintf("%s: %d samples leased, %d left in the pool", m.island, length(ranges), s.pool.left())
 }
 
 // reach is how many samples a lease may go beyond the last verdict:
 // max(Runway at its own speed, two periods).
 func (s *State) reach(m *member) int64 {
-	reach := 2 * s.cfg.PeriodSamples
+	reach := max(2*s.cfg.PeriodSamples, 2*s.cfg.StepSamples)
 	if m.seconds.n > 0 {
-		reach = max(reach, int64(s.cfg.Runway.Seconds()/m.seconds.median()*float64(s.cfg.StepSamples)))
+		runway := s.cfg.Runway.Seconds() / m.seconds.median() * float64(s.cfg.StepSamples)
+		reach = max(reach, int64(min(runway, float64(s.cfg.TotalSamples))))
 	}
-	return max(reach, 2*s.cfg.StepSamples)
+	return reach
 }
 
-// wantsWork: nothing leased. Either there is more, or it flushes.
-func (s *State) wantsWork(m *member, now time.Time) ([]Effect, string) {
-	effects, reason := s.grant(m, now)
-	if len(effects) > 0 {
-		return effects, reason
-	}
+// wantsWork: nothing leased. What it gets follows from supply.
+func (s *State) wantsWork(m *member) ([]Effect, string) {
 	if s.stopping {
 		return []Effect{Revoke{m.incarnation}}, m.island + ": stopping"
 	}
-	if s.pool.left() == 0 && m.outstanding() <= 0 {
-		return []Effect{NoWork{m.incarnation}}, m.island + ": the pool is dry"
-	}
+	m.wants = true
 	return nil, ""
 }
 

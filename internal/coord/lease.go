@@ -1,53 +1,83 @@
 package coord
 
+import (
+	"cmp"
+	"slices"
+)
+
+// lease is what one incarnation was given, in the order it trains. Position n is
+// the n-th sample it was ever given; those before base are in the model, have
+// verdicts everywhere, and are forgotten.
+type lease struct {
+	base, end int64 // positions; end is how many samples it was given in all
+	ranges    []Range
+}
+
+// add appends ranges.
+func (l *lease) add(ranges []Range) {
+	for _, r := range ranges {
+		l.ranges = join(l.ranges, r)
+		l.end += r.Len()
+	}
+}
+
+// until is the samples it still remembers before a position, from the samples behind it.
+func (l *lease) until(position int64) []Range {
+	head, _ := split(l.ranges, position-l.base)
+	return head
+}
+
+func (l *lease) from(position int64) []Range {
+	_, tail := split(l.ranges, position-l.base)
+	return tail
+}
+
+// forget drops what is before a position.
+func (l *lease) forget(position int64) {
+	if position = min(position, l.end); position > l.base {
+		l.ranges, l.base = l.from(position), position
+	}
+}
+
 // pool is the samples nobody holds: ranges that came back, lowest first, and
 // then everything from next on.
 type pool struct {
 	returned []Range // ascending, disjoint, all below next
 	next     int64
 	total    int64
+	withheld int64 // of returned: beyond the run's goal, which was lowered on resume
 }
 
-func (p *pool) left() int64 {
-	n := p.total - p.next
-	for _, r := range p.returned {
-		n += r.Len()
-	}
-	return n
-}
+// left is how many samples can be handed out.
+func (p *pool) left() int64 { return max(p.total-p.next+length(p.returned)-p.withheld, 0) }
 
 // take removes up to n samples, those that came back first.
 func (p *pool) take(n int64) []Range {
+	n = min(n, p.left())
 	var out []Range
 	for n > 0 && len(p.returned) > 0 {
 		r := &p.returned[0]
 		k := min(n, r.Len())
-		out = append(out, Range{r.From, r.From + k})
+		out = join(out, Range{r.From, r.From + k})
 		n -= k
 		if r.From += k; r.Len() == 0 {
 			p.returned = p.returned[1:]
 		}
 	}
-	if k := min(n, p.total-p.next); k > 0 {
-		out = join(out, Range{p.next, p.next + k})
-		p.next += k
+	if n > 0 {
+		out = join(out, Range{p.next, p.next + n})
+		p.next += n
 	}
 	return out
 }
 
 // give puts ranges back in order.
 func (p *pool) give(ranges []Range) {
-	all := append(append([]Range(nil), p.returned...), ranges...)
+	all := slices.Concat(p.returned, ranges)
+	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
 	p.returned = nil
-	for len(all) > 0 { // few ranges: a selection sort is enough
-		low := 0
-		for i := range all {
-			if all[i].From < all[low].From {
-				low = i
-			}
-		}
-		p.returned = join(p.returned, all[low])
-		all = append(all[:low], all[low+1:]...)
+	for _, r := range all {
+		p.returned = join(p.returned, r)
 	}
 }
 

@@ -86,6 +86,9 @@ func (s *State) cutTaken(in CutTaken, now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	s.save.phase, s.save.since, s.save.consumed = writing, now, s.Consumed()
+	if _, _, over := s.over(); !over {
+		s.save.final = false // somebody trains on: the last one is still to come
+	}
 	return []Effect{
 		Record{CheckpointRecord{"checkpoint", now, s.save.number, s.save.consumed}},
 		ResumeExchange{},
@@ -123,7 +126,7 @@ func (s *State) saveTick(now time.Time) ([]Effect, string) {
 	}
 	switch s.save.phase {
 	case pausing:
-		s.save.phase, s.save.consumed = noSave, s.Consumed()
+		s.save.phase, s.save.consumed, s.save.final = noSave, s.Consumed(), false
 		return []Effect{ResumeExchange{}}, fmt.Sprintf("checkpoint %d given up: the exchange did not come to rest within %v", s.save.number, s.cfg.CheckpointWait)
 	case capturing:
 		clear(s.save.missing)
@@ -133,7 +136,8 @@ func (s *State) saveTick(now time.Time) ([]Effect, string) {
 }
 
 // settle begins what the state itself calls for: a checkpoint that is due, the
-// last one, or the end of the run.
+// last one, or the end of the run. The last one counts when nothing has come into
+// the model since its cut.
 func (s *State) settle(now time.Time) ([]Effect, string) {
 	switch s.save.phase {
 	case capturing:
@@ -143,7 +147,7 @@ func (s *State) settle(now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	if outcome, why, over := s.over(); over {
-		if !s.save.final {
+		if !s.save.final || s.save.consumed != s.Consumed() {
 			return s.beginSave(true, now)
 		}
 		return s.finish(outcome, why, now)
@@ -155,22 +159,31 @@ func (s *State) settle(now time.Time) ([]Effect, string) {
 	return nil, ""
 }
 
-// over says whether nothing is left to do: nobody trains, flushes, is being
-// seeded or closed, and no samples wait (or the run is to stop).
+// over says whether nothing is left to do: nobody trains, flushes or is being
+// closed, and no samples wait (or the run is to stop).
 func (s *State) over() (Outcome, string, bool) {
-	if len(s.members) == 0 && s.incarnation == 0 {
-		return "", "", false // not started yet
+	if !s.started {
+		return "", "", false
 	}
+	starting := false
 	for _, m := range s.members {
-		if m.phase == closing || m.phase == training || (m.phase != idle && !s.finished()) {
+		switch m.phase {
+		case closing, training:
 			return "", "", false
+		case launched, joined: // it matters only while there is something for it to do
+			starting = starting || s.stopping || m.lease.end > 0
 		}
 	}
 	switch {
 	case s.finished():
 		return Finished, "every sample is in the model", true
+	case starting:
+		return "", "", false
 	case s.stopping:
 		return Interrupted, s.why, true
+	case s.pool.left() == 0:
+		return Finished, fmt.Sprintf("every sample is trained; %d of %d are not in the model: what held them was dropped or refused",
+			s.cfg.TotalSamples-s.Consumed(), s.cfg.TotalSamples), true
 	case len(s.members) == 0:
 		return Failed, fmt.Sprintf("no island is left; %d of %d samples are in the model", s.Consumed(), s.cfg.TotalSamples), true
 	}

@@ -13,52 +13,59 @@ type Snapshot struct {
 	Members     []MemberSnapshot `json:"members"`
 }
 
-// MemberSnapshot is one live incarnation at the cut.
+// MemberSnapshot is one live incarnation at the cut. Positions count from the
+// first sample it was ever given.
 type MemberSnapshot struct {
 	Incarnation uint64  `json:"incarnation"`
 	Island      string  `json:"island"`
+	Base        int64   `json:"base,omitempty"` // position of the first sample of Leases
 	Leases      []Range `json:"leases"`
 	Committed   int64   `json:"committed_samples"`
+	Answered    int64   `json:"answered_samples"`
 	Captured    int64   `json:"captured_samples"` // position of its saved state; -1 none
 }
 
 // Snapshot copies the state for a checkpoint.
 func (s *State) Snapshot() Snapshot {
 	out := Snapshot{
-		Next: s.pool.next, Total: s.pool.total, Returned: slices.Clone(s.pool.returned), Consumed: s.consumed,
+		Next: s.pool.next, Total: s.cfg.TotalSamples, Returned: slices.Clone(s.pool.returned), Consumed: s.consumed,
 		Incarnation: s.incarnation, Checkpoint: s.save.number,
 	}
 	for _, m := range s.ordered() {
-		out.Members = append(out.Members, MemberSnapshot{m.incarnation, m.island, slices.Clone(m.leases), m.committed, m.captured})
+		out.Members = append(out.Members, MemberSnapshot{
+			m.incarnation, m.island, m.lease.base, slices.Clone(m.lease.ranges), m.committed, m.answered, m.captured,
+		})
 	}
 	return out
+}
+
+func (m MemberSnapshot) lease() lease {
+	return lease{base: m.Base, end: m.Base + length(m.Leases), ranges: m.Leases}
 }
 
 // Restore begins a new era from a checkpoint. seeds are the islands whose own
 // state is taken over; what the others had not committed goes back to the pool.
 // The seed's Position is never below Committed, so no sample can get into one
-// fragment twice (S2).
+// fragment twice (S2). The goal may differ from the checkpoint's.
 func Restore(cfg Config, snap Snapshot, seeds map[string]Seed) *State {
 	s := New(cfg)
-	s.pool = pool{returned: slices.Clone(snap.Returned), next: snap.Next, total: cfg.TotalSamples}
+	s.pool = pool{returned: slices.Clone(snap.Returned), next: snap.Next, total: max(cfg.TotalSamples, snap.Next)}
 	s.consumed, s.incarnation, s.save.number = snap.Consumed, snap.Incarnation, snap.Checkpoint
 	for _, m := range snap.Members {
 		seed, kept := seeds[m.Island]
 		keep := m.Committed
-		if kept {
+		if kept = kept && s.slots[m.Island] != nil; kept {
 			keep = seed.Position
 			s.seeds[m.Island] = seed
+		} else {
+			s.consumed += m.Committed
 		}
-		used, rest := split(m.Leases, keep)
-		s.pool.give(rest)
-		if !kept {
-			s.consumed += length(used)
-		}
+		held := m.lease()
+		s.pool.give(held.from(keep))
 	}
-	s.save.consumed = s.Consumed()
-	for _, seed := range s.seeds {
-		s.save.consumed += seed.Committed
-	}
+	consumed, leased, pooled := s.Account()
+	s.pool.withheld = min(max(consumed+leased+pooled-cfg.TotalSamples, 0), length(s.pool.returned))
+	s.save.consumed = consumed
 	return s
 }
 
@@ -68,7 +75,6 @@ func SeedOf(m MemberSnapshot) (Seed, bool) {
 	if m.Captured < 0 {
 		return Seed{}, false
 	}
-	position := max(m.Captured, m.Committed)
-	used, _ := split(m.Leases, position)
-	return Seed{Leases: used, Position: position, Committed: m.Committed}, true
+	held, position := m.lease(), max(m.Captured, m.Committed)
+	return Seed{Base: held.base, Leases: held.until(position), Position: position, Committed: m.Committed, Answered: m.Answered}, true
 }

@@ -7,12 +7,17 @@ import (
 
 // item is one thing that goes onto the group's tape. Items are committed one at
 // a time, in order: that order is the order of the tape.
-type item interface{ holds(Key) bool }
+type item interface {
+	// sequence is the number of the contribution of a learner to a fragment that
+	// the item holds, or 0.
+	sequence(incarnation uint64, fragment int) uint64
+}
 
 // mergeItem: contributions to merge into one fragment.
 type mergeItem struct {
 	fragment int
 	parts    []Contribution
+	live     []string // islands when the share was measured
 	share    float64
 	record   MergeRecord
 	failed   string // the merge was computed and is not usable
@@ -35,20 +40,26 @@ type closeItem struct {
 // cutItem: the place of a checkpoint between two commits; nothing is recorded.
 type cutItem struct{ checkpoint uint64 }
 
-func (it *mergeItem) holds(k Key) bool {
-	for _, c := range it.parts {
-		if it.fragment == k.Fragment && c.Incarnation == k.Incarnation && c.Sequence == k.Sequence {
-			return true
+func (it *mergeItem) sequence(incarnation uint64, fragment int) uint64 {
+	if it.fragment == fragment {
+		for _, c := range it.parts {
+			if c.Incarnation == incarnation {
+				return c.Sequence
+			}
 		}
 	}
-	return false
+	return 0
 }
 
-func (it rulingItem) holds(k Key) bool {
-	return it.part.Fragment == k.Fragment && it.part.Incarnation == k.Incarnation && it.part.Sequence == k.Sequence
+func (it rulingItem) sequence(incarnation uint64, fragment int) uint64 {
+	if it.part.Incarnation == incarnation && it.part.Fragment == fragment {
+		return it.part.Sequence
+	}
+	return 0
 }
-func (closeItem) holds(Key) bool { return false }
-func (cutItem) holds(Key) bool   { return false }
+
+func (closeItem) sequence(uint64, int) uint64 { return 0 }
+func (cutItem) sequence(uint64, int) uint64   { return 0 }
 
 // advance starts the next item when nothing is under way.
 func (s *State) advance(now time.Time) []Effect {
@@ -66,6 +77,7 @@ func (s *State) advance(now time.Time) []Effect {
 			effects = append(effects, Commit{[]any{s.rulingRecord(it, now)}})
 		case *mergeItem:
 			s.busy = true
+			it.live = s.live()
 			it.share = s.share(it)
 			m := Merge{Fragment: it.fragment, Share: it.share}
 			for _, c := range it.parts {
@@ -94,7 +106,7 @@ func (s *State) merged(in Merged, now time.Time) ([]Effect, string) {
 	}
 	it.record = MergeRecord{
 		Kind: "merge", At: now, Era: s.cfg.Era, View: s.cfg.View, Fragment: it.fragment, Version: f.version + 1,
-		Stamp: f.stamp + tokensOf(it.parts), Share: it.share, Norm: in.Norm, Digest: in.Digest, Live: s.live(),
+		Stamp: f.stamp + tokensOf(it.parts), Share: it.share, Norm: in.Norm, Digest: in.Digest, Live: it.live,
 	}
 	for _, c := range it.parts {
 		it.record.Parts = append(it.record.Parts, partRecord(c, f.table[c.Incarnation].island))

@@ -59,6 +59,8 @@ type (
 		Incarnation uint64
 		Tokens      int64
 	}
+	// Back: its stream broke and is there again.
+	Back struct{ Incarnation uint64 }
 	// Arrived: a whole contribution has come in.
 	Arrived struct{ Contribution Contribution }
 	// Passed: the learner has nothing for this round.
@@ -88,6 +90,7 @@ type (
 
 func (Join) isInput()      {}
 func (Progress) isInput()  {}
+func (Back) isInput()      {}
 func (Arrived) isInput()   {}
 func (Passed) isInput()    {}
 func (Close) isInput()     {}

@@ -14,16 +14,14 @@ import (
 // otherwise.
 func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 	key := Key{c.Incarnation, c.Fragment, c.Sequence}
-	l := s.learners[c.Incarnation]
-	switch {
-	case c.Era != s.cfg.Era:
-		return []Effect{Discard{key}, Expel{c.Incarnation, fmt.Sprintf("era %d is over, this is era %d", c.Era, s.cfg.Era)}}, "old era"
-	case l == nil:
-		return []Effect{Discard{key}, Expel{c.Incarnation, fmt.Sprintf("incarnation %d is closed", c.Incarnation)}}, "closed incarnation"
-	case c.Fragment < 0 || c.Fragment >= len(s.fragments):
-		return []Effect{Discard{key}, Expel{c.Incarnation, fmt.Sprintf("fragment %d does not exist", c.Fragment)}}, "no such fragment"
+	if why := s.outsider(c); why != "" {
+		effects := []Effect{Expel{c.Incarnation, why}}
+		if !s.queued(key) { // what was sent before its end is merged all the same
+			effects = append([]Effect{Discard{key}}, effects...)
+		}
+		return effects, "a contribution from outside: " + why
 	}
-	f := s.fragments[c.Fragment]
+	l, f := s.learners[c.Incarnation], s.fragments[c.Fragment]
 	e := f.table[c.Incarnation]
 	if c.Sequence <= e.sequence {
 		effects := []Effect{Discard{key}}
@@ -32,26 +30,59 @@ func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 		}
 		return effects, fmt.Sprintf("%s sent contribution %d of fragment %d again", l.island, c.Sequence, c.Fragment)
 	}
-	if s.underWay(key) {
-		return nil, "" // the same contribution, sent again before its verdict
+	if under := s.underWay(c.Incarnation, c.Fragment); under == c.Sequence {
+		return nil, "" // sent again before its verdict
+	} else if under > 0 {
+		return []Effect{Discard{key}, Expel{c.Incarnation, fmt.Sprintf("contribution %d of fragment %d came before the verdict on %d", c.Sequence, c.Fragment, under)}}, "out of turn"
+	}
+	if c.Flush {
+		s.hurry(c.Incarnation)
 	}
 	if c.Damaged {
 		return []Effect{Discard{key}, Answer{key, RuledResend, "its digest does not match"}}, l.island + ": damaged in transit"
 	}
 	if why := defect(c, e, f); why != "" {
-		s.queue = append(s.queue, rulingItem{c, l.island, RuledRefused, why})
-		return []Effect{Discard{key}}, fmt.Sprintf("%s refused for fragment %d: %s", l.island, c.Fragment, why)
+		return s.rule(rulingItem{c, l.island, RuledRefused, why})
 	}
 	if c.Base+s.cfg.StaleVersions < f.version {
-		why := fmt.Sprintf("its base is version %d, the fragment is at %d (limit %d behind)", c.Base, f.version, s.cfg.StaleVersions)
-		s.queue = append(s.queue, rulingItem{c, l.island, RuledDropped, why})
-		return []Effect{Discard{key}}, fmt.Sprintf("%s dropped for fragment %d: %s", l.island, c.Fragment, why)
+		return s.rule(rulingItem{c, l.island, RuledDropped,
+			fmt.Sprintf("its base is version %d, the fragment is at %d (limit %d behind)", c.Base, f.version, s.cfg.StaleVersions)})
 	}
-	f.pending[c.Incarnation] = c
-	if c.Flush && f.round == nil && !s.paused && !s.merging(c.Fragment) {
-		return s.open(c.Fragment, now), fmt.Sprintf("%s flushes fragment %d", l.island, c.Fragment)
-	}
+	f.pending[c.Incarnation], f.newestAt = c, now
 	return nil, ""
+}
+
+// outsider says why the sender has no business here, or nothing.
+func (s *State) outsider(c Contribution) string {
+	switch {
+	case c.Era != s.cfg.Era:
+		return fmt.Sprintf("era %d is over, this is era %d", c.Era, s.cfg.Era)
+	case s.learners[c.Incarnation] == nil:
+		return fmt.Sprintf("incarnation %d is closed", c.Incarnation)
+	case c.Fragment < 0 || c.Fragment >= len(s.fragments):
+		return fmt.Sprintf("fragment %d does not exist", c.Fragment)
+	}
+	return ""
+}
+
+// rule queues a ruling. The round waits for this learner no longer: it has answered.
+func (s *State) rule(it rulingItem) ([]Effect, string) {
+	s.queue = append(s.queue, it)
+	if r := s.fragments[it.part.Fragment].round; r != nil {
+		s.passed(Passed{it.part.Incarnation, it.part.Fragment, r.number})
+	}
+	return []Effect{Discard{Key{it.part.Incarnation, it.part.Fragment, it.part.Sequence}}},
+		fmt.Sprintf("%s %s for fragment %d: %s", it.island, it.ruling, it.part.Fragment, it.reason)
+}
+
+// hurry: a learner that flushes waits for everything it has sent.
+func (s *State) hurry(incarnation uint64) {
+	for _, f := range s.fragments {
+		if c, ok := f.pending[incarnation]; ok {
+			c.Flush = true
+			f.pending[incarnation] = c
+		}
+	}
 }
 
 // defect says what is wrong with the content, or nothing.
@@ -71,13 +102,24 @@ func defect(c Contribution, e *entry, f *fragment) string {
 	return ""
 }
 
-// underWay: the same contribution is pending or in the queue.
-func (s *State) underWay(key Key) bool {
-	if c, ok := s.fragments[key.Fragment].pending[key.Incarnation]; ok && c.Sequence == key.Sequence {
-		return true
+// underWay is the sequence number of the learner's contribution to the fragment
+// that is pending or in the queue; 0 when there is none.
+func (s *State) underWay(incarnation uint64, fragment int) uint64 {
+	if c, ok := s.fragments[fragment].pending[incarnation]; ok {
+		return c.Sequence
 	}
 	for _, it := range s.queue {
-		if it.holds(key) {
+		if n := it.sequence(incarnation, fragment); n > 0 {
+			return n
+		}
+	}
+	return 0
+}
+
+// queued: this very contribution is in the queue.
+func (s *State) queued(k Key) bool {
+	for _, it := range s.queue {
+		if k.Sequence > 0 && it.sequence(k.Incarnation, k.Fragment) == k.Sequence {
 			return true
 		}
 	}

@@ -14,8 +14,18 @@ type round struct {
 	called   map[uint64]bool // true once it passed
 }
 
+// awaits: it was called and has neither sent nor passed.
+func (f *fragment) awaits(incarnation uint64) bool {
+	passed, called := f.round.called[incarnation]
+	_, sent := f.pending[incarnation]
+	return called && !passed && !sent
+}
+
 // openDue opens a round for every fragment whose period is over. Periods count
 // fleet tokens: fast and slow learners send at the same time what they have.
+//
+// A contribution that came too late for its round waits for the next one, but not
+// when none would come: its learner flushes, or nobody trains any more.
 func (s *State) openDue(now time.Time) ([]Effect, string) {
 	if s.paused {
 		return nil, ""
@@ -23,16 +33,33 @@ func (s *State) openDue(now time.Time) ([]Effect, string) {
 	var effects []Effect
 	reason := ""
 	for p, f := range s.fragments {
-		if s.fleet < f.nextDue || f.round != nil || s.merging(p) {
+		why := s.due(f, now)
+		if why == "" || f.round != nil || s.merging(p) {
 			continue
 		}
 		for f.nextDue <= s.fleet {
 			f.nextDue += s.cfg.PeriodTokens
 		}
 		effects = append(effects, s.open(p, now)...)
-		reason = fmt.Sprintf("fragment %d is due at %d fleet tokens", p, s.fleet)
+		reason = fmt.Sprintf("fragment %d %s", p, why)
 	}
 	return effects, reason
+}
+
+// due says why a round is to be opened, or nothing.
+func (s *State) due(f *fragment, now time.Time) string {
+	if s.fleet >= f.nextDue && len(s.learners) > 0 {
+		return fmt.Sprintf("is due at %d fleet tokens", s.fleet)
+	}
+	for _, c := range f.pending {
+		if c.Flush {
+			return "is flushed"
+		}
+	}
+	if len(f.pending) > 0 && now.Sub(f.newestAt) >= s.cfg.MaxWait && now.Sub(s.fleetAt) >= s.cfg.MaxWait {
+		return fmt.Sprintf("has late contributions, and nobody has trained for %v", s.cfg.MaxWait)
+	}
+	return ""
 }
 
 // merging: a merge of the fragment is queued or under way. Its contributors have
@@ -93,10 +120,8 @@ func (s *State) closeRounds(now time.Time) {
 
 // complete: every live learner that was called has sent or passed.
 func (s *State) complete(f *fragment) bool {
-	for inc, passed := range f.round.called {
-		_, alive := s.learners[inc]
-		_, sent := f.pending[inc]
-		if alive && !sent && !passed {
+	for inc := range f.round.called {
+		if s.learners[inc] != nil && f.awaits(inc) {
 			return false
 		}
 	}

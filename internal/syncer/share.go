@@ -10,7 +10,7 @@ const logMerges = 64
 // share is step 5 of the merge over the fragment's own log.
 func (s *State) share(it *mergeItem) float64 {
 	f := s.fragments[it.fragment]
-	return outer.Share(f.log, s.live(), credits(it, f))
+	return outer.Share(f.log, it.live, credits(it, f))
 }
 
 // remember appends a committed merge to the fragment's log.

@@ -29,14 +29,15 @@ type entry struct {
 }
 
 type fragment struct {
-	version uint64
-	stamp   int64 // tokens merged into it
-	nextDue int64 // fleet tokens
-	rounds  uint64
-	round   *round
-	pending map[uint64]Contribution // by incarnation
-	table   map[uint64]*entry
-	log     []outer.Merge // committed merges, oldest first
+	version  uint64
+	stamp    int64 // tokens merged into it
+	nextDue  int64 // fleet tokens
+	rounds   uint64
+	round    *round
+	pending  map[uint64]Contribution // by incarnation
+	newestAt time.Time               // of pending
+	table    map[uint64]*entry
+	log      []outer.Merge // committed merges, oldest first
 }
 
 // State is the syncer of one group of fragments.
@@ -44,7 +45,9 @@ type State struct {
 	cfg       Config
 	fragments []*fragment
 	learners  map[uint64]*learner
-	fleet     int64 // tokens trained by all learners, dead ones included
+	closed    closed
+	fleet     int64     // tokens trained by all learners, dead ones included
+	fleetAt   time.Time // when it last rose
 	queue     []item
 	busy      bool // the head of the queue is being merged or committed
 	paused    bool
@@ -56,13 +59,17 @@ func New(cfg Config) *State {
 	s := &State{cfg: cfg, learners: map[uint64]*learner{}}
 	for p := range cfg.Fragments {
 		s.fragments = append(s.fragments, &fragment{
-			nextDue: cfg.PeriodTokens * int64(p+1) / int64(cfg.Fragments), // staggered over the period
+			nextDue: stagger(cfg, p),
 			pending: map[uint64]Contribution{},
 			table:   map[uint64]*entry{},
 		})
 	}
 	return s
 }
+
+// stagger spreads the fragments over the period: the fleet tokens after which
+// fragment p is due for the first time.
+func stagger(cfg Config, p int) int64 { return cfg.PeriodTokens * int64(p+1) / int64(cfg.Fragments) }
 
 // Step takes one input at time now and returns what to do and why.
 func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
@@ -72,7 +79,9 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	case Join:
 		reason = s.join(in)
 	case Progress:
-		reason = s.progress(in)
+		s.progress(in, now)
+	case Back:
+		effects, reason = s.back(in)
 	case Arrived:
 		effects, reason = s.arrived(in.Contribution, now)
 	case Passed:
@@ -105,7 +114,12 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	return effects, reason
 }
 
+// join lets a learner take part, once in its incarnation: what the tables know of
+// it is never forgotten while it lives, and nobody comes back from the dead.
 func (s *State) join(in Join) string {
+	if s.closed.has(in.Incarnation) || s.learners[in.Incarnation] != nil {
+		return fmt.Sprintf("incarnation %d cannot join: it is here or closed", in.Incarnation)
+	}
 	s.learners[in.Incarnation] = &learner{incarnation: in.Incarnation, island: in.Island, tokens: in.Tokens}
 	for p, f := range s.fragments {
 		e := &entry{island: in.Island}
@@ -117,14 +131,29 @@ func (s *State) join(in Join) string {
 	return in.Island + " joined the exchange"
 }
 
-func (s *State) progress(in Progress) string {
+func (s *State) progress(in Progress, now time.Time) {
 	l := s.learners[in.Incarnation]
 	if l == nil || in.Tokens <= l.tokens {
-		return ""
+		return
 	}
-	s.fleet += in.Tokens - l.tokens
+	s.fleet, s.fleetAt = s.fleet+in.Tokens-l.tokens, now
 	l.tokens = in.Tokens
-	return ""
+}
+
+// back repeats the calls that a learner has not answered: its stream broke and may
+// have taken them along.
+func (s *State) back(in Back) ([]Effect, string) {
+	l := s.learners[in.Incarnation]
+	if l == nil {
+		return nil, ""
+	}
+	var effects []Effect
+	for p, f := range s.fragments {
+		if f.round != nil && f.awaits(in.Incarnation) {
+			effects = append(effects, Call{in.Incarnation, p, f.round.number})
+		}
+	}
+	return effects, fmt.Sprintf("%s is back, %d calls repeated", l.island, len(effects))
 }
 
 // close takes a learner out: rounds no longer wait for it, what it sent and is
@@ -137,6 +166,7 @@ func (s *State) close(in Close) ([]Effect, string) {
 		island = l.island
 	}
 	delete(s.learners, in.Incarnation)
+	s.closed.add(in.Incarnation)
 	for p, f := range s.fragments {
 		if c, ok := f.pending[in.Incarnation]; ok {
 			delete(f.pending, in.Incarnation)

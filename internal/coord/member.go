@@ -1,0 +1,370 @@
+package coord
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// phase of a member's life.
+type phase int
+
+const (
+	launched phase = iota // process asked for
+	joined                // said Hello, is being seeded
+	training              // ready; has or wants a lease
+	idle                  // everything flushed
+	closing               // waits for ClosedAt
+)
+
+// member is one live or closing incarnation.
+type member struct {
+	incarnation uint64
+	island      string
+	phase       phase
+	launchedAt  time.Time
+	heardAt     time.Time // last sign of life
+	steppedAt   time.Time // last inner step, or when it could have begun one
+	step        uint64
+	position    int64 // samples trained
+	committed   int64 // highest position in the model
+	answered    int64 // lowest position with a verdict, over fragments
+	lease       lease
+	seconds     window // of the inner steps of this incarnation
+	waiting     bool   // says that it does not step, and why
+	wants       bool   // asked for samples, and was given neither some nor NoWork
+	how, why    string // of its end
+	captured    int64  // position of its saved state; -1 none
+}
+
+// longestStep in seconds is the longest that is believed.
+const longestStep = 1e6
+
+// outstanding is how many samples it holds and has not trained.
+func (m *member) outstanding() int64 { return m.lease.end - m.position }
+
+// member handles the inputs that name an incarnation.
+func (s *State) member(in Input, now time.Time) ([]Effect, string) {
+	inc := incarnationOf(in)
+	m := s.members[inc]
+	if m == nil || (m.phase == closing && !isEnding(in)) {
+		if _, ok := in.(Joined); ok {
+			return []Effect{Expel{inc, "this incarnation is closed"}}, fmt.Sprintf("incarnation %d is closed", inc)
+		}
+		return nil, ""
+	}
+	if isHeard(in) {
+		m.heardAt = now
+	}
+	switch in := in.(type) {
+	case Joined:
+		return s.joined(m, in, now)
+	case Ready:
+		return s.ready(m, now)
+	case Progress:
+		return s.progress(m, in, now)
+	case WantsWork:
+		return s.wantsWork(m)
+	case Idle:
+		return s.idle(m, in)
+	case Left:
+		return s.end(m, "left", in.Why)
+	case Exited:
+		return s.end(m, "died", in.Why)
+	case Disconnected:
+		return s.disconnected(m)
+	case Consumed:
+		m.settled(in)
+		return nil, ""
+	case ClosedAt:
+		return s.closedAt(m, in, now)
+	case Quarantine:
+		s.slots[m.island].shut = true
+		if m.phase == closing { // it died on the way here; it is not started again all the same
+			return nil, m.island + " is quarantined: " + in.Why
+		}
+		return s.end(m, "quarantined", in.Why)
+	case Captured:
+		return s.capturedBy(m, in)
+	}
+	return nil, ""
+}
+
+func incarnationOf(in Input) uint64 {
+	switch in := in.(type) {
+	case Joined:
+		return in.Incarnation
+	case Ready:
+		return in.Incarnation
+	case Progress:
+		return in.Incarnation
+	case WantsWork:
+		return in.Incarnation
+	case Idle:
+		return in.Incarnation
+	case Left:
+		return in.Incarnation
+	case Exited:
+		return in.Incarnation
+	case Disconnected:
+		return in.Incarnation
+	case Consumed:
+		return in.Incarnation
+	case ClosedAt:
+		return in.Incarnation
+	case Quarantine:
+		return in.Incarnation
+	case Captured:
+		return in.Incarnation
+	}
+	return 0
+}
+
+// isEnding: inputs that still matter once an incarnation is closing.
+func isEnding(in Input) bool {
+	switch in.(type) {
+	case ClosedAt, Consumed, Quarantine:
+		return true
+	}
+	return false
+}
+
+// isHeard: the learner itself speaks.
+func isHeard(in Input) bool {
+	switch in.(type) {
+	case Exited, Disconnected, Consumed, ClosedAt, Quarantine:
+		return false
+	}
+	return true
+}
+
+func (s *State) start(now time.Time) ([]Effect, string) {
+	s.started = true
+	var effects []Effect
+	for _, name := range s.cfg.Islands {
+		effects = append(effects, s.launch(name, now)...)
+	}
+	return effects, "the run begins"
+}
+
+// launch gives the island a new incarnation. A seed from a checkpoint serves its
+// first incarnation only; a later one starts from the model.
+func (s *State) launch(name string, now time.Time) []Effect {
+	s.incarnation++
+	sl := s.slots[name]
+	sl.starts++
+	seed := s.seeds[name]
+	delete(s.seeds, name)
+	m := &member{
+		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
+		position: seed.Position, committed: seed.Committed, answered: seed.Answered,
+		lease: lease{base: seed.Base, end: seed.Base},
+	}
+	m.lease.add(seed.Leases)
+	s.members[m.incarnation] = m
+	return []Effect{
+		Record{LaunchRecord{"launch", now, m.incarnation, name, seed.Base, slices.Clone(seed.Leases), seed.Position}},
+		Launch{m.incarnation, name, sl.starts > 1},
+	}
+}
+
+// joined lets a process in. One that comes back after its stream broke is told
+// what it may have missed: what it holds, and whether the run is to stop. While it
+// is being seeded that cannot be made up for, so it starts again.
+func (s *State) joined(m *member, in Joined, now time.Time) ([]Effect, string) {
+	if in.Island != m.island {
+		return []Effect{Expel{m.incarnation, fmt.Sprintf("incarnation %d is island %q, not %q", m.incarnation, m.island, in.Island)}}, "wrong name"
+	}
+	switch m.phase {
+	case launched:
+		m.phase, m.steppedAt = joined, now
+		return []Effect{Admit{m.incarnation}}, m.island + " joined"
+	case joined:
+		return s.end(m, "died", "its stream broke while it was being seeded")
+	}
+	back := m.island + " is back on its stream"
+	if s.stopping {
+		return []Effect{Revoke{m.incarnation}}, back
+	}
+	return []Effect{Regrant{m.incarnation, m.position, m.lease.from(m.position)}}, back
+}
+
+func (s *State) disconnected(m *member) ([]Effect, string) {
+	if m.phase == joined {
+		return s.end(m, "died", "its stream broke while it was being seeded")
+	}
+	return nil, m.island + ": stream broke, waiting for it to come back"
+}
+
+func (s *State) ready(m *member, now time.Time) ([]Effect, string) {
+	if m.phase != joined {
+		return nil, ""
+	}
+	m.phase, m.steppedAt = training, now
+	if s.stopping {
+		return []Effect{Revoke{m.incarnation}}, m.island + " is ready: stopping"
+	}
+	return nil, m.island + " is ready"
+}
+
+// progress is a step when it took time: a restored learner reports where it stands
+// before it has made one.
+func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, string) {
+	m.waiting = in.Waiting != ""
+	m.position = min(max(m.position, in.Position), m.lease.end)
+	if m.waiting {
+		m.steppedAt = now
+	}
+	if in.Step <= m.step {
+		return nil, ""
+	}
+	m.step = in.Step
+	if in.StepSeconds > 0 && in.StepSeconds < longestStep {
+		m.steppedAt = now
+		m.seconds.add(in.StepSeconds)
+		s.slots[m.island].barren = 0
+		if m.phase == idle {
+			m.phase = training
+		}
+	}
+	return nil, ""
+}
+
+// idle: it has used up what it knows of, everything is flushed and answered. It
+// may not have heard of its newest lease yet; then it is not idle.
+func (s *State) idle(m *member, in Idle) ([]Effect, string) {
+	m.position = min(max(m.position, in.Position), m.lease.end)
+	if m.phase != training || (m.outstanding() > 0 && !s.stopping) {
+		return nil, ""
+	}
+	m.phase, m.wants = idle, false
+	m.answered = max(m.answered, m.position)
+	return nil, m.island + " is idle"
+}
+
+// settled moves what is in the model and what has verdicts. A learner cannot have
+// more there than it was given.
+func (m *member) settled(in Consumed) {
+	m.committed = max(m.committed, min(in.Position, m.lease.end))
+	m.answered = max(m.answered, min(in.Answered, m.lease.end))
+	m.lease.forget(min(m.committed, m.answered))
+}
+
+// end closes an incarnation: the groups record it, then the rest of its lease
+// comes back (S2).
+func (s *State) end(m *member, how, why string) ([]Effect, string) {
+	sl := s.slots[m.island]
+	switch {
+	case how == "left":
+		sl.shut = true
+	case how == "died" && m.seconds.n == 0:
+		sl.barren++
+	}
+	m.phase, m.how, m.why = closing, how, why
+	return []Effect{
+		Expel{m.incarnation, why},
+		Close{m.incarnation, why},
+	}, fmt.Sprintf("%s %s: %s", m.island, how, why)
+}
+
+// closedAt hands back what is not in the model and starts the island again. A
+// restored member may end before the syncer knew what it had brought along.
+func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, string) {
+	if m.phase != closing {
+		return nil, ""
+	}
+	position := max(min(in.Position, m.lease.end), m.committed)
+	rest := m.lease.from(position)
+	s.consumed += position
+	s.pool.give(rest)
+	delete(s.members, m.incarnation)
+	effects := []Effect{
+		Record{CloseRecord{"close", now, m.incarnation, m.island, m.how, m.why, position, rest}},
+		Gone{m.incarnation, m.island, m.how, m.why},
+	}
+	return append(effects, s.replace(m, now)...),
+		fmt.Sprintf("%s closed at sample %d, %d samples handed back", m.island, position, length(rest))
+}
+
+// replace starts the island again unless it left, was shut, or cannot get to its first step.
+func (s *State) replace(m *member, now time.Time) []Effect {
+	sl := s.slots[m.island]
+	if s.stopping || sl.shut || s.finished() {
+		return nil
+	}
+	if sl.barren >= s.cfg.Restarts {
+		sl.shut = true
+		return []Effect{Gone{m.incarnation, m.island, "given up", fmt.Sprintf("%d starts in a row without one inner step; last: %s", sl.barren, m.why)}}
+	}
+	return s.launch(m.island, now)
+}
+
+// interrupt takes back every lease; when all have flushed the run is saved and
+// ends. One that is still starting has nothing to save, unless it brings a state
+// along from a checkpoint: then it comes up first.
+func (s *State) interrupt(now time.Time) ([]Effect, string) {
+	if s.stopping {
+		return nil, ""
+	}
+	s.stopping, s.stopAt, s.why = true, now, "interrupted by the user"
+	var effects []Effect
+	for _, m := range s.ordered() {
+		switch m.phase {
+		case training, idle:
+			effects = append(effects, Revoke{m.incarnation})
+		case launched, joined:
+			if m.position == 0 {
+				more, _ := s.end(m, "finished", "interrupted before its first step")
+				effects = append(effects, more...)
+			}
+		}
+	}
+	return effects, s.why
+}
+
+// tick finds members that are silent or stuck.
+func (s *State) tick(now time.Time) ([]Effect, string) {
+	var effects []Effect
+	reason := ""
+	for _, m := range s.ordered() {
+		if why := s.lifeless(m, now); why != "" {
+			more, r := s.end(m, "died", why)
+			effects, reason = append(effects, more...), r
+		}
+	}
+	more, why := s.saveTick(now)
+	if why != "" {
+		reason = why
+	}
+	return append(effects, more...), reason
+}
+
+// lifeless says why a member counts as dead, or nothing.
+func (s *State) lifeless(m *member, now time.Time) string {
+	if m.phase == closing {
+		return ""
+	}
+	if s.stopping && m.phase != idle && now.Sub(s.stopAt) >= s.cfg.StopWait {
+		return fmt.Sprintf("did not flush within %v", s.cfg.StopWait)
+	}
+	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
+		if now.Sub(m.launchedAt) >= s.cfg.FirstStep {
+			return fmt.Sprintf("not ready %v after its start", s.cfg.FirstStep)
+		}
+		return ""
+	}
+	if d := now.Sub(m.heardAt); d >= s.cfg.Heartbeat {
+		return fmt.Sprintf("no sign of life for %v", d.Round(100*time.Millisecond))
+	}
+	if m.phase != training || m.waiting {
+		return ""
+	}
+	limit := s.cfg.FirstStep
+	if m.seconds.n > 0 {
+		limit = max(s.cfg.Stall, time.Duration(s.cfg.StallFactor*m.seconds.median()*float64(time.Second)))
+	}
+	if d := now.Sub(m.steppedAt); d >= limit {
+		return fmt.Sprintf("no inner step for %v (limit %v)", d.Round(100*time.Millisecond), limit.Round(100*time.Millisecond))
+	}
+	return ""
+}
