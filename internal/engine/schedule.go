@@ -61,15 +61,15 @@ func (s Schedule) Rate(tokens int64) float64 {
 	if tokens < s.WarmupTokens {
 		return s.PeakRate * float64(max(tokens, 0)) / float64(s.WarmupTokens)
 	}
+	if tokens >= s.TotalTokens {
+		return s.FinalRate
+	}
 	from := s.DecayFromTokens
 	if s.Shape == Cosine {
 		from = s.WarmupTokens
 	}
-	if tokens <= from && from < s.TotalTokens {
+	if tokens <= from {
 		return s.PeakRate
-	}
-	if tokens >= s.TotalTokens {
-		return s.FinalRate
 	}
 	x := float64(tokens-from) / float64(s.TotalTokens-from)
 	left := 1 - math.Sqrt(x)
