@@ -227,7 +227,7 @@ func TestCaseD6CleanUpBesideSave(t *testing.T) {
 		if _, err := store.Prune(ctx, st, 1); err != nil {
 			t.Error(err)
 		}
-		if n, err := st.Sweep(ctx); n != 0 || err != nil {
+		if n, err := st.Sweep(ctx, ""); n != 0 || err != nil {
 			t.Errorf("swept %d, %v", n, err)
 		}
 		wantNewest(t, st, 40, 50)

@@ -78,13 +78,8 @@ func absent(err error) bool { return errors.Is(err, fs.ErrNotExist) || notFolder
 
 // List implements [Store].
 func (d *Folder) List(ctx context.Context, prefix string) ([]Object, error) {
-	dir, _ := path.Split(prefix)
-	dir = strings.TrimSuffix(dir, "/")
-	if dir != "" && CheckName(dir) != nil {
-		return nil, nil // no object can have such a name
-	}
 	var objects []Object
-	err := d.walk(ctx, dir, func(name string, info fs.FileInfo) error {
+	err := d.walkPrefix(ctx, prefix, func(name string, info fs.FileInfo) error {
 		if strings.HasPrefix(name, prefix) && CheckName(name) == nil {
 			objects = append(objects, Object{Name: name, Size: info.Size()})
 		}
@@ -95,6 +90,17 @@ func (d *Folder) List(ctx context.Context, prefix string) ([]Object, error) {
 	}
 	slices.SortFunc(objects, func(a, b Object) int { return strings.Compare(a.Name, b.Name) })
 	return objects, nil
+}
+
+// walkPrefix visits the regular files in the last folder that a prefix of names
+// spells out, and below it.
+func (d *Folder) walkPrefix(ctx context.Context, prefix string, visit func(name string, info fs.FileInfo) error) error {
+	dir, _ := path.Split(prefix)
+	dir = strings.TrimSuffix(dir, "/")
+	if dir != "" && CheckName(dir) != nil {
+		return context.Cause(ctx) // no object can have such a name
+	}
+	return d.walk(ctx, dir, visit)
 }
 
 // walk visits the regular files below dir, links to folders included (people put

@@ -10,14 +10,15 @@ import (
 	"strings"
 )
 
-// Sweep removes temporary files whose writers are gone (killed, or their machine
-// lost power), and folders that this leaves empty. Files that a live process is
-// writing are locked and stay, so it is safe at any time and beside other
-// processes. It reports how many files it removed.
-func (d *Folder) Sweep(ctx context.Context) (removed int, err error) {
+var _ Sweeper = (*Folder)(nil)
+
+// Sweep implements [Sweeper]: it removes temporary files whose writers are gone
+// (killed, or their machine lost power), and folders that this leaves empty. Files
+// that a live process is writing are locked and stay.
+func (d *Folder) Sweep(ctx context.Context, prefix string) (removed int, err error) {
 	var temps []string
-	err = d.walk(ctx, "", func(name string, _ fs.FileInfo) error {
-		if strings.HasPrefix(path.Base(name), tempPrefix) {
+	err = d.walkPrefix(ctx, prefix, func(name string, _ fs.FileInfo) error {
+		if strings.HasPrefix(name, prefix) && strings.HasPrefix(path.Base(name), tempPrefix) {
 			temps = append(temps, name)
 		}
 		return nil

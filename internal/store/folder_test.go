@@ -125,7 +125,7 @@ func TestFolderKilled(t *testing.T) {
 				t.Errorf("%s: %d bytes that were never written", object.Name, len(data))
 			}
 		}
-		if _, err := st.Sweep(t.Context()); err != nil {
+		if _, err := st.Sweep(t.Context(), ""); err != nil {
 			t.Fatal(err)
 		}
 		wantNoTemps(t, dir)
@@ -153,14 +153,17 @@ func TestFolderSweep(t *testing.T) {
 		t.Fatal("the other process ended by itself")
 	}
 	st := openFolder(t, dir)
-	if n, err := st.Sweep(t.Context()); n != 0 || err != nil {
+	if n, err := st.Sweep(t.Context(), ""); n != 0 || err != nil {
 		t.Fatalf("swept %d files of a live process, %v", n, err)
 	}
 	if objects, err := st.List(t.Context(), ""); len(objects) != 0 || err != nil {
 		t.Fatalf("a half-written object is listed: %v, %v", objects, err)
 	}
 	kill(t, cmd)
-	if n, err := st.Sweep(t.Context()); n != 1 || err != nil {
+	if n, err := st.Sweep(t.Context(), "other/"); n != 0 || err != nil {
+		t.Fatalf("swept %d files in a folder that is not there, %v", n, err)
+	}
+	if n, err := st.Sweep(t.Context(), "deep/"); n != 1 || err != nil {
 		t.Fatalf("swept %d files of a dead process, want 1; %v", n, err)
 	}
 	if entries, err := os.ReadDir(dir); len(entries) != 0 || err != nil {
@@ -221,7 +224,7 @@ func TestFolderSweepBesideWriters(t *testing.T) {
 		for ctx.Err() == nil {
 			// It may catch a file that is made but not locked yet; its writer
 			// then makes another.
-			if _, err := st.Sweep(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			if _, err := st.Sweep(ctx, ""); err != nil && !errors.Is(err, context.Canceled) {
 				t.Error(err)
 			}
 		}
@@ -311,5 +314,23 @@ func wantNoTemps(t *testing.T, dir string) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What a killed island left in an older checkpoint goes with that checkpoint.
+func TestPruneSweeps(t *testing.T) {
+	dir := t.TempDir()
+	st := openFolder(t, dir)
+	save(t, st, 1)
+	save(t, st, 2)
+	left := filepath.Join(dir, "checkpoints", "00000001", ".tmp-weights-0")
+	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Prune(t.Context(), st, 1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Dir(left)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder of checkpoint 1 is still there: %v", err)
 	}
 }

@@ -20,7 +20,8 @@ type Pruned struct {
 // save in flight, which has no manifest and a higher number than the newest whole
 // checkpoint, stays. If no checkpoint is whole nothing is deleted.
 //
-// Users delete checkpoints by hand; what is gone already is a warning.
+// Users delete checkpoints by hand; what is gone already is a warning. Files that
+// killed writers left among the checkpoints are swept.
 func Prune(ctx context.Context, st Store, keep int) (Pruned, error) {
 	all, err := listCheckpoints(ctx, st)
 	if err != nil {
@@ -52,6 +53,11 @@ func Prune(ctx context.Context, st Store, keep int) (Pruned, error) {
 			return result, fmt.Errorf("prune checkpoint %d: %w", number, err)
 		}
 		result.Removed = append(result.Removed, number)
+	}
+	if sweeper, ok := st.(Sweeper); ok {
+		if _, err := sweeper.Sweep(ctx, checkpointsPrefix); err != nil {
+			result.Warnings = append(result.Warnings, err.Error())
+		}
 	}
 	return result, nil
 }

@@ -67,6 +67,15 @@ type Store interface {
 	Location() string
 }
 
+// Sweeper is a store in which writers that were killed leave something behind.
+type Sweeper interface {
+	// Sweep removes what dead writers left of unfinished objects whose names
+	// begin with prefix, a folder ("" or "checkpoints/"), and reports how many.
+	// Live writers are not disturbed, in this process and in others. Safe at any
+	// time and to repeat.
+	Sweep(ctx context.Context, prefix string) (removed int, err error)
+}
+
 // Limits of names. Elements stay below what file systems allow, so that a driver
 // can add to them.
 const (
