@@ -40,8 +40,25 @@ func newAssembler(d direction, limit int64, spare *recycler) *assembler {
 	return &assembler{direction: d, limit: limit, spare: spare, sum: sha256.New()}
 }
 
-// next reads frames with recv until a message is whole. Its payload belongs to the caller.
+// next reads frames with recv until a message is whole. Its payload belongs to
+// the caller. Messages with a body that this protocol does not know are passed over.
 func (a *assembler) next(recv func(any) error) (head frame, payload []byte, damaged bool, err error) {
+	for {
+		if err := a.read(recv); err != nil {
+			return nil, nil, false, err
+		}
+		head, payload = a.head, a.payload
+		damaged = a.want > 0 && !bytes.Equal(a.sum.Sum(nil), head.GetPayloadDigest())
+		a.head, a.payload, a.want = nil, nil, 0
+		if hasBody(head) {
+			return head, payload, damaged, nil
+		}
+		a.spare.put(payload)
+	}
+}
+
+// read reads frames with recv until head and payload are complete.
+func (a *assembler) read(recv func(any) error) error {
 	for a.head == nil || len(a.payload) < a.want {
 		err := recv(a)
 		if err == io.EOF && a.head != nil {
@@ -51,13 +68,10 @@ func (a *assembler) next(recv func(any) error) (head frame, payload []byte, dama
 			err = a.err
 		}
 		if err != nil {
-			return nil, nil, false, err
+			return err
 		}
 	}
-	head, payload = a.head, a.payload
-	damaged = a.want > 0 && !bytes.Equal(a.sum.Sum(nil), head.GetPayloadDigest())
-	a.head, a.payload, a.want = nil, nil, 0
-	return head, payload, damaged, nil
+	return nil
 }
 
 // decode takes one frame. An error waits for next: gRPC would answer it itself
@@ -89,8 +103,6 @@ func (a *assembler) begin(f frame) error {
 	switch {
 	case a.head != nil:
 		return fmt.Errorf("%w: a new message after %d of %d bytes of a payload", ErrMalformed, len(a.payload), a.want)
-	case !hasBody(f):
-		return fmt.Errorf("%w: message without a body that protocol %d knows", ErrMalformed, wire.Protocol)
 	case f.GetPayloadBytes() > uint64(a.limit):
 		return fmt.Errorf("%w: payload of %d bytes announced, at most %d are taken", ErrMalformed, f.GetPayloadBytes(), a.limit)
 	case f.GetPayloadBytes() > 0 && len(f.GetPayloadDigest()) != sha256.Size:
@@ -161,7 +173,7 @@ func chunkOf(f frame) ([]byte, bool) {
 	return nil, false
 }
 
-// hasBody says whether the frame's oneof is set.
+// hasBody says whether the frame's oneof is set, to something known here.
 func hasBody(f frame) bool {
 	switch f := f.(type) {
 	case *wire.FromLearner:

@@ -222,7 +222,7 @@ func (c *Conn) write() {
 	if err := w.run(c.read); err != nil {
 		return // the reader sees why
 	}
-	c.stream.CloseSend() //nolint:errcheck // always nil
+	c.stream.CloseSend() // always nil
 }
 
 // readAll hands over what comes until the session ends.

@@ -121,7 +121,7 @@ func dial(t testing.TB, d Dialer, j wire.Join) *Conn {
 	}
 	t.Cleanup(func() {
 		c.cancel()
-		c.Close() //nolint:errcheck // cut
+		c.Close() // cut
 	})
 	return c
 }

@@ -178,7 +178,7 @@ func (p *Peer) greet(a *assembler) (*wire.FromLearner, bool) {
 	}
 	if reason := p.server.refusal(m); reason != "" {
 		body := &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: reason}}
-		p.Send(Down{ToLearner: &wire.ToLearner{Body: body}}) //nolint:errcheck // it ends here either way
+		p.Send(Down{ToLearner: &wire.ToLearner{Body: body}}) // it ends here either way
 		p.Close(reason)
 		return nil, false
 	}
