@@ -30,8 +30,8 @@ type reading struct {
 
 // keep cleans a text and keeps it, unless there is none.
 func (r *reading) keep(text []byte) {
-	if !utf8.Valid(text) {
-		r.tally.InvalidBytes += invalidBytes(text)
+	if n := invalidBytes(text); n > 0 {
+		r.tally.InvalidBytes += n
 		text = bytes.ToValidUTF8(text, []byte("\uFFFD"))
 	}
 	if len(text) == 0 {
@@ -50,7 +50,11 @@ func (d document) heldOut(share float64) bool {
 	return d.hash < uint64(share*0x1p64)
 }
 
+// invalidBytes counts the bytes that are no part of a character.
 func invalidBytes(text []byte) int64 {
+	if utf8.Valid(text) {
+		return 0
+	}
 	var n int64
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)

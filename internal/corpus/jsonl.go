@@ -38,7 +38,7 @@ func (l *lineReader) next() ([]byte, error) {
 		line = append(line, chunk...)
 		l.bytes += int64(len(chunk))
 		ended := err == nil
-		if len(bytes.TrimRight(line, "\r\n")) > l.limit {
+		if len(trimLineEnd(line)) > l.limit {
 			return nil, errLineTooLong
 		}
 		switch {
@@ -120,6 +120,7 @@ func (r *reading) keepObject(line []byte) error {
 		return errors.New(`has a text that is not a string`)
 	}
 	// The decoder has put U+FFFD in the place of invalid bytes; count them.
+	// The decoder has replaced invalid bytes by U+FFFD, so they are counted in raw.
 	r.tally.InvalidBytes += invalidBytes(raw)
 	r.keep([]byte(text))
 	return nil

@@ -208,3 +208,17 @@ func FuzzJSONLines(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkJSONLine(b *testing.B) {
+	line, err := json.Marshal(map[string]any{"id": 7, "text": strings.Repeat("some words of text\n", 100)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(line)))
+	for b.Loop() {
+		var r reading
+		if err := r.keepLine(line, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

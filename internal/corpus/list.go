@@ -30,7 +30,6 @@ const (
 type file struct {
 	path  string
 	kind  kind
-	named bool // named by the user, not found in a folder
 	size  int64
 	order string // where it stands among the files of its folder
 }
@@ -73,7 +72,7 @@ func listPath(ctx context.Context, path string) ([]file, error) {
 	case !stat.Mode().IsRegular():
 		return nil, &fault.Input{Where: path, Problem: "is neither a file nor a folder", Next: "give files or folders with --data"}
 	}
-	f := file{path: path, kind: kindOf(path), named: true, size: stat.Size()}
+	f := file{path: path, kind: kindOf(path), size: stat.Size()}
 	if binary, err := looksBinary(path); err != nil {
 		return nil, unreadable(path, err)
 	} else if binary {
