@@ -84,14 +84,7 @@ func (r *runner) take(m any) {
 func (r *runner) note(m transport.Down) {
 	switch b := m.Body.(type) {
 	case *wire.ToLearner_Lease:
-		r.asked = false
-		if b.Lease.Revoke {
-			r.learner.leases.clear()
-		}
-		for _, g := range b.Lease.Ranges {
-			r.learner.Lease(int64(g.From), int64(g.To))
-		}
-		r.dry = !b.Lease.More
+		r.lease(b.Lease)
 	case *wire.ToLearner_Call:
 		r.calls = append(r.calls, b.Call)
 	case *wire.ToLearner_Verdict:
@@ -105,6 +98,25 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
 	}
+}
+
+// lease takes what is granted or taken back. Ranges begin at a position of the
+// lease as a whole; they may repeat what is here already.
+func (r *runner) lease(m *wire.Lease) {
+	if m.Revoke {
+		r.learner.leases.clear()
+	}
+	if int64(m.Position) > r.learner.leases.granted {
+		r.log.Warn("lease_missed", "from", m.Position, "have", r.learner.leases.granted)
+		return // it comes again, whole, when the coordinator hears that the stream was broken
+	}
+	skip := r.learner.leases.granted - int64(m.Position)
+	for _, g := range m.Ranges {
+		known := min(skip, int64(g.To)-int64(g.From))
+		skip -= known
+		r.learner.Lease(int64(g.From)+known, int64(g.To))
+	}
+	r.asked, r.dry = false, !m.More
 }
 
 // resume repeats after a broken stream what has no answer yet.
@@ -304,6 +316,16 @@ func (r *runner) report(s StepStats, took time.Duration) {
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
 }
 
+// resumed ends what wait began: from here on a learner that makes no step is stuck.
+func (r *runner) resumed() {
+	r.beat.mu.Lock()
+	defer r.beat.mu.Unlock()
+	if r.beat.last.Waiting != "" {
+		r.beat.last = proto.Clone(r.beat.last).(*wire.Progress)
+		r.beat.last.Waiting = ""
+	}
+}
+
 // wait says why the learner does not step, at once and in every heartbeat.
 func (r *runner) wait(why string) {
 	r.beat.mu.Lock()
@@ -319,8 +341,8 @@ func (r *runner) wait(why string) {
 
 // heartbeats repeats the last progress, so that a long step is not taken for a
 // dead process.
-func (r *runner) heartbeats(ctx context.Context) {
-	tick := time.NewTicker(heartbeatEvery)
+func (r *runner) heartbeats(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {

@@ -4,11 +4,15 @@ package island
 type span struct{ from, to int64 }
 
 // leases is the queue of samples to train, in the order they were granted.
-type leases struct{ spans []span }
+type leases struct {
+	spans   []span
+	granted int64 // samples that were ever added
+}
 
 func (l *leases) add(from, to int64) {
 	if from < to {
 		l.spans = append(l.spans, span{from, to})
+		l.granted += to - from
 	}
 }
 

@@ -87,7 +87,7 @@ func (k *link) deliver(ctx context.Context, m any) {
 // closed it with a reason is not asked again.
 func (k *link) redial(ctx context.Context, cause error) error {
 	if errors.Is(cause, transport.ErrClosed) || errors.Is(cause, io.EOF) {
-		return cause
+		return fmt.Errorf("%w: %w", ErrExpelled, cause)
 	}
 	k.log.Warn("stream_lost", "err", cause)
 	ctx, cancel := context.WithTimeout(ctx, k.patience)

@@ -18,8 +18,12 @@ import (
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-// heartbeatEvery is how often an island shows that it is alive between steps.
-const heartbeatEvery = time.Second
+// An island shows that it is alive every second, or more often where less than a
+// few seconds of silence count as death.
+const (
+	heartbeatEvery   = time.Second
+	heartbeatsMissed = 5 // at least, before it is taken for dead
+)
 
 // joinPatience bounds the wait for Welcome and the seed.
 const joinPatience = 5 * time.Minute
@@ -69,7 +73,9 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer r.learner.Close()
 	defer r.data.Close()
-	wg.Go(func() { r.heartbeats(receiving) })
+	every := time.Duration(r.run.Limits.HeartbeatSeconds*float64(time.Second)) / heartbeatsMissed
+	every = max(min(every, heartbeatEvery), time.Millisecond)
+	wg.Go(func() { r.heartbeats(receiving, every) })
 	return cause(ctx, r.loop(ctx))
 }
 
@@ -203,7 +209,7 @@ func (r *runner) next(ctx context.Context) (any, error) {
 			return nil, context.Cause(ctx)
 		}
 		if l, gone := m.(lost); gone {
-			return nil, fmt.Errorf("%w: %w", ErrExpelled, l.err)
+			return nil, l.err
 		}
 		return m, nil
 	case <-leave:
@@ -231,6 +237,7 @@ func (r *runner) loop(ctx context.Context) error {
 			r.take(m)
 			continue
 		}
+		r.resumed()
 		if err := r.train(ctx); err != nil {
 			return err
 		}

@@ -152,6 +152,7 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 	l.adam.SetSteps(c.AdamSteps)
 	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
 	l.position = int64(s.Position)
+	l.leases.granted = l.position
 	copy(l.expert, c.Experts)
 	all := true
 	for p, f := range l.fragments {

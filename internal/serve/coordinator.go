@@ -23,6 +23,7 @@ const killAfter = 20 * time.Second
 type crew struct {
 	mu        sync.Mutex
 	peers     map[uint64]*transport.Peer
+	pids      map[uint64]uint64 // of the process that said Hello first
 	processes map[uint64]*launch.Process
 	islands   map[uint64]string
 	seeded    map[uint64][][]byte // tensor digests of what was sent, fragment by fragment
@@ -31,7 +32,7 @@ type crew struct {
 
 func newCrew() crew {
 	return crew{
-		peers: map[uint64]*transport.Peer{}, processes: map[uint64]*launch.Process{},
+		peers: map[uint64]*transport.Peer{}, pids: map[uint64]uint64{}, processes: map[uint64]*launch.Process{},
 		islands: map[uint64]string{}, seeded: map[uint64][][]byte{},
 	}
 }
@@ -70,11 +71,9 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Expel:
 		h.expel(e.Incarnation, e.Why)
 	case coord.Grant:
-		lease := &wire.Lease{More: true}
-		for _, r := range e.Ranges {
-			lease.Ranges = append(lease.Ranges, &wire.Range{From: uint64(r.From), To: uint64(r.To)})
-		}
-		h.send(e.Incarnation, leaseMessage(lease))
+		h.send(e.Incarnation, leaseMessage(leaseOf(e.From, e.Ranges)))
+	case coord.Regrant:
+		h.send(e.Incarnation, leaseMessage(leaseOf(e.From, e.Ranges)))
 	case coord.NoWork:
 		h.send(e.Incarnation, leaseMessage(&wire.Lease{}))
 	case coord.Revoke:
@@ -102,6 +101,14 @@ func (h *host) coordinate(e coord.Effect) {
 
 func leaseMessage(l *wire.Lease) transport.Down {
 	return transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Lease{Lease: l}}}
+}
+
+func leaseOf(position int64, ranges []coord.Range) *wire.Lease {
+	l := &wire.Lease{More: true, Position: uint64(position)}
+	for _, r := range ranges {
+		l.Ranges = append(l.Ranges, &wire.Range{From: uint64(r.From), To: uint64(r.To)})
+	}
+	return l
 }
 
 func islandPart(island string) string { return "islands/" + island + ".safetensors" }

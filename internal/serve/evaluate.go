@@ -32,9 +32,8 @@ func newEvaluator(op *opened) (*evaluator, error) {
 		return nil, fmt.Errorf("making the engine for validation: %w", err)
 	}
 	e := &evaluator{op: op, engine: eng, every: int64(op.run.Eval.EveryTokens)}
-	done := op.coord.Consumed() * int64(op.run.Train.SequenceTokens)
 	if e.every > 0 {
-		e.next = (done/e.every + 1) * e.every
+		e.next = (op.consumed()/e.every + 1) * e.every
 	}
 	return e, nil
 }

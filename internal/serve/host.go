@@ -87,7 +87,7 @@ func (h *host) decide(in coord.Input) {
 	for _, e := range effects {
 		h.coordFX.push(func() { h.coordinate(e) })
 	}
-	if tokens := h.coord.Consumed() * h.sampleTokens(); tokens != h.tokens {
+	if tokens := h.consumed(); tokens != h.tokens {
 		h.tokens = tokens
 		h.emit(ledger.Consumed{At: time.Now(), Tokens: tokens})
 		h.evaluator.due(h, tokens)
@@ -159,6 +159,3 @@ func (h *host) append(seq *store.Sequence, records ...any) bool {
 		}
 	}
 }
-
-// sampleTokens is the number of tokens of one sample.
-func (h *host) sampleTokens() int64 { return int64(h.run.Train.SequenceTokens) }

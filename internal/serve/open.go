@@ -76,6 +76,11 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		run: o.Run, store: st, kernelSet: set.Name(), dataDir: filepath.Join(o.Dir, dataFolder),
 		restores: map[string]restore{}, captures: map[uint64]*wire.Captured{},
 	}
+	if o.Resume {
+		if err := op.nobodyCoordinates(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := store.CheckSpace(ctx, st, op.saveBytes(), o.Run.Checkpoint.Keep); err != nil {
 		return nil, err
 	}
@@ -283,6 +288,15 @@ func (op *opened) syncConfig() syncer.Config {
 		Era: op.era, View: 1, Fragments: len(op.bank.fragments), PeriodTokens: int64(x.PeriodTokens), Quorum: x.Quorum,
 		MaxWait: seconds(x.MaxWaitSeconds), StaleVersions: uint64(x.StaleVersions), RefusalLimit: 3, RefusalWindow: 20,
 	}
+}
+
+// sampleTokens is the number of tokens of one sample.
+func (op *opened) sampleTokens() int64 { return int64(op.run.Train.SequenceTokens) }
+
+// consumed is the number of tokens that are in the model.
+func (op *opened) consumed() int64 {
+	samples, _, _ := op.coord.Account()
+	return samples * op.sampleTokens()
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

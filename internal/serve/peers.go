@@ -11,7 +11,7 @@ import (
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-// Hello registers the session and asks the coordinator. It implements
+// Hello registers the session and tells both machines. It implements
 // transport.Handler, as the next two.
 func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) {
 	inc := origin.GetIncarnation()
@@ -23,15 +23,48 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, h.kernelSet))
 		return
 	}
-	h.crew.mu.Lock()
-	h.crew.peers[inc] = p
-	h.crew.mu.Unlock()
-	h.post(func() { h.decide(coord.Joined{Incarnation: inc, Island: hello.Island}) })
+	if why := h.crew.register(inc, p, hello); why != "" {
+		p.Close(why)
+		return
+	}
+	h.post(func() {
+		h.decide(coord.Joined{Incarnation: inc, Island: hello.Island})
+		if hello.Reconnect {
+			h.exchange(syncer.Back{Incarnation: inc})
+		}
+	})
 }
 
-// Received turns a message into inputs.
+// register makes p the session of an incarnation, or says why it cannot be. One
+// life is one process: a second one that was started with the same join string
+// must not take over the messages of the first.
+func (c *crew) register(inc uint64, p *transport.Peer, hello *wire.Hello) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pid, met := c.pids[inc]
+	switch island, launched := c.islands[inc]; {
+	case !launched:
+		return fmt.Sprintf("incarnation %d was never started here", inc)
+	case island != hello.Island:
+		return fmt.Sprintf("incarnation %d is island %q, not %q", inc, island, hello.Island)
+	case met && (pid != hello.Pid || !hello.Reconnect):
+		return fmt.Sprintf("incarnation %d is process %d already", inc, pid)
+	}
+	if old := c.peers[inc]; old != nil {
+		old.Close("the same process has opened a newer session")
+	}
+	c.pids[inc], c.peers[inc] = hello.Pid, p
+	return ""
+}
+
+// Received turns a message into inputs. Only the session of an incarnation speaks
+// for it.
 func (h *host) Received(p *transport.Peer, m transport.Up) {
 	inc := m.GetOrigin().GetIncarnation()
+	if h.crew.peer(inc) != p || m.GetOrigin().GetEra() != h.era {
+		h.log.Warn("ignored", "from", p.Addr(), "incarnation", inc, "era", m.GetOrigin().GetEra())
+		return
+	}
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, b.Ready) })
@@ -48,7 +81,7 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	case *wire.FromLearner_Captured:
 		h.post(func() { h.captured(inc, b.Captured) })
 	case *wire.FromLearner_Idle:
-		h.post(func() { h.decide(coord.Idle{Incarnation: inc}) })
+		h.post(func() { h.decide(coord.Idle{Incarnation: inc, Position: int64(b.Idle.Position)}) })
 	case *wire.FromLearner_Leaving:
 		h.post(func() { h.decide(coord.Left{Incarnation: inc, Why: b.Leaving.Reason}) })
 	}

@@ -26,9 +26,6 @@ type restore struct {
 // resume opens a new era from the newest whole checkpoint: the old tapes are
 // closed, what they hold beyond it is listed as undone.
 func (op *opened) resume(ctx context.Context) error {
-	if err := op.nobodyCoordinates(ctx); err != nil {
-		return err
-	}
 	c, incomplete, err := store.Newest(ctx, op.store)
 	if err != nil {
 		return err
@@ -61,16 +58,21 @@ func (op *opened) resume(ctx context.Context) error {
 	}
 	op.era = last + 1
 	seeds := op.planRestores(c, meta, snap, tables)
-	op.coord = coord.Restore(op.coordConfig(), snap, seeds)
-	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens(seeds))
-	if err := op.writeRunFile(ctx, op.replace); err != nil {
+	next, err := store.NextNumber(ctx, op.store) // behind those that were passed over, too
+	if err != nil {
 		return err
 	}
+	snap.Checkpoint = next - 1
+	op.coord = coord.Restore(op.coordConfig(), snap, seeds)
+	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
 	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era))
 	for _, u := range lost {
 		op.notes = append(op.notes, fmt.Sprintf("undone: fragment %d, versions %d to %d of era %d (%d tokens) came after the checkpoint", u.Fragment, u.From, u.To, u.Era, u.Tokens))
 	}
-	return op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost})
+	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
+		return err
+	}
+	return op.writeRunFile(ctx, op.replace) // only by the one that has the era
 }
 
 // nobodyCoordinates refuses to resume while the recorded coordinator still answers.
@@ -225,13 +227,11 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 	return seeds
 }
 
-// fleetTokens is what counts as trained when the era begins.
-func (op *opened) fleetTokens(seeds map[string]coord.Seed) int64 {
-	samples := op.coord.Consumed()
-	for _, s := range seeds {
-		samples += s.Position
-	}
-	return samples * int64(op.run.Train.SequenceTokens)
+// fleetTokens is what counts as trained when the era begins: what is in the model
+// and what restored islands have trained beyond it. Nothing else is leased yet.
+func (op *opened) fleetTokens() int64 {
+	consumed, leased, _ := op.coord.Account()
+	return (consumed + leased) * op.sampleTokens()
 }
 
 // restoreOf gives the saved state to an island's first incarnation of the era.

@@ -73,7 +73,7 @@ func (h *host) cut(e syncer.Cut) {
 // meta describes the cut. An island's part counts when it was captured for this
 // very checkpoint by an incarnation that still lives.
 func (h *host) meta(c *cutState) Meta {
-	consumed := h.coord.Consumed()
+	consumed, _, _ := h.coord.Account()
 	m := Meta{
 		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
 		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: "byte",

@@ -127,7 +127,7 @@ func (h *host) started() {
 	count := h.run.Model.Count()
 	e := ledger.RunStarted{
 		At: time.Now(), RunID: h.runID, Dir: h.opts.Dir, Era: h.era, Resumed: h.opts.Resume,
-		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.coord.Consumed() * h.sampleTokens(),
+		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.consumed(),
 		Params: count.Total, ActiveParams: count.Active,
 		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
 	}

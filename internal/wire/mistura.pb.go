@@ -1367,11 +1367,14 @@ func (x *LeaseRequest) GetSamplesLeft() uint64 {
 
 // Lease adds ranges to what the learner trains next. more = false: nothing is left to hand out for now; train what
 // is leased, flush, say Idle. revoke: forget what is leased and not trained yet, flush, say Idle.
+// position says how many samples this incarnation was given before those of ranges. After a broken stream the end of
+// the lease comes again; what the learner has of it already it skips.
 type Lease struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Ranges        []*Range               `protobuf:"bytes,1,rep,name=ranges,proto3" json:"ranges,omitempty"`
 	More          bool                   `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
 	Revoke        bool                   `protobuf:"varint,3,opt,name=revoke,proto3" json:"revoke,omitempty"`
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1425,6 +1428,13 @@ func (x *Lease) GetRevoke() bool {
 		return x.Revoke
 	}
 	return false
+}
+
+func (x *Lease) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
 }
 
 // Call: fragment is due; answer with a Contribution or a Pass at the next step boundary.
@@ -2177,11 +2187,12 @@ const file_mistura_proto_rawDesc = "" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\"1\n" +
 	"\fLeaseRequest\x12!\n" +
-	"\fsamples_left\x18\x01 \x01(\x04R\vsamplesLeft\"c\n" +
+	"\fsamples_left\x18\x01 \x01(\x04R\vsamplesLeft\"\x7f\n" +
 	"\x05Lease\x12.\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x16.mistura.wire.v1.RangeR\x06ranges\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x16\n" +
-	"\x06revoke\x18\x03 \x01(\bR\x06revoke\"8\n" +
+	"\x06revoke\x18\x03 \x01(\bR\x06revoke\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\"8\n" +
 	"\x04Call\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\"T\n" +
