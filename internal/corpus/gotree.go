@@ -41,7 +41,9 @@ func listGo(ctx context.Context) ([]file, string, error) {
 func goRoot(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	if out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output(); err == nil {
+	command := exec.CommandContext(ctx, "go", "env", "GOROOT")
+	command.Dir = os.TempDir() // a go.mod here could ask for another toolchain, even fetch it
+	if out, err := command.Output(); err == nil {
 		if root := strings.TrimSpace(string(out)); root != "" {
 			return root
 		}
