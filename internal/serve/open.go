@@ -87,6 +87,9 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err := store.ProveExclusive(ctx, st); err != nil {
 		return nil, err
 	}
+	if _, err := st.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
+		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
+	}
 	fragments := fragment.Split(o.Run.Model.Config, o.Run.Exchange.Fragments)
 	op.bank = newBank(fragments, outer.Step{Rate: *o.Run.Exchange.OuterRate, Momentum: *o.Run.Exchange.OuterMomentum})
 	if op.corpus, err = openCorpus(ctx, o, spec, op.dataDir); err != nil {
