@@ -42,12 +42,15 @@ type Engine struct {
 	phase phase
 	tasks engineTasks
 
+	gradScale    float32 // argument of the scale task
 	expertTokens []int64
 }
 
 // engineTasks are the engine's phases as function values, made once so that no
 // step allocates closures.
-type engineTasks struct{ phase, lossForward, lossBackward, embedBackward func(w *worker, item int) }
+type engineTasks struct {
+	phase, lossForward, lossBackward, embedBackward, zero, scale func(w *worker, item int)
+}
 
 // New gives an engine with all parameters zero. It fails with a *fault.Input for
 // an invalid configuration or number of threads. The caller must Close it.
@@ -77,7 +80,7 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 		e.layers = append(e.layers, newLayer(e, i))
 	}
 	e.tasks = engineTasks{phase: e.phaseItem, lossForward: e.lossForward,
-		lossBackward: e.lossBackward, embedBackward: e.embedBackward}
+		lossBackward: e.lossBackward, embedBackward: e.embedBackward, zero: e.zeroItem, scale: e.scaleItem}
 	return e, nil
 }
 
@@ -99,11 +102,24 @@ func (e *Engine) Params() []float32 { return e.params }
 func (e *Engine) Grads() []float32 { return e.grads }
 
 // ZeroGrads sets all gradients to zero.
-func (e *Engine) ZeroGrads() { clear(e.grads) }
+func (e *Engine) ZeroGrads() { e.run(blocksOf(len(e.grads), flatBlock), e.tasks.zero) }
+
+func (e *Engine) zeroItem(_ *worker, item int) {
+	from, to := block(item, flatBlock, len(e.grads))
+	clear(e.grads[from:to])
+}
 
 // ScaleGrads multiplies all gradients, by one over the tokens of all calls of
 // Backward since ZeroGrads to make the gradient of a mean.
-func (e *Engine) ScaleGrads(f float32) { e.kernel.Scale(e.grads, f) }
+func (e *Engine) ScaleGrads(f float32) {
+	e.gradScale = f
+	e.run(blocksOf(len(e.grads), flatBlock), e.tasks.scale)
+}
+
+func (e *Engine) scaleItem(_ *worker, item int) {
+	from, to := block(item, flatBlock, len(e.grads))
+	e.kernel.Scale(e.grads[from:to], e.gradScale)
+}
 
 // reserve cuts the buffers for a pass, allocating only when it needs more
 // memory than any pass before.

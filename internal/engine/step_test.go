@@ -136,6 +136,9 @@ func TestUniformRouterIsBalanced(t *testing.T) {
 
 // TestStepDoesNotAllocate covers a whole step after the first.
 func TestStepDoesNotAllocate(t *testing.T) {
+	if raceDetector {
+		t.Skip("the race detector makes sync.Pool forget")
+	}
 	cfg := named(t, "everything")
 	e := newEngine(t, cfg, Options{Threads: 2})
 	a, tokens := NewAdamW(cfg, testAdamW(), 2), randomTokens(cfg, 72, 3, 30)
