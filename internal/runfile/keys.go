@@ -104,7 +104,7 @@ func (d *decoder) unknown(n *ast.MappingValueNode, path, key string, fields map[
 		known = append(known, k)
 	}
 	slices.Sort(known)
-	near := closest(key, known)
+	near := Closest(key, known)
 	next := "the keys are " + strings.Join(known, ", ")
 	if near != "" {
 		next = fmt.Sprintf("did you mean %q?", near)
@@ -124,8 +124,8 @@ func elsewhere(key string) string {
 	return ""
 }
 
-// closest is the known key with the fewest edits, if they are few for its length.
-func closest(key string, known []string) string {
+// Closest is the known key with the fewest edits, if they are few for its length.
+func Closest(key string, known []string) string {
 	best, least := "", len(key)/3+2
 	for _, k := range known {
 		if n := edits(key, k); n < least {

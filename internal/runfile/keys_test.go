@@ -19,7 +19,7 @@ func TestEdits(t *testing.T) {
 func TestClosestIsNotFarFetched(t *testing.T) {
 	known := []string{"tokens", "seed", "warmup_tokens"}
 	for key, want := range map[string]string{"tokenz": "tokens", "sed": "seed", "warmup_token": "warmup_tokens", "x": "", "frobnicate": ""} {
-		if got := closest(key, known); got != want {
+		if got := Closest(key, known); got != want {
 			t.Errorf("%q: got %q, want %q", key, got, want)
 		}
 	}

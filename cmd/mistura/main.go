@@ -1,0 +1,39 @@
+// Command mistura trains one Mixture-of-Experts language model on unlike machines.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/cli"
+)
+
+// patience is how long the program may take to end after a second signal.
+const patience = 3 * time.Second
+
+func main() {
+	os.Exit(cli.Main(cli.Env{
+		Args:    os.Args,
+		Stdin:   os.Stdin,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Getenv:  os.Getenv,
+		Signals: signals(),
+	}))
+}
+
+// signals hands on interrupts and terminations. After the second the program ends,
+// by force if it must.
+func signals() <-chan os.Signal {
+	system, handed := make(chan os.Signal, 8), make(chan os.Signal, 2)
+	signal.Notify(system, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		handed <- <-system
+		handed <- <-system
+		time.Sleep(patience)
+		os.Exit(128 + int(syscall.SIGINT))
+	}()
+	return handed
+}

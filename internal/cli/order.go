@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/runfile"
+)
+
+// newRun is the run that file and flags ask for, resolved.
+func newRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
+	file, data, err := splitArgs(args, f.data)
+	if err != nil {
+		return runfile.Run{}, err
+	}
+	r := runfile.Default()
+	if file != "" {
+		if r, err = readRun(file); err != nil {
+			return r, err
+		}
+	}
+	if r, err = override(r, cmd.Flags(), f, data); err != nil {
+		return r, err
+	}
+	for i, path := range r.Data.Paths {
+		if r.Data.Paths[i], err = filepath.Abs(path); err != nil {
+			return r, fmt.Errorf("finding %s: %w", path, err)
+		}
+	}
+	return r.Resolve()
+}
+
+// splitArgs finds the run file among the arguments. A shell that expands
+// "--data docs/*" leaves all but the first path as arguments: with --data, those
+// that are no YAML files count as data.
+func splitArgs(args, data []string) (file string, paths []string, err error) {
+	paths = append(paths, data...)
+	for _, arg := range args {
+		ext := strings.ToLower(filepath.Ext(arg))
+		switch yaml := ext == ".yaml" || ext == ".yml"; {
+		case file == "" && (yaml || len(data) == 0):
+			file = arg
+		case len(data) > 0 && !yaml:
+			paths = append(paths, arg)
+		default:
+			return "", nil, usage("command line", arg, "is one run file too many", "give one RUN.yaml; text to train on follows --data")
+		}
+	}
+	return file, paths, nil
+}
+
+func readRun(file string) (runfile.Run, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return runfile.Run{}, usage("run file", file, "does not exist", "give a run file, or none for the built-in run")
+	}
+	if err != nil {
+		return runfile.Run{}, &fault.Input{Where: "run file", Value: file, Problem: "cannot be read: " + reason(err), Next: "give a readable file"}
+	}
+	return runfile.Parse(file, data)
+}
+
+// override lays the flags that were given over a run.
+func override(r runfile.Run, flags *pflag.FlagSet, f *trainFlags, data []string) (runfile.Run, error) {
+	var err error
+	if flags.Changed("model") {
+		if r, err = r.FromFlag("model.preset", "--model").WithModel(f.model); err != nil {
+			return r, err
+		}
+	}
+	if flags.Changed("data") {
+		r = r.FromFlag("data.paths", "--data")
+		r.Data.Paths = data
+	}
+	if flags.Changed("tokens") {
+		r = r.FromFlag("tokens", "--tokens")
+		r.Tokens = f.tokens.n
+	}
+	if flags.Changed("islands") {
+		r = r.FromFlag("islands", "--islands")
+		r.Islands = f.islands.apply(r.Islands)
+	}
+	if flags.Changed("out") {
+		r = r.FromFlag("out", "--out")
+		r.Out = f.out
+	}
+	if flags.Changed("seed") {
+		r = r.FromFlag("seed", "--seed")
+		r.Seed = f.seed
+	}
+	return r, nil
+}
+
+// resumedRun is the run in a folder, with the few things that may change.
+func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
+	if err := onlyForResume(cmd, args); err != nil {
+		return runfile.Run{}, err
+	}
+	if f.resume == "" {
+		return runfile.Run{}, usage("--resume", "", "is empty", "give the folder of a run")
+	}
+	file := filepath.Join(f.resume, runFileName)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return runfile.Run{}, usage("--resume", f.resume, "holds no run ("+runFileName+": "+reason(err)+")", "give the folder of a run, such as "+runsFolder+"/ling-nano-1")
+	}
+	before, err := runfile.Parse(file, data)
+	if err != nil {
+		return before, err
+	}
+	r, err := override(before, cmd.Flags(), f, nil)
+	if err != nil {
+		return r, err
+	}
+	if (len(before.Islands) == 1) != (len(r.Islands) == 1) {
+		// What fits a lone island does not fit several, and the other way round.
+		r.Exchange.OuterRate, r.Exchange.OuterMomentum, r.Exchange.Strict = nil, nil, nil
+	}
+	return r.Resolve()
+}
+
+// onlyForResume refuses whatever would make it another run.
+func onlyForResume(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("command line", args[0], "cannot go with --resume, which takes the run file from its folder", "leave it out")
+	}
+	var err error
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		switch flag.Name {
+		case "resume", "islands", "tokens", "json":
+		default:
+			err = usage("--"+flag.Name, flag.Value.String(), "cannot change when a run is resumed", "leave it out, or start a new run")
+		}
+	})
+	return err
+}

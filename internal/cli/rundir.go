@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/runfile"
+)
+
+// runsFolder holds the folders of runs that were given none.
+const runsFolder = "runs"
+
+// runFileName is the resolved run in its folder.
+const runFileName = "run.yaml"
+
+// claim makes the folder of a new run: the one that is asked for, which must be new
+// or empty, or the next free runs/NAME-N. Undo takes away what claim has made as
+// long as no run has begun in it.
+func claim(run runfile.Run) (dir string, undo func(), err error) {
+	if run.Out == "" {
+		return claimNext(runsFolder, run.Name)
+	}
+	entries, err := os.ReadDir(run.Out)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return claimNew(run)
+	case err != nil:
+		return "", nil, usage(run.Where("out"), run.Out, "cannot be used as run folder: "+reason(err), "give a new folder")
+	case holdsRun(run.Out):
+		return "", nil, usage(run.Where("out"), run.Out, "already holds a run",
+			"go on with it by --resume "+shellQuote(run.Out)+", or give a new folder")
+	case len(entries) > 0:
+		return "", nil, usage(run.Where("out"), run.Out, "is not empty", "give a new folder")
+	}
+	return run.Out, func() {}, nil
+}
+
+func claimNew(run runfile.Run) (string, func(), error) {
+	if err := os.MkdirAll(run.Out, 0o755); err != nil {
+		return "", nil, usage(run.Where("out"), run.Out, "cannot be made: "+reason(err), "give another folder")
+	}
+	return run.Out, func() { abandon(run.Out) }, nil
+}
+
+// claimNext makes the next folder NAME-N. Of two runs that start at once each gets
+// its own, for making a folder fails when it exists.
+func claimNext(parent, name string) (string, func(), error) {
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return "", nil, usage("--out", parent, "cannot be made: "+reason(err), "give the run folder by --out")
+	}
+	for {
+		n, err := lastNumber(parent, name)
+		if err != nil {
+			return "", nil, fmt.Errorf("looking for a free run folder: %w", err)
+		}
+		dir := filepath.Join(parent, fmt.Sprintf("%s-%d", name, n+1))
+		err = os.Mkdir(dir, 0o755)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return "", nil, usage("--out", dir, "cannot be made: "+reason(err), "give the run folder by --out")
+		}
+		return dir, func() {
+			abandon(dir)
+			os.Remove(parent) //nolint:errcheck // stays unless empty
+		}, nil
+	}
+}
+
+// lastNumber is the highest N of the entries NAME-N, 0 if there is none.
+func lastNumber(parent, name string) (int, error) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return 0, err
+	}
+	last := 0
+	for _, e := range entries {
+		digits, ok := strings.CutPrefix(e.Name(), name+"-")
+		if n, err := strconv.Atoi(digits); ok && err == nil {
+			last = max(last, n)
+		}
+	}
+	return last, nil
+}
+
+// abandon removes a folder that claim has made, unless a run has begun in it.
+func abandon(dir string) {
+	if !holdsRun(dir) {
+		os.RemoveAll(dir) //nolint:errcheck // what cannot be removed is empty of meaning
+	}
+}
+
+// holdsRun reports whether a run has begun in a folder.
+func holdsRun(dir string) bool {
+	for _, name := range []string{runFileName, "tape", "checkpoints"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// reason is what the system said, without the path that the message names already.
+func reason(err error) string {
+	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}

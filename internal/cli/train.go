@@ -1,0 +1,204 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mistura-project/mistura/internal/dash"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
+)
+
+// trainFlags are the flags of train; docs/formats/run.md names their counterparts.
+type trainFlags struct {
+	data    []string
+	tokens  countFlag
+	model   string
+	islands islandsFlag
+	out     string
+	seed    uint64
+	json    bool
+	resume  string
+}
+
+func newTrain(env *Env) *cobra.Command {
+	f := &trainFlags{}
+	cmd := &cobra.Command{
+		Use:   "train [RUN.yaml]",
+		Short: "Train a model on this machine",
+		Long: `Train a model on islands of this machine, each a process of its own.
+
+Without a run file it is the built-in run: a small model on the Go source tree,
+two islands of which the second is paced to half the speed of the first. Flags
+win over the run file; docs/formats/run.md describes every key.
+
+Ctrl-C finishes the current step, saves and says how to go on; a second Ctrl-C
+stops at once.`,
+		Example: `  mistura train
+  mistura train run.yaml --tokens 2M
+  mistura train --data notes.jsonl --data books/ --islands 3
+  mistura train --resume runs/ling-nano-1`,
+		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runTrain(env, cmd, args, f)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&f.data, "data", nil, "text `PATH` to train on: file, folder or JSON Lines with a \"text\" field; may be repeated (default the Go source tree)")
+	flags.Var(&f.tokens, "tokens", "`N` tokens to train in all, such as 400k, 2M, 1B")
+	flags.StringVar(&f.model, "model", "", "preset `NAME` of the model")
+	flags.Var(&f.islands, "islands", "`N` islands, or the pace of each, such as 1,0.5")
+	flags.StringVar(&f.out, "out", "", "run folder `DIR` (default the next free runs/NAME-N)")
+	flags.Uint64Var(&f.seed, "seed", 1, "`N` that every random draw comes from")
+	flags.BoolVar(&f.json, "json", false, "end stdout with one JSON object on one line; progress goes to stderr")
+	flags.StringVar(&f.resume, "resume", "", "go on with the run in `DIR`; only --islands, --tokens and --json go with it")
+	complete(cmd, "model", model.PresetNames())
+	return cmd
+}
+
+// complete offers fixed values for a flag.
+func complete(cmd *cobra.Command, flag string, values []string) {
+	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic("cli: " + err.Error())
+	}
+}
+
+func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags) error {
+	if cmd.Flags().Changed("resume") {
+		run, err := resumedRun(cmd, args, f)
+		if err != nil {
+			return err
+		}
+		return env.train(run, f.resume, true, f.json)
+	}
+	run, err := newRun(cmd, args, f)
+	if err != nil {
+		return err
+	}
+	dir, undo, err := claim(run)
+	if err != nil {
+		return err
+	}
+	err = env.train(run, dir, false, f.json)
+	if in := (*fault.Input)(nil); errors.As(err, &in) {
+		undo()
+	}
+	return err
+}
+
+// train runs until the end or an interrupt, shows it, and reports.
+func (env *Env) train(run runfile.Run, dir string, resume, asJSON bool) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding the program that islands run: %w", err)
+	}
+	out := env.Stdout
+	if asJSON {
+		out = env.Stderr
+	}
+	d := dash.New(out, env.screen(out))
+	var sum ledger.Summary
+	err = env.watch(d, func(ctx context.Context, interrupt <-chan struct{}) error {
+		var err error
+		sum, err = env.Train(ctx, serve.Options{
+			Run:         run,
+			Dir:         dir,
+			Resume:      resume,
+			StartIsland: []string{exe, "join", fromStdin},
+			Emit:        d.Show,
+			Interrupt:   interrupt,
+			Logger:      slog.New(slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		})
+		return err
+	})
+	if sum.RunID == "" {
+		return err
+	}
+	return env.report(out, run, dir, asJSON, sum, err)
+}
+
+// watch calls work while it relays signals and the time: the first signal closes
+// interrupt, the second ends ctx.
+func (env *Env) watch(d *dash.Dash, work func(ctx context.Context, interrupt <-chan struct{}) error) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	interrupt := make(chan struct{})
+	var stopped atomic.Bool
+	stopListening := env.onSignals(
+		func() {
+			d.Show(ledger.Note{At: time.Now(), Text: "interrupted: finishing the step and saving; once more stops at once"})
+			close(interrupt)
+		},
+		func() {
+			stopped.Store(true)
+			cancel()
+		})
+	ticking, stopTicking := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { tick(ticking, d) })
+	err := work(ctx, interrupt)
+	stopTicking()
+	wg.Wait()
+	stopListening()
+	d.Close()
+	if stopped.Load() && err != nil {
+		return errStopped
+	}
+	return err
+}
+
+// tickEvery keeps speeds and times true while nothing happens.
+const tickEvery = 500 * time.Millisecond
+
+func tick(ctx context.Context, d *dash.Dash) {
+	t := time.NewTicker(tickEvery)
+	defer t.Stop()
+	for {
+		select {
+		case now := <-t.C:
+			d.Tick(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// report closes a run that had begun: what came out and what to do next.
+func (env *Env) report(out io.Writer, run runfile.Run, dir string, asJSON bool, sum ledger.Summary, err error) error {
+	r := dash.Report{
+		Summary: sum,
+		Sample:  fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(dir), shellQuote(promptFor(run))),
+		Resume:  fmt.Sprintf("%s train --resume %s", env.self(), shellQuote(dir)),
+	}
+	fmt.Fprint(out, r)
+	if !asJSON {
+		return err
+	}
+	if printErr := printJSON(env.Stdout, sum); printErr != nil {
+		return errors.Join(err, fmt.Errorf("writing the summary: %w", printErr))
+	}
+	if err != nil {
+		return shown{err}
+	}
+	return nil
+}
+
+// promptFor begins a text of the kind that was trained on.
+func promptFor(run runfile.Run) string {
+	if len(run.Data.Paths) == 0 {
+		return "func "
+	}
+	return "The "
+}
