@@ -59,14 +59,15 @@ func Start(s Spec, ended func(why string)) (*Process, error) {
 	return p, nil
 }
 
-// wait reaps the process and says how it ended, with the last line it wrote.
+// wait reaps the process and says how it ended. One that ended by itself has said
+// why in the last line of its log; one that was killed could not.
 func (p *Process) wait() {
 	err := p.cmd.Wait()
 	p.why = "its process ended"
 	if err != nil {
-		p.why = "its process ended: " + err.Error()
+		p.why += ": " + err.Error()
 	}
-	if line := lastLine(p.log.Name()); line != "" && err != nil {
+	if line := lastLine(p.log.Name()); line != "" && p.cmd.ProcessState.ExitCode() > 0 {
 		p.why += "; last line of its log: " + line
 	}
 	p.log.Close()
