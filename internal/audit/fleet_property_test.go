@@ -1,0 +1,226 @@
+package audit_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/mistura-project/mistura/internal/audit"
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/syncer"
+)
+
+// trouble is one fault of a history. Which, when and whom is drawn by rapid, so
+// that a failing history shrinks to the faults that matter.
+type trouble struct {
+	kind   string
+	at     time.Duration
+	island string
+	lasts  time.Duration
+}
+
+func (f trouble) String() string { return fmt.Sprintf("%s %s %v %v", f.kind, f.island, f.at, f.lasts) }
+
+// kinds of trouble.
+var kinds = []string{
+	"crash",     // the process ends, its parent sees it
+	"vanish",    // silence
+	"freeze",    // SIGSTOP, and SIGCONT some time later
+	"hang",      // heartbeats, but no step
+	"break",     // of the stream, with what is under way in it
+	"leave",     // on a termination signal
+	"outage",    // of the store
+	"no start",  // the next starts fail
+	"spoil",     // the next contributions are refused
+	"interrupt", // Ctrl-C, then a resume with another number of islands
+	"kill",      // of the parent, then a resume
+}
+
+func drawFleet(t *rapid.T) (*fleet, []trouble) {
+	s := &fleet{
+		t: t, clock: &clock{}, paces: map[string]time.Duration{}, crashing: map[string]int{}, gone: map[string]string{},
+		random: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1)),
+		tau:    rapid.Uint64Range(0, 2).Draw(t, "overlap"),
+		strict: rapid.Bool().Draw(t, "strict"),
+		noise:  rapid.SampledFrom([]float64{0, 0, 0.02}).Draw(t, "noise"),
+	}
+	s.cfg = coord.Config{
+		Islands:           []string{"a", "b", "c", "d"}[:rapid.IntRange(1, 4).Draw(t, "islands")],
+		StepSamples:       2,
+		TotalSamples:      2 * rapid.Int64Range(1, 150).Draw(t, "steps"),
+		PeriodSamples:     rapid.Int64Range(2, 40).Draw(t, "period"),
+		CheckpointSamples: rapid.SampledFrom([]int64{0, 20, 60}).Draw(t, "checkpoint"),
+		Heartbeat:         10 * time.Second, Stall: 10 * time.Second, StallFactor: 10, FirstStep: time.Minute, Runway: 20 * time.Second,
+		Restarts: 3, CheckpointWait: 8 * time.Second, StopWait: 20 * time.Second,
+	}
+	s.xcfg = syncer.Config{
+		Era: 1, View: 1, Fragments: rapid.IntRange(1, 4).Draw(t, "fragments"), PeriodTokens: s.cfg.PeriodSamples,
+		Quorum: rapid.IntRange(1, 2).Draw(t, "quorum"), MaxWait: 3 * time.Second, StaleVersions: 4, RefusalLimit: 3, RefusalWindow: 20,
+	}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.paces[name] = time.Duration(rapid.IntRange(1, 20).Draw(t, "pace "+name)) * 100 * time.Millisecond
+	}
+	for range s.xcfg.Fragments {
+		s.version = append(s.version, 0)
+		s.truth = append(s.truth, map[int64]bool{})
+	}
+	faults := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) trouble {
+		return trouble{
+			rapid.SampledFrom(kinds).Draw(t, "kind"), time.Duration(rapid.IntRange(0, 600).Draw(t, "at")) * 100 * time.Millisecond,
+			rapid.SampledFrom([]string{"a", "b", "c", "d"}).Draw(t, "island"), time.Duration(rapid.IntRange(1, 300).Draw(t, "lasts")) * 100 * time.Millisecond,
+		}
+	}), 0, 10).Draw(t, "faults")
+	return s, faults
+}
+
+// strike lets a fault happen to the island's newest incarnation.
+func (s *fleet) strike(f trouble) {
+	s.say("fault %v", f)
+	var l *learner
+	for _, m := range s.learners {
+		if m.island == f.island && (l == nil || m.inc > l.inc) {
+			l = m
+		}
+	}
+	switch f.kind {
+	case "outage":
+		s.outage = s.clock.now + f.lasts
+		return
+	case "no start":
+		s.crashing[f.island] = 1 + int(f.lasts.Seconds())%4
+		return
+	case "interrupt":
+		s.decide(coord.Interrupt{})
+		return
+	case "kill":
+		if len(s.checkpoints) > 0 {
+			s.resume(s.crew(f))
+		}
+		return
+	}
+	if l == nil || l.dead {
+		return
+	}
+	switch f.kind {
+	case "crash":
+		l.die("crashed", s.jitter(100*time.Millisecond))
+	case "vanish":
+		l.die("vanished", -1)
+	case "freeze":
+		l.frozen = true
+		s.clock.after(f.lasts, func() {
+			l.frozen = false
+			l.wake()
+		})
+	case "hang":
+		l.hung = true
+	case "break":
+		l.breakLink(f.lasts / 4)
+	case "leave":
+		l.leaving = true
+		l.wake()
+	case "spoil":
+		l.defects = 1 + int(f.lasts.Seconds())%4
+	}
+}
+
+// crew is the islands of the next era.
+func (s *fleet) crew(f trouble) []string {
+	return []string{"a", "b", "c", "d"}[:1+int(f.lasts/time.Second)%4]
+}
+
+// run lets the fleet train to its end, whatever happens to it.
+func (s *fleet) run(faults []trouble) {
+	for _, f := range faults {
+		s.clock.after(f.at, func() { s.strike(f) })
+	}
+	s.begin(coord.New(s.cfg), syncer.New(s.xcfg), struct {
+		Kind string `json:"kind"`
+	}{"era"})
+	for n := 0; ; n++ {
+		if s.result != nil {
+			if s.result.Outcome != coord.Interrupted {
+				return
+			}
+			s.check()
+			s.resume(s.crew(trouble{lasts: time.Duration(s.random.IntN(4)) * time.Second}))
+		}
+		if !s.clock.next() || n > 1_000_000 || s.clock.now > 3*time.Hour {
+			s.t.Fatalf("the run does not end")
+		}
+	}
+}
+
+// check judges the end of an era: from the tape alone, and against what the
+// learners know.
+func (s *fleet) check() {
+	r, err := audit.Run(s.tape)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, p := range r.Problems {
+		s.t.Errorf("audit: %s", p)
+	}
+	if r.Outcome != s.result.Outcome {
+		s.t.Errorf("the tape ends %q, the run %q", r.Outcome, s.result.Outcome)
+	}
+	consumed, leased, pooled := s.coord.Account()
+	total := s.cfg.TotalSamples
+	if r.Consumed != consumed || r.Holding != leased || r.Returned+total-r.Leased != pooled {
+		s.t.Errorf("the tape says %+v, the coordinator has %d in the model, %d leased, %d in the pool", r, consumed, leased, pooled)
+	}
+	for p, f := range r.Fragments {
+		if f.Version != s.version[p] || f.Samples != int64(len(s.truth[p])) {
+			s.t.Errorf("fragment %d has %+v on the tape, version %d of %d samples in truth", p, f, s.version[p], len(s.truth[p]))
+		}
+	}
+	if len(r.Nowhere) > 0 && !s.unsure {
+		s.t.Errorf("samples %v count as consumed and are nowhere", r.Nowhere)
+	}
+	switch s.result.Outcome {
+	case coord.Failed:
+		for _, name := range s.cfg.Islands {
+			if k := s.gone[name]; k != "left" && k != "quarantined" && k != "given up" {
+				s.t.Errorf("the run failed (%s) although island %s is only %q", s.result.Why, name, k)
+			}
+		}
+	case coord.Finished:
+		if consumed != total && !s.unsure {
+			s.t.Errorf("finished with %d of %d samples", consumed, total)
+		}
+	}
+	last := s.checkpoints[len(s.checkpoints)-1]
+	for p := range s.truth {
+		if len(last.truth[p]) != len(s.truth[p]) {
+			s.t.Errorf("the last checkpoint has %d samples of fragment %d, the model %d", len(last.truth[p]), p, len(s.truth[p]))
+		}
+	}
+	for _, l := range s.learners {
+		for p, f := range l.fragments {
+			if !l.dead && !l.expelled && s.result.Outcome == coord.Finished && f.flight != nil && f.flight.verdict == nil {
+				s.t.Errorf("%v has no verdict on contribution %d of fragment %d", l, f.sequence, p)
+			}
+		}
+	}
+}
+
+// TestFleet drives coordinator and syncer together through random faults. Whatever
+// happens, the run ends; no contribution counts twice (S1); no sample gets into a
+// fragment twice, and in the model, leased and in the pool are always all samples
+// (S2); nobody waits for samples that are there (L1).
+func TestFleet(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s, faults := drawFleet(t)
+		defer func() {
+			if t.Failed() {
+				t.Log(strings.Join(s.trace, "\n"))
+			}
+		}()
+		s.run(faults)
+		s.check()
+	})
+}

@@ -1,0 +1,455 @@
+package audit_test
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/syncer"
+)
+
+// Messages to a learner, as package wire has them.
+type (
+	welcome struct{ restore *restore }
+	seedMsg struct {
+		fragment int
+		version  uint64
+	}
+	leaseMsg struct {
+		position     int64
+		ranges       []coord.Range
+		more, revoke bool
+	}
+	callMsg    struct{ syncer.Call }
+	verdictMsg struct {
+		key     syncer.Key
+		ruling  syncer.Ruling
+		version uint64
+	}
+	captureMsg  struct{ checkpoint uint64 }
+	stopMsg     struct{}
+	rejectedMsg struct{}
+	backMsg     struct{} // its stream is there again
+)
+
+// learner is the model of package island's loop: what it says and when, without
+// tensors. Samples stand in for them: trained is every sample in order.
+type learner struct {
+	s      *fleet
+	era    int
+	inc    uint64
+	island string
+	pace   time.Duration // of one inner step
+
+	up, down              *pipe
+	linked                bool
+	dead, frozen, hung    bool
+	ready, expelled, left bool
+	leaving               bool
+
+	inbox     []any
+	seeded    int
+	fragments []*exchange
+	trained   []int64 // sample numbers by position; -1: not known any more
+	leased    int64   // samples it was given in all
+	lease     []int64 // not trained yet
+	step      uint64
+	stepping  bool
+	calls     []syncer.Call
+	capture   *captureMsg
+	seeds     []seedMsg
+	dry       bool
+	asked     bool
+	idle      bool
+	waiting   string
+	starving  time.Duration // since when it waits for samples that the pool has; -1: it does not
+	restore   *restore
+	defects   int // contributions still to be spoilt
+	seconds   float64
+}
+
+type exchange struct {
+	version      uint64
+	sequence     uint64
+	sentStep     uint64
+	sentPosition int64
+	flight       *flight
+}
+
+type flight struct {
+	contribution syncer.Contribution
+	samples      []int64
+	verdict      *verdictMsg
+}
+
+func (l *learner) position() int64 { return int64(len(l.trained)) }
+
+func (l *learner) send(f func()) {
+	if l.linked && !l.dead {
+		l.up.put(f)
+	}
+}
+
+// tell is a message to the learner.
+func (l *learner) tell(m any) {
+	if l.linked && !l.dead {
+		l.down.put(func() {
+			l.inbox = append(l.inbox, m)
+			l.wake()
+		})
+	}
+}
+
+func (l *learner) input(in coord.Input) { l.send(func() { l.s.decide(in) }) }
+
+// wake runs the loop until it steps or waits.
+func (l *learner) wake() {
+	if l.dead || l.frozen || l.hung || l.stepping {
+		return
+	}
+	if !l.ready {
+		l.enter()
+		return
+	}
+	waiting := l.boundary()
+	if l.dead {
+		return
+	}
+	if waiting != l.waiting {
+		l.waiting = waiting
+		l.report(0)
+	}
+	if waiting != "" {
+		return
+	}
+	l.stepping = true
+	l.s.clock.after(l.s.jitter(l.pace), l.stepped)
+}
+
+func (l *learner) stepped() {
+	if l.dead || l.hung {
+		return
+	}
+	if l.frozen {
+		l.s.clock.after(100*time.Millisecond, l.stepped)
+		return
+	}
+	l.stepping, l.idle = false, false
+	n := min(int(l.s.cfg.StepSamples), len(l.lease))
+	l.trained = append(l.trained, l.lease[:n]...)
+	l.lease = l.lease[n:]
+	l.step++
+	l.seconds = l.pace.Seconds()
+	l.report(l.seconds)
+	l.wake()
+}
+
+func (l *learner) report(seconds float64) {
+	p := coord.Progress{Incarnation: l.inc, Step: l.step, Position: l.position(), StepSeconds: seconds, Waiting: l.waiting}
+	tokens := l.position()
+	l.send(func() {
+		l.s.decide(p)
+		l.s.exchange(syncer.Progress{Incarnation: p.Incarnation, Tokens: tokens})
+	})
+}
+
+// beat is the heartbeat, which goes on while the loop hangs.
+func (l *learner) beat() {
+	if l.dead || l.s.over(l.era) {
+		return
+	}
+	if l.ready && !l.frozen {
+		l.report(l.seconds)
+	}
+	l.s.clock.after(time.Second, l.beat)
+}
+
+// enter waits for the welcome and every fragment, then says Ready.
+func (l *learner) enter() {
+	for len(l.inbox) > 0 && l.seeded < len(l.fragments) {
+		m := l.inbox[0]
+		l.inbox = l.inbox[1:]
+		switch m := m.(type) {
+		case welcome:
+			l.restore = m.restore
+		case seedMsg:
+			l.fragments[m.fragment].version = m.version
+			l.seeded++
+		case rejectedMsg:
+			l.die("rejected", 0)
+			return
+		default:
+			l.note(m)
+		}
+	}
+	if l.seeded < len(l.fragments) {
+		return
+	}
+	if l.restore != nil {
+		l.take(l.restore)
+	}
+	l.ready = true
+	l.report(0)
+	l.send(func() { l.s.isReady(l) })
+	l.wake()
+}
+
+// take installs a saved state.
+func (l *learner) take(r *restore) {
+	l.step = r.saved.step
+	l.trained = slices.Clone(r.saved.trained[:min(int64(len(r.saved.trained)), r.position)])
+	for l.position() < r.position {
+		l.trained = append(l.trained, -1)
+	}
+	l.leased = r.position
+	for p, f := range l.fragments {
+		old := r.saved.fragments[p]
+		f.sentStep, f.sentPosition = l.step, l.position()
+		if r.keep[p] && old.version == f.version {
+			f.sentStep, f.sentPosition = old.sentStep, old.sentPosition
+		}
+	}
+}
+
+// boundary is what happens between two steps. It returns what the learner waits for.
+func (l *learner) boundary() string {
+	for len(l.inbox) > 0 {
+		m := l.inbox[0]
+		l.inbox = l.inbox[1:]
+		if _, ok := m.(rejectedMsg); ok {
+			l.die("rejected", 0)
+			return ""
+		}
+		if _, ok := m.(stopMsg); ok {
+			l.dead, l.left = true, true
+			return ""
+		}
+		l.note(m)
+	}
+	for _, m := range l.seeds {
+		f := l.fragments[m.fragment]
+		f.version, f.sentStep, f.sentPosition = m.version, l.step, l.position()
+	}
+	l.seeds = nil
+	flushing := l.leaving || (l.dry && len(l.lease) == 0)
+	if !l.adopt(flushing) {
+		return "a verdict"
+	}
+	l.answer()
+	l.save()
+	if flushing {
+		return l.flush()
+	}
+	if len(l.lease) > 0 {
+		return ""
+	}
+	if !l.asked {
+		l.asked = true
+		l.input(coord.WantsWork{Incarnation: l.inc})
+	}
+	return "samples"
+}
+
+func (l *learner) note(m any) {
+	switch m := m.(type) {
+	case backMsg:
+		l.asked, l.idle = false, false
+		for _, f := range l.fragments {
+			if f.flight != nil && f.flight.verdict == nil {
+				l.sendFlight(f.flight)
+			}
+		}
+	case leaseMsg:
+		l.take2(m)
+	case callMsg:
+		l.calls = slices.DeleteFunc(l.calls, func(c syncer.Call) bool { return c.Fragment == m.Fragment })
+		l.calls = append(l.calls, m.Call)
+	case verdictMsg:
+		f := l.fragments[m.key.Fragment]
+		if f.flight == nil || f.sequence != m.key.Sequence || f.flight.verdict != nil {
+			return
+		}
+		if m.ruling == syncer.RuledResend {
+			f.flight.contribution.Damaged = false
+			l.sendFlight(f.flight)
+			return
+		}
+		f.flight.verdict = &m
+	case seedMsg:
+		l.seeds = append(l.seeds, m)
+	case captureMsg:
+		l.capture = &m
+	}
+}
+
+// take2 adds to the lease what it does not have yet.
+func (l *learner) take2(m leaseMsg) {
+	l.asked, l.idle, l.dry = false, false, !m.more
+	if m.revoke {
+		l.lease = nil
+	}
+	at := m.position
+	for _, r := range m.ranges {
+		for n := r.From; n < r.To; n++ {
+			switch {
+			case at == l.leased:
+				l.lease = append(l.lease, n)
+				l.leased++
+			case at > l.leased:
+				l.s.t.Fatalf("incarnation %d: a lease begins at position %d, it was given %d samples", l.inc, m.position, l.leased)
+			}
+			at++
+		}
+	}
+}
+
+func (l *learner) adopt(flushing bool) bool {
+	free := true
+	for _, f := range l.fragments {
+		if f.flight == nil {
+			continue
+		}
+		due := flushing || l.step >= f.sentStep+l.s.tau
+		switch {
+		case due && f.flight.verdict != nil:
+			if f.flight.verdict.ruling != syncer.RuledRefused {
+				f.version = f.flight.verdict.version
+			}
+			f.flight = nil
+		case due && l.s.strict && !flushing:
+			free = false
+		}
+	}
+	return free
+}
+
+func (l *learner) answer() {
+	calls := l.calls
+	l.calls = nil
+	for _, c := range calls {
+		f := l.fragments[c.Fragment]
+		switch {
+		case f.flight != nil:
+			l.calls = append(l.calls, c)
+		case l.position() == f.sentPosition:
+			l.send(func() {
+				l.s.exchange(syncer.Passed{Incarnation: l.inc, Fragment: c.Fragment, Round: c.Round})
+			})
+		default:
+			l.contribute(c.Fragment, false)
+		}
+	}
+}
+
+func (l *learner) contribute(p int, flush bool) {
+	f := l.fragments[p]
+	f.sequence++
+	f.flight = &flight{
+		contribution: syncer.Contribution{
+			Era: uint32(l.era), Incarnation: l.inc, Fragment: p, Sequence: f.sequence, Base: f.version,
+			FromStep: f.sentStep, ToStep: l.step, FromPosition: f.sentPosition, ToPosition: l.position(),
+			Tokens: l.position() - f.sentPosition, Flush: flush, Damaged: l.s.chance(l.s.noise),
+		},
+		samples: slices.Clone(l.trained[f.sentPosition:]),
+	}
+	if l.defects > 0 {
+		l.defects--
+		f.flight.contribution.Defect = "spoilt"
+	}
+	f.sentStep, f.sentPosition = l.step, l.position()
+	l.sendFlight(f.flight)
+	if l.s.chance(l.s.noise) {
+		l.sendFlight(f.flight) // twice
+	}
+}
+
+func (l *learner) sendFlight(f *flight) {
+	c, samples := f.contribution, f.samples
+	l.send(func() { l.s.contribution(l, c, samples) })
+}
+
+func (l *learner) flush() string {
+	under := false
+	for p, f := range l.fragments {
+		if f.flight == nil && l.position() > f.sentPosition {
+			l.contribute(p, true)
+		}
+		under = under || f.flight != nil
+	}
+	switch {
+	case under:
+		return "a verdict"
+	case l.leaving:
+		l.input(coord.Left{Incarnation: l.inc, Why: "asked to leave"})
+		l.s.clock.after(time.Second, func() { l.die("left", time.Millisecond) })
+		l.hung = true
+		return ""
+	case !l.idle:
+		l.idle = true
+		l.input(coord.Idle{Incarnation: l.inc, Position: l.position()})
+	}
+	return "work"
+}
+
+// save captures the learner's state once nothing is under way.
+func (l *learner) save() {
+	if l.capture == nil {
+		return
+	}
+	for _, f := range l.fragments {
+		if f.flight != nil {
+			return
+		}
+	}
+	c := &saved{checkpoint: l.capture.checkpoint, step: l.step, trained: slices.Clone(l.trained)}
+	for _, f := range l.fragments {
+		c.fragments = append(c.fragments, *f)
+	}
+	l.capture = nil
+	l.s.clock.after(l.s.jitter(300*time.Millisecond), func() {
+		l.send(func() { l.s.captured(l, c) })
+	})
+}
+
+// breakLink loses what is under way in both directions; the learner dials again.
+func (l *learner) breakLink(d time.Duration) {
+	if !l.linked || l.dead {
+		return
+	}
+	l.linked = false
+	l.up.cut()
+	l.down.cut()
+	l.s.clock.after(l.s.jitter(100*time.Millisecond), func() { l.s.decideIn(l.era, coord.Disconnected{Incarnation: l.inc}) })
+	l.s.clock.after(d, func() {
+		if l.dead || l.s.over(l.era) {
+			return
+		}
+		if l.expelled {
+			l.die("nobody answers", 0)
+			return
+		}
+		l.linked = true
+		l.input(coord.Joined{Incarnation: l.inc, Island: l.island})
+		l.send(func() { l.s.exchange(syncer.Back{Incarnation: l.inc}) })
+		l.inbox = append(l.inbox, backMsg{})
+		l.wake()
+	})
+}
+
+// die ends the process; the parent hears of it after d, or never when d < 0.
+func (l *learner) die(why string, d time.Duration) {
+	if l.dead {
+		return
+	}
+	l.dead, l.linked = true, false
+	l.up.cut()
+	l.down.cut()
+	if d >= 0 {
+		l.s.clock.after(d, func() { l.s.decideIn(l.era, coord.Exited{Incarnation: l.inc, Why: why}) })
+	}
+}
+
+func (l *learner) String() string {
+	return fmt.Sprintf("%s/%d at %d of %d waiting %q dead %v", l.island, l.inc, l.position(), l.leased, l.waiting, l.dead)
+}
