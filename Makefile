@@ -1,0 +1,52 @@
+# Everything a newcomer needs. `make` alone lists the targets.
+# Go is all that build, test and bench need; check needs a network for staticcheck.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
+# Packages with goroutines of their own whose tests are quick enough under the race detector.
+RACE        := ./internal/transport ./internal/store/... ./internal/launch ./internal/corpus
+BENCHTIME   ?= 1s
+TESTFLAGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check bench race format vet static tidy generated platforms clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+build: ## build bin/mistura
+	go build -trimpath -o bin/mistura ./cmd/mistura
+
+test: ## run all tests; what is not installed is skipped by name
+	go run ./checks/testrun $(TESTFLAGS) ./...
+
+check: format vet static tidy generated platforms ## all that a change must pass beside the tests
+
+bench: ## run all benchmarks (BENCHTIME=1x: once each)
+	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+race: ## run the concurrent packages' tests under the race detector (needs a C compiler)
+	go run ./checks/testrun $(TESTFLAGS) -race $(RACE)
+
+format: ## gofmt finds nothing to change
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files; exit 1; }
+
+vet: ## go vet, the generator's module included
+	go vet ./...
+	go -C internal/engine/kernel/gen vet ./...
+
+static: ## staticcheck, at a pinned version
+	go run $(STATICCHECK) ./...
+
+tidy: ## go.mod and go.sum are as go mod tidy leaves them
+	go mod tidy -diff
+	go -C internal/engine/kernel/gen mod tidy -diff
+
+generated: ## generated code is what the generators write (needs protoc)
+	checks/generated
+
+platforms: ## everything compiles, tests included, on the platforms that are supported
+	@for p in $(PLATFORMS); do echo "go vet for $$p"; GOOS=$${p%/*} GOARCH=$${p#*/} CGO_ENABLED=0 go vet ./... || exit 1; done
+
+clean: ## remove what was built
+	rm -rf bin checks/out

@@ -1,0 +1,148 @@
+package mistura_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// layer is a row of the import order: its packages import packages of lower rows
+// only. The reason is what breaks when they do otherwise.
+type layer struct {
+	packages []string
+	reason   string
+}
+
+// layers is the import order, highest first.
+func layers() []layer {
+	return []layer{
+		{[]string{"bench/lone", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
+		{[]string{"internal/dash", "internal/island", "internal/serve"},
+			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
+		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
+		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
+			"internal/engine/scalar", "internal/store", "internal/store/storetest", "internal/transport"},
+			"effects act on orders and are replaced by a simulator's; none may decide or need another"},
+		{[]string{"internal/audit"}, "the audit judges what is on a tape, whoever wrote it, and must not share the writers' reasoning"},
+		{[]string{"internal/coord", "internal/ledger", "internal/syncer"},
+			"decisions are pure and know each other's results as input only, so that each can be replayed alone"},
+		{[]string{"internal/runfile"}, "the run file is a value that all above are configured from"},
+		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
+		{[]string{"internal/model", "internal/outer", "internal/rng", "internal/wire"},
+			"values and arithmetic do not know who calls them"},
+		{[]string{"internal/fault"}, "the error of bad input is used everywhere"},
+	}
+}
+
+// sideways are the imports inside a row that are meant, with their reason. Tests
+// may look sideways anyway.
+func sideways() map[[2]string]string {
+	return map[[2]string]string{
+		{"internal/engine", "internal/engine/kernel"}:  "the engine is built on the kernels",
+		{"internal/store/storetest", "internal/store"}: "the suite is of the store's own interface",
+	}
+}
+
+// tools stand beside the program: they import nothing of it and it nothing of them.
+func tools() []string {
+	return []string{"checks/testrun", "internal/engine/kernel/gen"}
+}
+
+// rank gives the row of every package.
+func rank() map[string]int {
+	ranks := make(map[string]int)
+	for i, l := range layers() {
+		for _, p := range l.packages {
+			ranks[p] = i
+		}
+	}
+	return ranks
+}
+
+func TestImportsGoDown(t *testing.T) {
+	ranks := rank()
+	seen := make(map[string]bool)
+	for _, s := range sources(t) {
+		seen[s.pkg] = true
+		if s.pkg == "." || slices.Contains(tools(), s.pkg) {
+			checkNoOwnImports(t, s)
+			continue
+		}
+		from, ok := ranks[s.pkg]
+		if !ok {
+			t.Errorf("%s: package %s has no row in the import order; give it one in layers()", s.path, s.pkg)
+			continue
+		}
+		for _, imported := range s.imports() {
+			own, ok := strings.CutPrefix(imported, modulePath+"/")
+			if !ok || own == s.pkg || allowed(s, own, ranks) {
+				continue
+			}
+			t.Errorf("%s: %s may not import %s: %s", s.path, s.pkg, own, layers()[from].reason)
+		}
+	}
+	for p := range ranks {
+		if !seen[p] {
+			t.Errorf("layers() lists %s, which does not exist", p)
+		}
+	}
+}
+
+// allowed says whether the import stands in the order.
+func allowed(s source, imported string, ranks map[string]int) bool {
+	to, known := ranks[imported]
+	if !known || !s.test && strings.HasSuffix(imported, "test") {
+		return false
+	}
+	_, meant := sideways()[[2]string{s.pkg, imported}]
+	return meant || to > ranks[s.pkg] || s.test && to == ranks[s.pkg]
+}
+
+// checkNoOwnImports keeps repository tests and tools apart from the program.
+func checkNoOwnImports(t *testing.T, s source) {
+	t.Helper()
+	for _, imported := range s.imports() {
+		if strings.HasPrefix(imported, modulePath) {
+			t.Errorf("%s: imports %s; what checks or generates the program must not need it to build", s.path, imported)
+		}
+	}
+}
+
+// owners are the packages that a library is kept to, so that it can be replaced in one place.
+func owners() map[string][]string {
+	return map[string][]string{
+		"google.golang.org/grpc":     {"internal/transport", "internal/wire"},
+		"github.com/spf13/":          {"internal/cli"},
+		"github.com/goccy/go-yaml":   {"internal/runfile"},
+		"github.com/klauspost/cpuid": {"internal/engine/kernel"},
+		"golang.org/x/term":          {"internal/dash", "internal/cli"},
+		"github.com/mmcloughlin/avo": {"internal/engine/kernel/gen"},
+	}
+}
+
+func TestLibrariesStayWithTheirOwners(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, imported := range s.imports() {
+			for library, own := range owners() {
+				if strings.HasPrefix(imported, library) && !slices.Contains(own, s.pkg) {
+					t.Errorf("%s: imports %s, which is kept to %s", s.path, imported, strings.Join(own, ", "))
+				}
+			}
+		}
+	}
+}
+
+// Helpers of tests must not end up in the program.
+func TestProgramDoesNotImportTesting(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.test || strings.HasSuffix(s.pkg, "test") {
+			continue
+		}
+		for _, imported := range s.imports() {
+			if imported == "testing" || strings.HasPrefix(imported, "testing/") || strings.HasPrefix(imported, "pgregory.net/rapid") {
+				t.Errorf("%s: imports %s outside a test", s.path, imported)
+			}
+		}
+	}
+}
