@@ -61,7 +61,7 @@ func TestScheduleRisesThenFalls(t *testing.T) {
 		if low != s.Rate(a) || low < 0 || low > s.PeakRate {
 			t.Fatalf("rate at %d is %v", a, low)
 		}
-		if b <= s.WarmupTokens && low > high+1e-18 || a >= s.WarmupTokens && high > low+1e-18 {
+		if b < s.WarmupTokens && low > high+1e-18 || a >= s.WarmupTokens && high > low+1e-18 {
 			t.Fatalf("rates at %d and %d are %v and %v", a, b, low, high)
 		}
 	})
