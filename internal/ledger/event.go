@@ -22,6 +22,7 @@ type RunStarted struct {
 	Params, ActiveParams    int64
 	Islands                 []string
 	Resumed                 bool
+	Checkpoint              string  // path of the one that it goes on from; empty: from the beginning
 	BigramNats, TrigramNats float64 // cross-entropy of the held-out text, per token
 }
 
@@ -33,11 +34,13 @@ type IslandStarted struct {
 	Restart     bool
 }
 
-// IslandReady: the island holds the model and begins to train.
+// IslandReady: the island holds the model and begins to train. Steps and Tokens are
+// what its counters begin with: 0, or where a restored state left off.
 type IslandReady struct {
-	At          time.Time
-	Island      string
-	Incarnation uint64
+	At            time.Time
+	Island        string
+	Incarnation   uint64
+	Steps, Tokens uint64
 }
 
 // Departure is how an island's incarnation ended.
@@ -65,7 +68,7 @@ type StepDone struct {
 	At                     time.Time
 	Island                 string
 	Incarnation            uint64
-	Step, Position, Tokens uint64  // of this incarnation so far
+	Step, Position, Tokens uint64  // of this incarnation so far, on top of what IslandReady said
 	Loss                   float64 // mean of the step, nats per token; NaN when non-finite
 	GradientNorm           float64 // before clipping
 	ExpertLoad             float64 // busiest expert over mean, worst layer
@@ -181,8 +184,8 @@ func (e RunStarted) String() string {
 	if e.Resumed {
 		verb = "resumed run"
 	}
-	return fmt.Sprintf("%s %s in %s: %s tokens, %s parameters (%s active), islands %s",
-		verb, e.RunID, e.Dir, Amount(float64(e.Tokens)), Amount(float64(e.Params)), Amount(float64(e.ActiveParams)), strings.Join(e.Islands, ", "))
+	return fmt.Sprintf("%s %s in %s: %s tokens, %s parameters (%s active), %s",
+		verb, e.RunID, e.Dir, Amount(float64(e.Tokens)), Amount(float64(e.Params)), Amount(float64(e.ActiveParams)), crew(e.Islands))
 }
 
 func (e IslandStarted) String() string {
@@ -240,6 +243,15 @@ func (e StorePaused) String() string {
 func (e Note) String() string { return e.Text }
 
 func (e RunEnded) String() string { return fmt.Sprintf("run %s%s", e.Outcome, because(e.Reason)) }
+
+// crew names islands as long as they are few.
+func crew(islands []string) string {
+	const few = 4
+	if len(islands) > few {
+		return fmt.Sprintf("%d islands", len(islands))
+	}
+	return "islands " + strings.Join(islands, ", ")
+}
 
 func because(reason string) string {
 	if reason == "" {

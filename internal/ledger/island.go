@@ -48,6 +48,7 @@ func (i *Island) start(e IslandStarted) {
 func (i *Island) ready(e IslandReady) {
 	i.enter(e.Incarnation)
 	i.State, i.Reason = Training, ""
+	i.inLife = StepDone{Step: e.Steps, Tokens: e.Tokens}
 	if i.since.IsZero() {
 		i.since = e.At
 	}

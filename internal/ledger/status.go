@@ -39,7 +39,7 @@ func (s *Status) Apply(e Event) {
 	s.Advance(e.when())
 	switch e := e.(type) {
 	case RunStarted:
-		s.Run, s.Consumed = e, e.TokensDone
+		s.Run, s.Consumed, s.Checkpoint = e, e.TokensDone, e.Checkpoint
 		for _, name := range e.Islands {
 			s.island(name)
 		}

@@ -97,6 +97,22 @@ func TestWordOfAPastLifeDoesNotCount(t *testing.T) {
 	}
 }
 
+// What a resumed run had before does not count as this era's work.
+func TestRestoredIslandCountsFromWhereItLeftOff(t *testing.T) {
+	s := fold(
+		RunStarted{At: at(0), Tokens: 9000, TokensDone: 5000, Islands: []string{"a"}, Resumed: true, Checkpoint: "runs/x/checkpoints/00000002"},
+		IslandReady{At: at(1), Island: "a", Incarnation: 7, Steps: 50, Tokens: 5000},
+		StepDone{At: at(2), Island: "a", Incarnation: 7, Step: 51, Tokens: 5100, Loss: 1, StepSeconds: 1},
+		StepDone{At: at(3), Island: "a", Incarnation: 7, Step: 52, Tokens: 5200, Loss: 1, StepSeconds: 1})
+	sum := s.Summary()
+	if a := sum.Islands[0]; a.Tokens != 200 || a.Steps != 2 || a.TokensPerSecond.Text(0) != "100" {
+		t.Errorf("%d tokens, %d steps, %s tokens/s", a.Tokens, a.Steps, a.TokensPerSecond.Text(0))
+	}
+	if sum.Checkpoint == nil || *sum.Checkpoint != "runs/x/checkpoints/00000002" || sum.Tokens != 5000 {
+		t.Errorf("%v, %d tokens", sum.Checkpoint, sum.Tokens)
+	}
+}
+
 // B2: a non-finite step shows as such within one step, and never as 0.
 func TestNonFiniteLossShows(t *testing.T) {
 	s := fold(
