@@ -50,10 +50,9 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"mkrun":   mkrun,
-			"flip":    flip,
-			"waitfor": waitfor,
+			"exits": exits,
+			"mkrun": mkrun,
+			"flip":  flip,
 		},
 	})
 }
@@ -121,20 +120,6 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(file, data, 0o644))
 }
 
-// waitfor waits until a file exists, as long as the test may take.
-func waitfor(ts *testscript.TestScript, _ bool, args []string) {
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			ts.Fatalf("%s does not come", args[0])
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
 // fakeTrain plays a run as the variable FAKE says.
 func fakeTrain(ctx context.Context, o serve.Options) (ledger.Summary, error) {
 	s := ledger.New()
@@ -155,13 +140,17 @@ func fakeTrain(ctx context.Context, o serve.Options) (ledger.Summary, error) {
 	end := ledger.RunEnded{At: at(90), Outcome: ledger.RunFinished}
 	var err error
 	switch mode {
-	case "wait":
-		end.Outcome, err = ledger.RunInterrupted, serve.ErrInterrupted
+	case "interrupt":
+		end.Outcome = ledger.RunInterrupted
+		err = errors.Join(interrupt(), serve.ErrInterrupted)
 		<-o.Interrupt
-	case "hang":
+	case "interrupt twice":
 		end.Outcome = ledger.RunFailed
+		err = interrupt()
+		<-o.Interrupt
+		err = errors.Join(err, interrupt())
 		<-ctx.Done()
-		err = ctx.Err()
+		err = errors.Join(err, ctx.Err())
 	case "fail":
 		end.Outcome, end.Reason = ledger.RunFailed, "no island is left"
 		err = fmt.Errorf("%w: no island is left", serve.ErrRunFailed)
@@ -170,6 +159,15 @@ func fakeTrain(ctx context.Context, o serve.Options) (ledger.Summary, error) {
 	}
 	emit(end)
 	return s.Summary(), err
+}
+
+// interrupt does to this process what Ctrl-C does.
+func interrupt() error {
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		return err
+	}
+	return self.Signal(os.Interrupt)
 }
 
 func at(seconds int) time.Time {

@@ -48,7 +48,9 @@ func (i *Island) start(e IslandStarted) {
 func (i *Island) ready(e IslandReady) {
 	i.enter(e.Incarnation)
 	i.State, i.Reason = Training, ""
-	i.inLife = StepDone{Step: e.Steps, Tokens: e.Tokens}
+	if i.inLife.Step == 0 { // else it only came back on another connection
+		i.inLife.Step, i.inLife.Tokens = e.Steps, e.Tokens
+	}
 	if i.since.IsZero() {
 		i.since = e.At
 	}
