@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mistura-project/mistura/internal/dash"
-	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -91,9 +90,8 @@ func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags) error 
 	if err != nil {
 		return err
 	}
-	err = env.train(run, dir, false, f.json)
-	if in := (*fault.Input)(nil); errors.As(err, &in) {
-		undo()
+	if err = env.train(run, dir, false, f.json); err != nil {
+		undo() // only if no run has begun
 	}
 	return err
 }

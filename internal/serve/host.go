@@ -71,7 +71,6 @@ func (h *host) loop(ctx context.Context) error {
 			h.exchange(syncer.Tick{})
 		case <-interrupt:
 			interrupt = nil
-			h.emit(ledger.Note{At: time.Now(), Text: "finishing the step, flushing and saving; interrupt again to stop at once"})
 			h.decide(coord.Interrupt{})
 		case <-ctx.Done():
 			return context.Cause(ctx)

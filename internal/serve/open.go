@@ -41,6 +41,8 @@ type opened struct {
 	kernelSet string
 	notes     []string // to tell the user
 
+	fromCheckpoint string // path of the one it goes on from; empty for a new run
+
 	bank      *bank
 	coord     *coord.State
 	sync      *syncer.State

@@ -114,7 +114,9 @@ func (h *host) ready(inc uint64, r *wire.Ready) {
 	tokens, positions := h.broughtAlong(inc)
 	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})
 	h.decide(coord.Ready{Incarnation: inc})
-	h.emit(ledger.IslandReady{At: time.Now(), Island: island, Incarnation: inc})
+	h.emit(ledger.IslandReady{
+		At: time.Now(), Island: island, Incarnation: inc, Steps: uint64(tokens / h.run.StepTokens()), Tokens: uint64(tokens),
+	})
 }
 
 func (h *host) progress(inc uint64, p *wire.Progress) {

@@ -43,10 +43,13 @@ func (op *opened) resume(ctx context.Context) error {
 	if err := op.fits(meta); err != nil {
 		return err
 	}
-	op.runID = meta.RunID
+	op.runID, op.fromCheckpoint = meta.RunID, checkpointPath(op.store, c.Number())
 	var tables syncer.Tables
 	var snap coord.Snapshot
-	if err := errors.Join(c.JSON(ctx, syncerPart, &tables), c.JSON(ctx, coordPart, &snap)); err != nil {
+	if err := c.JSON(ctx, syncerPart, &tables); err != nil {
+		return err
+	}
+	if err := c.JSON(ctx, coordPart, &snap); err != nil {
 		return err
 	}
 	if err := op.loadTensors(ctx, c, tables); err != nil {

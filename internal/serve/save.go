@@ -102,8 +102,7 @@ func (h *host) save(c *cutState) {
 		h.post(func() { h.decide(coord.SaveFailed{Checkpoint: c.number, Why: err.Error()}) })
 		return
 	}
-	path := filepath.Join(h.opts.Dir, filepath.FromSlash(store.PartName(done.Number(), "")))
-	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: path, Tokens: c.meta.Tokens})
+	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
 	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
 	if err != nil {
 		pruned.Warnings = append(pruned.Warnings, err.Error())
@@ -112,6 +111,11 @@ func (h *host) save(c *cutState) {
 		h.emit(ledger.Note{At: time.Now(), Text: w})
 	}
 	h.post(func() { h.decide(coord.Saved{Checkpoint: c.number}) })
+}
+
+// checkpointPath is where a user finds a checkpoint.
+func checkpointPath(st store.Store, number uint64) string {
+	return filepath.Join(st.Location(), filepath.FromSlash(store.PartName(number, "")))
 }
 
 // hold waits for space and tells the user.

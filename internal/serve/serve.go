@@ -45,7 +45,7 @@ type Options struct {
 // processes, until every token is trained, the user interrupts or nothing can go
 // on. It returns what the run did, also with ErrInterrupted and ErrRunFailed.
 func Train(ctx context.Context, o Options) (ledger.Summary, error) {
-	op, err := open(ctx, o)
+	op, err := openUnlessInterrupted(ctx, o)
 	if err != nil {
 		return ledger.Summary{}, err
 	}
@@ -73,6 +73,26 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 	h.syncFX.close()
 	h.saving.Wait()
 	return h.conclude(err)
+}
+
+// openUnlessInterrupted gives up at the first interrupt: nothing is lost yet.
+func openUnlessInterrupted(ctx context.Context, o Options) (*opened, error) {
+	opening, cancel := context.WithCancel(ctx)
+	defer cancel()
+	opened := make(chan struct{})
+	defer close(opened)
+	go func() {
+		select {
+		case <-o.Interrupt:
+			cancel()
+		case <-opened:
+		}
+	}()
+	op, err := open(opening, o)
+	if err != nil && opening.Err() != nil && ctx.Err() == nil {
+		return nil, fmt.Errorf("%w before the run began", ErrInterrupted)
+	}
+	return op, err
 }
 
 // patienceFor: an orderly end lets islands end by themselves.
@@ -129,6 +149,7 @@ func (h *host) started() {
 		At: time.Now(), RunID: h.runID, Dir: h.opts.Dir, Era: h.era, Resumed: h.opts.Resume,
 		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.consumed(),
 		Params: count.Total, ActiveParams: count.Active,
+		Checkpoint: h.fromCheckpoint,
 		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
 	}
 	for _, i := range h.run.Islands {
