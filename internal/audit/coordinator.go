@@ -34,6 +34,15 @@ type lease struct {
 	ranges []coord.Range
 }
 
+// add appends r, as one with what it continues.
+func (l *lease) add(r coord.Range) {
+	if n := len(l.ranges); n > 0 && l.ranges[n-1].To == r.From {
+		l.ranges[n-1].To = r.To
+		return
+	}
+	l.ranges = append(l.ranges, r)
+}
+
 func (l lease) end() int64 { return l.base + spans(l.ranges).len() }
 
 // between is the samples at the positions from <= n < to.
@@ -215,7 +224,7 @@ func (a *auditor) grant(r coord.LeaseRecord) *books {
 			a.problem("samples %d to %d are leased to incarnation %d, but somebody has them or they are in the model", twice.From, twice.To, r.Incarnation)
 		}
 		a.books.leased.add(g)
-		l.lease.ranges = append(l.lease.ranges, g)
+		l.lease.add(g)
 	}
 	return nil
 }

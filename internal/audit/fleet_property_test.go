@@ -30,7 +30,7 @@ var kinds = []string{
 	"crash",     // the process ends, its parent sees it
 	"vanish",    // silence
 	"freeze",    // SIGSTOP, and SIGCONT some time later
-	"hang",      // heartbeats, but no step
+	"hang",      // heartbeats, but the step does not end
 	"break",     // of the stream, with what is under way in it
 	"leave",     // on a termination signal
 	"outage",    // of the store
@@ -150,6 +150,9 @@ func (s *fleet) run(faults []trouble) {
 			s.resume(s.crew(trouble{lasts: time.Duration(s.random.IntN(4)) * time.Second}))
 		}
 		if !s.clock.next() || n > 1_000_000 || s.clock.now > 3*time.Hour {
+			for _, l := range s.learners {
+				s.say("%v", l)
+			}
 			s.t.Fatalf("the run does not end")
 		}
 	}

@@ -48,12 +48,12 @@ type queue struct {
 }
 
 type work struct {
-	takes time.Duration
-	do    func()
+	effect any // what it costs depends on it
+	do     func()
 }
 
-func (q *queue) push(takes time.Duration, do func()) {
-	q.todo = append(q.todo, work{takes, do})
+func (q *queue) push(effect any, do func()) {
+	q.todo = append(q.todo, work{effect, do})
 	q.run()
 }
 
@@ -64,7 +64,7 @@ func (q *queue) run() {
 	q.busy = true
 	w := q.todo[0]
 	q.todo = q.todo[1:]
-	q.s.clock.after(w.takes, func() {
+	q.s.clock.after(q.s.cost(w.effect), func() {
 		if q.s.over(q.era) {
 			return
 		}
@@ -100,7 +100,9 @@ type fleet struct {
 	payloads    map[syncer.Key][]int64
 	truth       []map[int64]bool // samples in each fragment, as the learners know them
 	captures    map[uint64]*saved
+	copied      checkpoint
 	checkpoints []checkpoint
+	failing     int // saves that will fail
 	restores    map[string]*restore
 	tape        []audit.Era
 	versions    []map[int]uint64 // newest version by era and fragment
@@ -198,7 +200,7 @@ func (s *fleet) decide(in coord.Input) {
 		s.t.Fatalf("after %T: %d in the model + %d leased + %d in the pool is not %d", in, consumed, leased, pooled, s.cfg.TotalSamples)
 	}
 	for _, e := range effects {
-		s.coordFX.push(s.cost(e), func() { s.coordinate(e) })
+		s.coordFX.push(e, func() { s.coordinate(e) })
 	}
 }
 
@@ -211,7 +213,7 @@ func (s *fleet) exchange(in syncer.Input) {
 		s.say("sync %T%+v: %s", in, in, reason)
 	}
 	for _, e := range effects {
-		s.syncFX.push(s.cost(e), func() { s.synchronise(e) })
+		s.syncFX.push(e, func() { s.synchronise(e) })
 	}
 }
 
@@ -255,7 +257,7 @@ func (s *fleet) coordinate(e coord.Effect) {
 	case coord.Launch:
 		s.launch(e)
 	case coord.Admit:
-		s.admit(e.Incarnation)
+		s.admit(e)
 	case coord.Expel:
 		s.expel(e.Incarnation)
 	case coord.Grant:
@@ -276,6 +278,8 @@ func (s *fleet) coordinate(e coord.Effect) {
 		s.tell(e.Incarnation, captureMsg{e.Checkpoint})
 	case coord.Cut:
 		s.exchange(syncer.TakeCut{Checkpoint: e.Checkpoint})
+	case coord.Save:
+		s.save(e.Checkpoint)
 	case coord.Gone:
 		s.say("gone %+v", e)
 		s.gone[e.Island] = e.Kind
@@ -311,13 +315,13 @@ func (s *fleet) launch(e coord.Launch) {
 	})
 }
 
-func (s *fleet) admit(inc uint64) {
-	l := s.learners[inc]
-	r := s.restores[l.island]
-	delete(s.restores, l.island)
-	l.restore = r
-	l.tell(welcome{r})
-	s.syncFX.push(0, func() { s.seed(inc) })
+func (s *fleet) admit(e coord.Admit) {
+	l := s.learners[e.Incarnation]
+	if e.Restored {
+		l.restore = s.restores[l.island]
+	}
+	l.tell(welcome{l.restore})
+	s.syncFX.push(nil, func() { s.seed(e.Incarnation) })
 }
 
 func (s *fleet) seed(inc uint64) {
@@ -432,15 +436,24 @@ func (s *fleet) cut(e syncer.Cut) {
 			c.saved[m.Island] = p
 		}
 	}
-	era := s.era
-	s.clock.after(s.jitter(2*time.Second), func() {
-		if s.over(era) {
-			return
-		}
-		s.checkpoints = append(s.checkpoints, c)
-		s.decide(coord.Saved{Checkpoint: e.Checkpoint})
-	})
+	s.copied = c
 	s.decide(coord.CutTaken{Checkpoint: e.Checkpoint})
+}
+
+// save writes the copy in the background; the manifest comes last.
+func (s *fleet) save(number uint64) {
+	era, c := s.era, s.copied
+	s.clock.after(s.jitter(2*time.Second), func() {
+		switch {
+		case s.over(era):
+		case s.failing > 0:
+			s.failing--
+			s.decide(coord.SaveFailed{Checkpoint: number, Why: "no space"})
+		default:
+			s.checkpoints = append(s.checkpoints, c)
+			s.decide(coord.Saved{Checkpoint: number})
+		}
+	})
 }
 
 // resume begins a new era from the newest checkpoint with these islands.

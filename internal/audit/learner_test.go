@@ -42,11 +42,11 @@ type learner struct {
 	island string
 	pace   time.Duration // of one inner step
 
-	up, down              *pipe
-	linked                bool
-	dead, frozen, hung    bool
-	ready, expelled, left bool
-	leaving               bool
+	up, down           *pipe
+	linked             bool
+	dead, frozen, hung bool // hung: its next step does not end
+	ready, expelled    bool
+	leaving, gone      bool // gone: it has said so
 
 	inbox     []any
 	seeded    int
@@ -105,7 +105,7 @@ func (l *learner) input(in coord.Input) { l.send(func() { l.s.decide(in) }) }
 
 // wake runs the loop until it steps or waits.
 func (l *learner) wake() {
-	if l.dead || l.frozen || l.hung || l.stepping {
+	if l.dead || l.frozen || l.gone || l.stepping {
 		return
 	}
 	if !l.ready {
@@ -113,7 +113,7 @@ func (l *learner) wake() {
 		return
 	}
 	waiting := l.boundary()
-	if l.dead {
+	if l.dead || l.gone {
 		return
 	}
 	if waiting != l.waiting {
@@ -222,7 +222,7 @@ func (l *learner) boundary() string {
 			return ""
 		}
 		if _, ok := m.(stopMsg); ok {
-			l.dead, l.left = true, true
+			l.dead = true
 			return ""
 		}
 		l.note(m)
@@ -383,7 +383,7 @@ func (l *learner) flush() string {
 	case l.leaving:
 		l.input(coord.Left{Incarnation: l.inc, Why: "asked to leave"})
 		l.s.clock.after(time.Second, func() { l.die("left", time.Millisecond) })
-		l.hung = true
+		l.gone = true
 		return ""
 	case !l.idle:
 		l.idle = true
@@ -451,5 +451,19 @@ func (l *learner) die(why string, d time.Duration) {
 }
 
 func (l *learner) String() string {
-	return fmt.Sprintf("%s/%d at %d of %d waiting %q dead %v", l.island, l.inc, l.position(), l.leased, l.waiting, l.dead)
+	out := fmt.Sprintf("%s/%d trained %d of %d, waits for %q", l.island, l.inc, l.position(), l.leased, l.waiting)
+	for _, m := range []struct {
+		is   bool
+		word string
+	}{{l.dead, "dead"}, {l.frozen, "frozen"}, {l.hung, "hung"}, {l.stepping, "stepping"}, {l.expelled, "expelled"}, {!l.linked, "not connected"}} {
+		if m.is {
+			out += ", " + m.word
+		}
+	}
+	for p, f := range l.fragments {
+		if f.flight != nil {
+			out += fmt.Sprintf("; fragment %d: %+v verdict %+v", p, f.flight.contribution, f.flight.verdict)
+		}
+	}
+	return out
 }

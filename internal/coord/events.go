@@ -125,8 +125,13 @@ type (
 		Island      string
 		Restart     bool
 	}
-	// Admit lets a joined process in; the syncer seeds it.
-	Admit struct{ Incarnation uint64 }
+	// Admit lets a joined process in; the syncer seeds it. Restored: it takes over its
+	// island's state from the checkpoint. Nobody else may: its lease begins with what
+	// that state has trained.
+	Admit struct {
+		Incarnation uint64
+		Restored    bool
+	}
 	// Expel refuses a process or ends its session, and kills it.
 	Expel struct {
 		Incarnation uint64
@@ -158,7 +163,7 @@ type (
 	}
 	// Record goes onto the coordinator's tape.
 	Record struct{ Record any }
-	// PauseExchange, Capture, Cut, ResumeExchange are the steps of a checkpoint.
+	// PauseExchange, Capture, Cut, ResumeExchange and Save are the steps of a checkpoint.
 	PauseExchange struct{}
 	Capture       struct {
 		Incarnation uint64
@@ -166,6 +171,10 @@ type (
 	}
 	Cut            struct{ Checkpoint uint64 }
 	ResumeExchange struct{}
+	// Save writes what was copied for the checkpoint. Its record is on the tape then:
+	// a checkpoint that can be found has all that led to it on the tape. Answer with
+	// Saved or SaveFailed.
+	Save struct{ Checkpoint uint64 }
 	// Gone reports the end of an incarnation: left, died, quarantined or finished.
 	Gone struct {
 		Incarnation uint64
@@ -194,6 +203,7 @@ func (PauseExchange) isEffect()  {}
 func (Capture) isEffect()        {}
 func (Cut) isEffect()            {}
 func (ResumeExchange) isEffect() {}
+func (Save) isEffect()           {}
 func (Gone) isEffect()           {}
 func (Dismiss) isEffect()        {}
 func (Done) isEffect()           {}

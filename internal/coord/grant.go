@@ -36,7 +36,7 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	reach := s.reach(m)
-	room := m.answered + reach - m.lease.end
+	room := max(m.answered, m.began) + reach - m.lease.end
 	low := max(2*s.cfg.StepSamples, reach/2)
 	if room <= 0 || m.outstanding() >= low {
 		return nil, ""

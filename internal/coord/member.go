@@ -29,6 +29,8 @@ type member struct {
 	position    int64 // samples trained
 	committed   int64 // highest position in the model
 	answered    int64 // lowest position with a verdict, over fragments
+	began       int64 // position at its launch: there its runway begins
+	restored    bool  // launched with a seed
 	lease       lease
 	seconds     window // of the inner steps of this incarnation
 	waiting     bool   // says that it does not step, and why
@@ -153,12 +155,12 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	s.incarnation++
 	sl := s.slots[name]
 	sl.starts++
-	seed := s.seeds[name]
+	seed, restored := s.seeds[name]
 	delete(s.seeds, name)
 	m := &member{
 		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
-		position: seed.Position, committed: seed.Committed, answered: seed.Answered,
-		lease: lease{base: seed.Base, end: seed.Base},
+		position: seed.Position, committed: seed.Committed, answered: seed.Answered, began: seed.Position,
+		restored: restored, lease: lease{base: seed.Base, end: seed.Base},
 	}
 	m.lease.add(seed.Leases)
 	s.members[m.incarnation] = m
@@ -178,7 +180,7 @@ func (s *State) joined(m *member, in Joined, now time.Time) ([]Effect, string) {
 	switch m.phase {
 	case launched:
 		m.phase, m.steppedAt = joined, now
-		return []Effect{Admit{m.incarnation}}, m.island + " joined"
+		return []Effect{Admit{m.incarnation, m.restored}}, m.island + " joined"
 	case joined:
 		return s.end(m, "died", "its stream broke while it was being seeded")
 	}
@@ -313,7 +315,7 @@ func (s *State) interrupt(now time.Time) ([]Effect, string) {
 		case training, idle:
 			effects = append(effects, Revoke{m.incarnation})
 		case launched, joined:
-			if m.position == 0 {
+			if !m.restored {
 				more, _ := s.end(m, "finished", "interrupted before its first step")
 				effects = append(effects, more...)
 			}

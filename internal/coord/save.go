@@ -90,8 +90,9 @@ func (s *State) cutTaken(in CutTaken, now time.Time) ([]Effect, string) {
 		s.save.final = false // somebody trains on: the last one is still to come
 	}
 	return []Effect{
-		Record{CheckpointRecord{"checkpoint", now, s.save.number, s.save.consumed}},
 		ResumeExchange{},
+		Record{CheckpointRecord{"checkpoint", now, s.save.number, s.save.consumed}},
+		Save{s.save.number},
 	}, fmt.Sprintf("checkpoint %d is being written", s.save.number)
 }
 
@@ -171,7 +172,7 @@ func (s *State) over() (Outcome, string, bool) {
 		case closing, training:
 			return "", "", false
 		case launched, joined: // it matters only while there is something for it to do
-			starting = starting || s.stopping || m.lease.end > 0
+			starting = starting || m.restored
 		}
 	}
 	switch {

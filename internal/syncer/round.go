@@ -56,7 +56,7 @@ func (s *State) due(f *fragment, now time.Time) string {
 			return "is flushed"
 		}
 	}
-	if len(f.pending) > 0 && now.Sub(f.newestAt) >= s.cfg.MaxWait && now.Sub(s.fleetAt) >= s.cfg.MaxWait {
+	if len(f.pending) > 0 && now.Sub(f.newestAt) >= s.cfg.MaxWait && s.stalled(now) {
 		return fmt.Sprintf("has late contributions, and nobody has trained for %v", s.cfg.MaxWait)
 	}
 	return ""
@@ -129,13 +129,22 @@ func (s *State) complete(f *fragment) bool {
 }
 
 // waitedEnough: the quorum is there and the round is older than MaxWait or one
-// period of fleet tokens.
+// period of fleet tokens. When nobody has trained for MaxWait whoever is there is
+// enough: those who are missing may be waiting for this very merge.
 func (s *State) waitedEnough(f *fragment, now time.Time) bool {
-	if len(f.pending) < max(1, min(s.cfg.Quorum, len(s.learners))) {
+	if len(f.pending) == 0 {
 		return false
 	}
-	return now.Sub(f.round.openedAt) >= s.cfg.MaxWait || s.fleet-f.round.fleet >= s.cfg.PeriodTokens
+	late := now.Sub(f.round.openedAt) >= s.cfg.MaxWait
+	if late && s.stalled(now) {
+		return true
+	}
+	quorum := len(f.pending) >= min(s.cfg.Quorum, len(s.learners))
+	return quorum && (late || s.fleet-f.round.fleet >= s.cfg.PeriodTokens)
 }
+
+// stalled: nobody has trained for MaxWait.
+func (s *State) stalled(now time.Time) bool { return now.Sub(s.fleetAt) >= s.cfg.MaxWait }
 
 // queueMerge moves what is pending into the queue, in order of incarnation.
 func (s *State) queueMerge(p int) {
