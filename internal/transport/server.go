@@ -96,7 +96,7 @@ func New(o Options, h Handler) *Server {
 		grpc.WriteBufferSize(socketBufferBytes),
 		grpc.MaxConcurrentStreams(16),
 		grpc.MaxHeaderListSize(16<<10),
-		grpc.ConnectionTimeout(s.opts.HelloTimeout),
+		grpc.ConnectionTimeout(5*time.Second),
 		grpc.KeepaliveParams(s.opts.ping),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.WaitForHandlers(true),
