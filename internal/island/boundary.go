@@ -228,11 +228,13 @@ func (r *runner) contribute(p int, flush bool) error {
 	return nil
 }
 
-// flush sends every fragment once more, then says Idle, or leaves.
+// flush sends every fragment once more, then says Idle, or leaves. A lone island goes
+// on until the syncer's weights are its own to the bit: whatever was exchanged when,
+// and however often the run was resumed, the same model comes out (D5).
 func (r *runner) flush() (waiting string, err error) {
 	under := false
 	for p, f := range r.learner.fragments {
-		if f.flight == nil && r.learner.dirty(f) {
+		if f.flight == nil && (r.learner.dirty(f) || (r.lone() && r.learner.rounded(f))) {
 			if err := r.contribute(p, true); err != nil {
 				return "", err
 			}
@@ -253,6 +255,12 @@ func (r *runner) flush() (waiting string, err error) {
 		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Idle{Idle: &wire.Idle{Position: uint64(r.learner.position)}}}, nil)
 	}
 	return "work", nil
+}
+
+// lone: what this island contributes is adopted by the syncer as it is.
+func (r *runner) lone() bool {
+	x := r.run.Exchange
+	return len(r.run.Islands) == 1 && *x.OuterRate == 1 && *x.OuterMomentum == 0
 }
 
 // capture copies the learner's state when it was asked to and nothing is under

@@ -2,6 +2,7 @@ package island
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
@@ -52,6 +53,16 @@ type adoption struct {
 
 // dirty: it has been trained since the last contribution.
 func (l *Learner) dirty(f *exchange) bool { return l.position > f.sentPosition }
+
+// rounded: the syncer's value is not this learner's, although nothing was trained
+// since: a difference of two fp32 numbers is rounded on its way. Once they are close
+// their difference is exact (Sterbenz 1974), so that a second contribution, of no
+// samples, closes the gap.
+func (l *Learner) rounded(f *exchange) bool {
+	own := make([]float32, f.Size)
+	f.Gather(own, l.engine.Params())
+	return !slices.Equal(own, f.anchor)
+}
 
 // contribute makes the next contribution of fragment p from what was trained
 // since the last one, and remembers it as under way.

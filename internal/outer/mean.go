@@ -22,9 +22,10 @@ func (p Part) overall() int64 {
 //   - A part without tokens for a tensor is left out of it. An expert that one
 //     learner never used is not pulled back towards its anchor.
 //   - Where no part has tokens for a tensor (it still moves, by weight decay and by
-//     moments) the parts' overall tokens weigh; where those are zero too, nothing
-//     was trained and dst is zero.
-//   - A part that stands alone in a tensor is copied bit for bit.
+//     moments) the parts' overall tokens weigh; where those of several parts are
+//     zero too, nothing was trained and dst is zero.
+//   - A part that stands alone in a tensor is copied bit for bit, and so is an only
+//     part, even one of no tokens: it closes the gap that rounding left.
 func Mean(dst []float32, sizes []int, parts []Part) {
 	for _, p := range parts {
 		mustMatch(len(dst), len(p.Delta))
@@ -50,7 +51,10 @@ func weigh(weights []float32, parts []Part, tensor int) {
 	}
 	for i, p := range parts {
 		weights[i] = 0
-		if total > 0 {
+		switch {
+		case len(parts) == 1:
+			weights[i] = 1
+		case total > 0:
 			weights[i] = float32(float64(tokens(p)) / float64(total))
 		}
 	}

@@ -72,7 +72,7 @@ func TestMeanAgreesWithTheSlowTwin(t *testing.T) {
 func TestMeanOfOnePartIsThatPart(t *testing.T) {
 	negativeZero := float32(math.Copysign(0, -1))
 	delta := []float32{0.1, negativeZero, -3e-45, 3}
-	for _, tokens := range [][]int64{{7, 3}, {7, 0}} {
+	for _, tokens := range [][]int64{{7, 3}, {7, 0}, {0, 0}} {
 		dst := []float32{9, 9, 9, 9}
 		Mean(dst, []int{2, 2}, []Part{{Delta: delta, Tokens: tokens}})
 		if !sameBits(dst, delta) {
@@ -82,7 +82,8 @@ func TestMeanOfOnePartIsThatPart(t *testing.T) {
 }
 
 func TestMeanOfNothingTrainedIsZero(t *testing.T) {
-	for _, parts := range [][]Part{nil, {{Delta: []float32{0}, Tokens: []int64{0}}}} {
+	untrained := Part{Delta: []float32{1}, Tokens: []int64{0}}
+	for _, parts := range [][]Part{nil, {untrained, untrained}} {
 		dst := []float32{9}
 		Mean(dst, []int{1}, parts)
 		if dst[0] != 0 {
