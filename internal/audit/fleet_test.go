@@ -26,7 +26,8 @@ type saved struct {
 // restore is what a learner takes over.
 type restore struct {
 	saved     *saved
-	position  int64
+	position  int64 // trained
+	committed int64 // in the model
 	keep      []bool
 	positions []int64
 }
@@ -333,7 +334,7 @@ func (s *fleet) seed(inc uint64) {
 func (s *fleet) isReady(l *learner) {
 	in := syncer.Join{Incarnation: l.inc, Island: l.island}
 	if l.restore != nil {
-		in.Tokens, in.Positions = l.restore.position, l.restore.positions
+		in.Tokens, in.Positions = l.position(), l.restore.positions
 	}
 	s.exchange(in)
 	s.decide(coord.Ready{Incarnation: l.inc})
@@ -469,7 +470,7 @@ func (s *fleet) resume(islands []string) {
 		if seed, ok = coord.SeedOf(m); own == nil || !ok || !slices.Contains(islands, m.Island) {
 			continue
 		}
-		r := &restore{saved: own, position: seed.Position}
+		r := &restore{saved: own, position: seed.Position, committed: seed.Committed}
 		for p, t := range c.tables.Fragments {
 			r.keep = append(r.keep, m.Captured >= m.Committed && own.fragments[p].version == t.Version)
 			var position int64
@@ -479,10 +480,6 @@ func (s *fleet) resume(islands []string) {
 				}
 			}
 			r.positions = append(r.positions, position)
-		}
-		if !slices.Contains(r.keep, true) {
-			seed = coord.SeedOfMoments(m)
-			r.position = seed.Position
 		}
 		s.restores[m.Island], seeds[m.Island] = r, seed
 	}

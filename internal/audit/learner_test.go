@@ -195,19 +195,25 @@ func (l *learner) enter() {
 	l.wake()
 }
 
-// take installs a saved state.
+// take installs a saved state. Fragments that have moved on since are taken from
+// the syncer; when all have, it trains again what is not in the model.
 func (l *learner) take(r *restore) {
+	keep, position := make([]bool, len(l.fragments)), r.committed
+	for p, f := range l.fragments {
+		if keep[p] = r.keep[p] && r.saved.fragments[p].version == f.version; keep[p] {
+			position = r.position
+		}
+	}
 	l.step = r.saved.step
-	l.trained = slices.Clone(r.saved.trained[:min(int64(len(r.saved.trained)), r.position)])
-	for l.position() < r.position {
+	l.trained = slices.Clone(r.saved.trained[:min(int64(len(r.saved.trained)), position)])
+	for l.position() < position {
 		l.trained = append(l.trained, -1)
 	}
-	l.leased = r.position
+	l.leased = position
 	for p, f := range l.fragments {
-		old := r.saved.fragments[p]
 		f.sentStep, f.sentPosition = l.step, l.position()
-		if r.keep[p] && old.version == f.version {
-			f.sentStep, f.sentPosition = old.sentStep, old.sentPosition
+		if keep[p] {
+			f.sentStep, f.sentPosition = r.saved.fragments[p].sentStep, r.saved.fragments[p].sentPosition
 		}
 	}
 }
@@ -261,7 +267,7 @@ func (l *learner) note(m any) {
 			}
 		}
 	case leaseMsg:
-		l.take2(m)
+		l.extend(m)
 	case callMsg:
 		l.calls = slices.DeleteFunc(l.calls, func(c syncer.Call) bool { return c.Fragment == m.Fragment })
 		l.calls = append(l.calls, m.Call)
@@ -283,8 +289,13 @@ func (l *learner) note(m any) {
 	}
 }
 
-// take2 adds to the lease what it does not have yet.
-func (l *learner) take2(m leaseMsg) {
+// extend adds to the lease what it does not have yet. One that leaves a hole went
+// out before the coordinator knew that the stream had been broken: the end of the
+// lease comes again.
+func (l *learner) extend(m leaseMsg) {
+	if m.position > l.leased {
+		return
+	}
 	l.asked, l.idle, l.dry = false, false, !m.more
 	if m.revoke {
 		l.lease = nil
@@ -292,12 +303,9 @@ func (l *learner) take2(m leaseMsg) {
 	at := m.position
 	for _, r := range m.ranges {
 		for n := r.From; n < r.To; n++ {
-			switch {
-			case at == l.leased:
+			if at == l.leased {
 				l.lease = append(l.lease, n)
 				l.leased++
-			case at > l.leased:
-				l.s.t.Fatalf("incarnation %d: a lease begins at position %d, it was given %d samples", l.inc, m.position, l.leased)
 			}
 			at++
 		}

@@ -29,7 +29,7 @@ type member struct {
 	position    int64 // samples trained
 	committed   int64 // highest position in the model
 	answered    int64 // lowest position with a verdict, over fragments
-	began       int64 // position at its launch: there its runway begins
+	began       int64 // position when it was ready: there its runway begins
 	restored    bool  // launched with a seed
 	lease       lease
 	seconds     window // of the inner steps of this incarnation
@@ -159,7 +159,7 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	delete(s.seeds, name)
 	m := &member{
 		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
-		position: seed.Position, committed: seed.Committed, answered: seed.Answered, began: seed.Position,
+		position: seed.Position, committed: seed.Committed, answered: seed.Answered,
 		restored: restored, lease: lease{base: seed.Base, end: seed.Base},
 	}
 	m.lease.add(seed.Leases)
@@ -202,16 +202,24 @@ func (s *State) ready(m *member, now time.Time) ([]Effect, string) {
 	if m.phase != joined {
 		return nil, ""
 	}
-	m.phase, m.steppedAt = training, now
-	if s.stopping {
+	m.phase, m.steppedAt, m.began = training, now, m.position
+	switch {
+	case s.stopping:
 		return []Effect{Revoke{m.incarnation}}, m.island + " is ready: stopping"
+	case m.outstanding() > 0:
+		return []Effect{Regrant{m.incarnation, m.position, m.lease.from(m.position)}}, m.island + " is ready and trains again what it cannot take over"
 	}
 	return nil, m.island + " is ready"
 }
 
-// progress is a step when it took time: a restored learner reports where it stands
-// before it has made one.
+// progress is a step when it took time. Before it is ready a restored learner says
+// where it stands: when no fragment of its state holds any more, because all have
+// moved on, that is behind what is in the model and not where the state was saved.
 func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, string) {
+	if m.phase == joined {
+		m.step, m.position = in.Step, min(max(in.Position, m.committed), m.lease.end)
+		return nil, ""
+	}
 	m.waiting = in.Waiting != ""
 	m.position = min(max(m.position, in.Position), m.lease.end)
 	if m.waiting {

@@ -75,16 +75,6 @@ func SeedOf(m MemberSnapshot) (Seed, bool) {
 	if m.Captured < 0 {
 		return Seed{}, false
 	}
-	return m.seed(max(m.Captured, m.Committed)), true
-}
-
-// SeedOfMoments makes the seed of a member whose saved state holds for no fragment,
-// because each of them has moved on since: it takes over its moments and counters
-// and begins behind what is in the model. What it had trained beyond that would
-// otherwise be nowhere.
-func SeedOfMoments(m MemberSnapshot) Seed { return m.seed(m.Committed) }
-
-func (m MemberSnapshot) seed(position int64) Seed {
-	held := m.lease()
-	return Seed{Base: held.base, Leases: held.until(position), Position: position, Committed: m.Committed, Answered: m.Answered}
+	held, position := m.lease(), max(m.Captured, m.Committed)
+	return Seed{Base: held.base, Leases: held.until(position), Position: position, Committed: m.Committed, Answered: m.Answered}, true
 }
