@@ -27,13 +27,13 @@ type crew struct {
 	processes map[uint64]*launch.Process
 	islands   map[uint64]string
 	seeded    map[uint64][][]byte // tensor digests of what was sent, fragment by fragment
-	kills     []*time.Timer
+	kills     map[uint64]*time.Timer // of those that were expelled
 }
 
 func newCrew() crew {
 	return crew{
 		peers: map[uint64]*transport.Peer{}, pids: map[uint64]uint64{}, processes: map[uint64]*launch.Process{},
-		islands: map[uint64]string{}, seeded: map[uint64][][]byte{},
+		islands: map[uint64]string{}, seeded: map[uint64][][]byte{}, kills: map[uint64]*time.Timer{},
 	}
 }
 
@@ -152,24 +152,23 @@ func (h *host) expel(incarnation uint64, why string) {
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()
 	if p := h.crew.processes[incarnation]; p != nil {
-		h.crew.kills = append(h.crew.kills, time.AfterFunc(killAfter, p.Kill))
+		h.crew.kills[incarnation] = time.AfterFunc(killAfter, p.Kill)
 	}
 }
 
-// disband ends every process: those that were dismissed get patience.
+// disband ends every process: those that were dismissed get patience, those that
+// were expelled had theirs.
 func (h *host) disband(patience time.Duration) {
 	h.crew.mu.Lock()
-	processes := make([]*launch.Process, 0, len(h.crew.processes))
-	for _, p := range h.crew.processes {
-		processes = append(processes, p)
-	}
-	for _, t := range h.crew.kills {
-		t.Stop()
-	}
-	h.crew.mu.Unlock()
 	var wg sync.WaitGroup
-	for _, p := range processes {
+	for incarnation, p := range h.crew.processes {
+		patience := patience
+		if t := h.crew.kills[incarnation]; t != nil {
+			t.Stop()
+			patience = 0
+		}
 		wg.Go(func() { p.Stop(patience) })
 	}
+	h.crew.mu.Unlock()
 	wg.Wait()
 }
