@@ -26,7 +26,7 @@ type crew struct {
 	pids      map[uint64]uint64 // of the process that said Hello first
 	processes map[uint64]*launch.Process
 	islands   map[uint64]string
-	seeded    map[uint64][][]byte // tensor digests of what was sent, fragment by fragment
+	seeded    map[uint64][][]byte    // tensor digests of what was sent, fragment by fragment
 	kills     map[uint64]*time.Timer // of those that were expelled
 }
 

@@ -96,7 +96,7 @@ type trial struct {
 }
 
 // begin starts a run. On is called for each event, one at a time, and must not wait.
-func begin(t testing.TB, dir string, run runfile.Run, resume bool, on func(*trial, ledger.Event)) *trial {
+func begin(t testing.TB, dir string, run runfile.Run, resume bool, on func(*trial, ledger.Event), change ...func(*serve.Options)) *trial {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -119,6 +119,9 @@ func begin(t testing.TB, dir string, run runfile.Run, resume bool, on func(*tria
 				on(c, e)
 			}
 		},
+	}
+	for _, change := range change {
+		change(&o)
 	}
 	go func() {
 		defer close(c.done)

@@ -154,7 +154,7 @@ func (h *host) append(seq *store.Sequence, records ...any) bool {
 		select {
 		case <-h.ctx.Done():
 			return false
-		case <-time.After(time.Second):
+		case <-time.After(h.opts.retry):
 		}
 	}
 }

@@ -70,9 +70,13 @@ func open(ctx context.Context, o Options) (*opened, error) {
 			return nil, err
 		}
 	}
-	st, err := store.OpenFolder(o.Dir)
+	folder, err := store.OpenFolder(o.Dir)
 	if err != nil {
 		return nil, err
+	}
+	var st store.Store = folder
+	if o.wrap != nil {
+		st = o.wrap(st)
 	}
 	op := &opened{
 		run: o.Run, store: st, kernelSet: set.Name(), dataDir: filepath.Join(o.Dir, dataFolder),
@@ -89,7 +93,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err := store.ProveExclusive(ctx, st); err != nil {
 		return nil, err
 	}
-	if _, err := st.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
+	if _, err := folder.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
 		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
 	}
 	fragments := fragment.Split(o.Run.Model.Config, o.Run.Exchange.Fragments)

@@ -20,9 +20,6 @@ const (
 	coordPart    = "coordinator.json"
 )
 
-// holdPause is the pause before a save is tried again on a full store.
-const holdPause = 5 * time.Second
-
 // Meta stands in a checkpoint's manifest: what a reader needs to know to use it.
 type Meta struct {
 	RunID        string               `json:"run_id"`
@@ -124,7 +121,7 @@ func (h *host) hold(ctx context.Context, _ int, full error) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(holdPause):
+	case <-time.After(h.opts.retry):
 		return nil
 	}
 }

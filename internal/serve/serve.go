@@ -16,6 +16,7 @@ import (
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 )
 
@@ -26,6 +27,9 @@ var (
 	// ErrRunFailed: the run ended without all of its tokens.
 	ErrRunFailed = errors.New("the run failed")
 )
+
+// storeRetry is the pause before a store that failed or is full is tried again.
+const storeRetry = 2 * time.Second
 
 // dismissPatience is how long a dismissed island may take to end.
 const dismissPatience = 5 * time.Second
@@ -39,12 +43,18 @@ type Options struct {
 	Emit        func(ledger.Event) // called one at a time; nil: nobody listens
 	Interrupt   <-chan struct{}    // closed: finish the step, flush, save
 	Logger      *slog.Logger
+
+	wrap  func(store.Store) store.Store // tests put faults in; nil: none
+	retry time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
 }
 
 // Train runs coordinator and syncer in this process and the islands as child
 // processes, until every token is trained, the user interrupts or nothing can go
 // on. It returns what the run did, also with ErrInterrupted and ErrRunFailed.
 func Train(ctx context.Context, o Options) (ledger.Summary, error) {
+	if o.retry <= 0 {
+		o.retry = storeRetry
+	}
 	op, err := openUnlessInterrupted(ctx, o)
 	if err != nil {
 		return ledger.Summary{}, err
