@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -17,8 +18,9 @@ import (
 // fp32, and the contributions that wait to be merged. The syncer's queue is its
 // only writer; contributions come in from the peers' goroutines.
 type bank struct {
-	fragments []fragment.Fragment
-	step      outer.Step
+	fragments    []fragment.Fragment
+	step         outer.Step
+	sampleTokens uint64
 
 	theta    [][]float32 // Θ by fragment
 	momentum [][]float32 // b by fragment
@@ -36,9 +38,9 @@ type merged struct {
 	theta, momentum []float32
 }
 
-func newBank(fragments []fragment.Fragment, step outer.Step) *bank {
+func newBank(fragments []fragment.Fragment, step outer.Step, sampleTokens int) *bank {
 	b := &bank{
-		fragments: fragments, step: step, parts: map[syncer.Key]outer.Part{},
+		fragments: fragments, step: step, sampleTokens: uint64(sampleTokens), parts: map[syncer.Key]outer.Part{},
 		version: make([]uint64, len(fragments)), stamp: make([]int64, len(fragments)),
 	}
 	for _, f := range fragments {
@@ -79,6 +81,9 @@ func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string 
 	f := b.fragments[key.Fragment]
 	if len(c.TensorTokens) != len(f.Tensors) {
 		return fmt.Sprintf("token counts of %d tensors, the fragment has %d", len(c.TensorTokens), len(f.Tensors))
+	}
+	if samples := c.ToPosition - c.FromPosition; c.Tokens != samples*b.sampleTokens || c.Tokens > math.MaxInt64 {
+		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d, of %d tokens each", c.Tokens, c.FromPosition, c.ToPosition, b.sampleTokens)
 	}
 	part := outer.Part{Delta: make([]float32, f.Size)}
 	if err := wire.DecodeF32(part.Delta, payload); err != nil {

@@ -97,7 +97,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
 	}
 	fragments := fragment.Split(o.Run.Model.Config, o.Run.Exchange.Fragments)
-	op.bank = newBank(fragments, outer.Step{Rate: *o.Run.Exchange.OuterRate, Momentum: *o.Run.Exchange.OuterMomentum})
+	op.bank = newBank(fragments, outer.Step{Rate: *o.Run.Exchange.OuterRate, Momentum: *o.Run.Exchange.OuterMomentum}, o.Run.Train.SequenceTokens)
 	if op.corpus, err = openCorpus(ctx, o, spec, op.dataDir); err != nil {
 		return nil, err
 	}
