@@ -17,6 +17,8 @@ func (s *State) supply(now time.Time) ([]Effect, string) {
 			reason = why
 		}
 		effects = append(effects, more...)
+	}
+	for _, m := range s.ordered() {
 		if m.wants && m.phase == training && m.outstanding() <= 0 && s.pool.left() == 0 {
 			m.wants = false
 			effects, reason = append(effects, NoWork{m.incarnation}), m.island+": the pool is dry"

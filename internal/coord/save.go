@@ -61,9 +61,10 @@ func (s *State) capturedBy(m *member, in Captured) ([]Effect, string) {
 		return nil, ""
 	}
 	delete(s.save.missing, m.incarnation)
-	if in.OK {
-		m.captured = in.Position
+	if !in.OK {
+		return nil, fmt.Sprintf("%s could not save its state for checkpoint %d", m.island, in.Checkpoint)
 	}
+	m.captured = in.Position
 	return nil, fmt.Sprintf("%s captured its state at sample %d", m.island, in.Position)
 }
 

@@ -76,6 +76,9 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	default:
 		effects, reason = s.member(in, now)
 	}
+	if s.done {
+		return effects, reason
+	}
 	for _, follow := range []func(time.Time) ([]Effect, string){s.supply, s.settle} {
 		more, why := follow(now)
 		if why != "" {
