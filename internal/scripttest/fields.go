@@ -150,7 +150,7 @@ func fields(v reflect.Value, named bool) string {
 		f := v.Field(i)
 		name := lower(v.Type().Field(i).Name)
 		switch {
-		case f.IsZero() || f.Type() == reflect.TypeFor[time.Time]() || name == "kind" && strings.HasSuffix(v.Type().Name(), "Record"):
+		case f.IsZero() || f.Type() == reflect.TypeFor[time.Time]():
 		case f.Kind() == reflect.Interface:
 			words = append(words, show(f, true))
 		case f.Kind() == reflect.Struct:
