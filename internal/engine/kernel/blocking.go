@@ -12,14 +12,14 @@ type gemm struct {
 	depth      int // inner dimension of a block: one panel fills half of L1
 	rows       int // rows of a block of A: it stays in L2
 	cols       int // columns of a block of B; a multiple of tileCols
-	directRows int // up to this many rows B need not be packed
+	directRows int // up to this many rows, packing B does not pay
 
 	// packB writes the top left [k, n] of b to dst as panels [k][tileCols], the
 	// last one filled up with zeros.
 	packB func(dst []float32, b matrix, k, n int)
 	// packA writes the top left [m, k] of a to dst as rows of k, where wantA says so.
 	packA func(dst []float32, a matrix, m, k int)
-	wantA func(a matrix) bool
+	wantA func(a matrix, n int) bool
 	// strip does one panel of B against a block of rows.
 	strip func(t *strip)
 }
@@ -101,7 +101,7 @@ func (s *Set) block(w *workspace, p *problem, j, cols, q, depth int) {
 	for i := 0; i < p.m; i += g.rows {
 		t.rows = min(g.rows, p.m-i)
 		t.a = p.a.from(i, q)
-		if g.wantA(t.a) {
+		if g.wantA(t.a, cols) {
 			w.a = grow(w.a, depth*t.rows)
 			g.packA(w.a, t.a, t.rows, depth)
 			t.a = matrix{w.a, depth, 1}

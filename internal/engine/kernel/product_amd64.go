@@ -44,12 +44,27 @@ func avx512Gemm() gemm {
 func (t *tileSet) gemm() gemm {
 	return gemm{
 		tileCols: t.cols, depth: 256, rows: 192, cols: 1024,
-		directRows: len(t.whole),
+		directRows: 4 * len(t.whole),
 		packB:      t.packB,
-		packA:      transpose,
-		wantA:      func(a matrix) bool { return a.col != 1 },
+		packA:      packA,
+		wantA:      wantA,
 		strip:      t.strip,
 	}
+}
+
+// wantA says whether A is worth a copy. It is read where it lies, row by row or column by
+// column, unless the lines that a tile needs fall into a few sets of the first-level
+// cache and evict each other: 64 sets of 64 bytes make that every 4 KiB, and multiples of
+// half of it (rows) and a quarter of it (columns) already cost up to half the speed.
+// Below 64 columns of C the copy costs more.
+func wantA(a matrix, n int) bool {
+	if n < 64 {
+		return false
+	}
+	if a.col == 1 {
+		return a.row%512 == 0
+	}
+	return a.col%256 == 0
 }
 
 // strip shares rows out to tiles of nearly equal height: what is left over by full
@@ -118,7 +133,11 @@ func packTransposed(panel []float32, step int, src []float32, ld, k, width int) 
 	}
 }
 
-// transpose makes rows of k out of columns of a.
-func transpose(dst []float32, a matrix, m, k int) {
+// packA makes contiguous rows of k out of A.
+func packA(dst []float32, a matrix, m, k int) {
+	if a.col == 1 {
+		copyRows(dst, k, a.data, a.row, m, k)
+		return
+	}
 	packTransposed(dst, k, a.data, a.col, m, k)
 }

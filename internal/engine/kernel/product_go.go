@@ -13,7 +13,7 @@ func portableGemm() gemm {
 		tileCols: goCols, depth: 256, rows: 128, cols: 1024, directRows: 0,
 		packB: goPackB,
 		packA: goPackA,
-		wantA: func(a matrix) bool { return a.col != 1 },
+		wantA: func(a matrix, _ int) bool { return a.col != 1 },
 		strip: goStrip,
 	}
 }
