@@ -91,7 +91,7 @@ func compare(steps, pairs int, preset string) error {
 		if err != nil {
 			return err
 		}
-		plain, plainLosses, err := plainRun(run, filepath.Join(folder, "data"))
+		plain, plainLosses, err := plainRun(run, filepath.Join(folder, "data"), set)
 		if err != nil {
 			return err
 		}
@@ -133,13 +133,13 @@ func joinedRun(run runfile.Run, dir string) (time.Duration, []float64, error) {
 }
 
 // plainRun is the same learner in a loop.
-func plainRun(run runfile.Run, data string) (time.Duration, []float64, error) {
+func plainRun(run runfile.Run, data string, kernels *kernel.Set) (time.Duration, []float64, error) {
 	set, err := corpus.Open(data)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer set.Close()
-	l, err := island.NewLearner(run, set, max(1, run.Islands[0].Threads))
+	l, err := island.NewLearner(run, set, max(1, run.Islands[0].Threads), kernels)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -55,17 +56,24 @@ type StepStats struct {
 	Applied      bool // false: not finite, nothing changed
 }
 
-// NewLearner makes a replica for a resolved run; its weights are zero until it is seeded.
-func NewLearner(run runfile.Run, data *corpus.Set, threads int) (*Learner, error) {
+// NewLearner makes a replica for a resolved run that computes with the kernel set
+// (nil: the fastest there is); its weights are zero until it is seeded.
+func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set) (*Learner, error) {
+	if set == nil {
+		var err error
+		if set, err = kernel.New(""); err != nil {
+			return nil, fmt.Errorf("choosing kernels: %w", err)
+		}
+	}
 	cfg := run.Model.Config
-	eng, err := engine.New(cfg, engine.Options{Threads: threads})
+	eng, err := engine.New(cfg, engine.Options{Threads: threads, Kernel: set})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)
 	}
 	t := run.Train
 	l := &Learner{
 		run: run, engine: eng, data: data,
-		adam: engine.NewAdamW(cfg, engine.AdamWConfig{
+		adam: engine.NewAdamWOn(set, cfg, engine.AdamWConfig{
 			Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay, ClipNorm: t.ClipNorm,
 		}, threads),
 		schedule:  ScheduleOf(run),

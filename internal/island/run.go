@@ -63,11 +63,11 @@ func Run(ctx context.Context, o Options) error {
 	var wg sync.WaitGroup
 	receiving, stop := context.WithCancel(ctx)
 	wg.Go(func() { k.receive(receiving) })
+	defer k.close() // once nobody can dial again
 	defer wg.Wait()
 	defer stop()
-	defer k.close()
 
-	r := &runner{link: k, log: o.Logger, leave: o.Leave, beat: &beat{}}
+	r := &runner{link: k, log: o.Logger, leave: o.Leave, kernel: set, beat: &beat{}}
 	if err := r.enter(ctx, o.Join.Island); err != nil {
 		return cause(ctx, err)
 	}
@@ -92,6 +92,7 @@ type runner struct {
 	link    *link
 	log     *slog.Logger
 	leave   <-chan struct{}
+	kernel  *kernel.Set
 	beat    *beat
 	learner *Learner
 	data    *corpus.Set
@@ -180,7 +181,7 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if r.data, err = corpus.Open(w.DataDir); err != nil {
 		return err
 	}
-	r.learner, err = NewLearner(run, r.data, threads)
+	r.learner, err = NewLearner(run, r.data, threads, r.kernel)
 	return err
 }
 

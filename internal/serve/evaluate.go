@@ -27,7 +27,7 @@ type evaluator struct {
 }
 
 func newEvaluator(op *opened) (*evaluator, error) {
-	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU()})
+	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: op.kernel})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine for validation: %w", err)
 	}

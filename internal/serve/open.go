@@ -32,14 +32,14 @@ const (
 
 // opened is a run that is ready to begin or to go on.
 type opened struct {
-	run       runfile.Run
-	runID     string
-	era       uint32
-	store     store.Store
-	corpus    *corpus.Set
-	dataDir   string
-	kernelSet string
-	notes     []string // to tell the user
+	run     runfile.Run
+	runID   string
+	era     uint32
+	store   store.Store
+	corpus  *corpus.Set
+	dataDir string
+	kernel  *kernel.Set
+	notes   []string // to tell the user
 
 	fromCheckpoint string // path of the one it goes on from; empty for a new run
 
@@ -79,7 +79,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		st = o.wrap(st)
 	}
 	op := &opened{
-		run: o.Run, store: st, kernelSet: set.Name(), dataDir: filepath.Join(o.Dir, dataFolder),
+		run: o.Run, store: st, kernel: set, dataDir: filepath.Join(o.Dir, dataFolder),
 		restores: map[string]restore{}, captures: map[uint64]*wire.Captured{},
 	}
 	if o.Resume {
@@ -245,7 +245,7 @@ const (
 // time one finds the first number taken.
 func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
 	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
-	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernelSet, op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
+	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
 	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: 1, Primary: "syncer-0/1", Copies: []string{}}
 	for p := range op.bank.fragments {
 		v.Fragments = append(v.Fragments, p)
