@@ -143,6 +143,11 @@ func (l *Learner) fits(c counters, s *wire.IslandState) error {
 	case len(c.Experts) != len(l.expert):
 		return fmt.Errorf("%d experts in all, the model has %d", len(c.Experts), len(l.expert))
 	}
+	for p, f := range c.Fragments {
+		if len(f.SentExperts) != len(l.expert) {
+			return fmt.Errorf("fragment %d counts %d experts, the model has %d", p, len(f.SentExperts), len(l.expert))
+		}
+	}
 	return nil
 }
 

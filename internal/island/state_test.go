@@ -1,0 +1,189 @@
+package island
+
+import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/corpus"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+const stateName = "checkpoints/00000001/islands/x.safetensors"
+
+// trained is a learner after 12 steps with its state saved, and that state.
+func trained(t testing.TB, run runfile.Run, data *corpus.Set, st store.Store) (*Learner, *wire.IslandState) {
+	t.Helper()
+	l := seeded(t, run, data)
+	l.Lease(0, 400)
+	steps(t, l, 7)
+	fl, err := l.contribute(1, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.fragments[1].flight.verdict = &verdict{ruling: wire.Ruling_MERGED, version: 1, stamp: 448, value: slices.Clone(fl.sent)}
+	l.adopt(1)
+	steps(t, l, 5)
+	c, err := l.capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := c.write(context.Background(), st, stateName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &wire.IslandState{Object: o.Name, Digest: o.SHA256, Position: uint64(l.position)}
+	for range l.fragments {
+		s.Keep = append(s.Keep, true)
+	}
+	return l, s
+}
+
+// reborn is a learner that was seeded with what the syncer holds of old.
+func reborn(t testing.TB, run runfile.Run, data *corpus.Set, old *Learner) *Learner {
+	t.Helper()
+	l := seeded(t, run, data)
+	for p, f := range old.fragments {
+		if err := l.seed(p, f.version, 0, f.anchor); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// A learner that takes over its saved state goes on with the same bits.
+func TestRestoredLearnerGoesOn(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	st := store.NewMemory()
+	old, s := trained(t, run, data, st)
+	l := reborn(t, run, data, old)
+	if err := l.restore(t.Context(), st, s); err != nil {
+		t.Fatal(err)
+	}
+	if l.step != 12 || l.position != 48 || l.leases.granted != 48 {
+		t.Errorf("step %d, position %d, granted %d", l.step, l.position, l.leases.granted)
+	}
+	l.Lease(48, 400)
+	want, got := steps(t, old, 6), steps(t, l, 6)
+	if !slices.Equal(got, want) || !sameBits(l.Params(), old.Params()) {
+		t.Errorf("it went on with\n%+v, want\n%+v", got, want)
+	}
+	for p := range l.fragments {
+		a, err := old.contribute(p, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := l.contribute(p, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(a.payload, b.payload) || a.message.FromPosition != b.message.FromPosition || a.message.Tokens != b.message.Tokens ||
+			!slices.Equal(a.message.TensorTokens, b.message.TensorTokens) || a.message.BaseVersion != b.message.BaseVersion {
+			t.Errorf("fragment %d: %v, want %v", p, b.message, a.message)
+		}
+	}
+}
+
+// A fragment that is not kept starts at the syncer's value and counts from here: its
+// samples before are not sent again.
+func TestRestoreKeepsOnlyWhatHolds(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	st := store.NewMemory()
+	old, s := trained(t, run, data, st)
+	l := reborn(t, run, data, old)
+	s.Keep[0] = false
+	newer := make([]float32, l.fragments[2].Size)
+	if err := l.seed(2, 5, 9000, newer); err != nil { // another version than the saved one
+		t.Fatal(err)
+	}
+	if err := l.restore(t.Context(), st, s); err != nil {
+		t.Fatal(err)
+	}
+	for p, f := range l.fragments {
+		own, was := make([]float32, f.Size), make([]float32, f.Size)
+		f.Gather(own, l.Params())
+		f.Gather(was, old.Params())
+		kept := p == 1 || p == 3
+		if kept != sameBits(own, was) || kept == sameBits(own, f.anchor) {
+			t.Errorf("fragment %d: kept %v", p, !kept)
+		}
+		if l.dirty(f) != kept {
+			t.Errorf("fragment %d: dirty %v", p, l.dirty(f))
+		}
+	}
+	if got := l.clock.at(l.ownTokens()); got != 9000 {
+		t.Errorf("clock at %d tokens, the model is at 9000", got)
+	}
+}
+
+func TestCaptureSaysWhyNot(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	l := seeded(t, run, data)
+	l.Lease(0, 8)
+	steps(t, l, 1)
+	if _, err := l.contribute(2, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.capture(); err == nil || !strings.Contains(err.Error(), "fragment 2 has a contribution under way") {
+		t.Errorf("%v", err)
+	}
+	l.fragments[2].flight = nil
+	_, v := l.adam.Moments()
+	v[3] = float32(math.Inf(1))
+	if _, err := l.capture(); err == nil || !strings.Contains(err.Error(), "moment2 hold a value that is not finite") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A captured state does not follow the learner.
+func TestCaptureIsACopy(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	l := seeded(t, run, data)
+	l.Lease(0, 40)
+	steps(t, l, 2)
+	c, err := l.capture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, counts := slices.Clone(c.tensors[0].F32), slices.Clone(c.counters.Experts)
+	steps(t, l, 3)
+	if !sameBits(c.tensors[0].F32, before) || !slices.Equal(c.counters.Experts, counts) || c.counters.Step != 2 {
+		t.Error("it changed")
+	}
+}
+
+func TestStateThatDoesNotFit(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	for name, bad := range map[string]struct {
+		change func(*capture, *wire.IslandState)
+		why    string
+	}{
+		"later format":     {func(c *capture, _ *wire.IslandState) { c.counters.Format = 2 }, "format 2"},
+		"fewer fragments":  {func(c *capture, _ *wire.IslandState) { c.counters.Fragments = c.counters.Fragments[1:] }, "3 fragments"},
+		"fewer decisions":  {func(_ *capture, s *wire.IslandState) { s.Keep = s.Keep[1:] }, "fragments"},
+		"other experts":    {func(c *capture, _ *wire.IslandState) { c.counters.Experts = nil }, "0 experts"},
+		"sent experts":     {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentExperts = nil }, "experts"},
+		"a missing tensor": {func(c *capture, _ *wire.IslandState) { c.tensors = c.tensors[1:] }, "weights.embedding"},
+		"another shape":    {func(c *capture, _ *wire.IslandState) { c.tensors[0].Shape, c.tensors[0].F32 = []int{1}, []float32{0} }, "weights.embedding"},
+		"no such object":   {func(_ *capture, s *wire.IslandState) { s.Object = "nothing" }, "nothing"},
+	} {
+		st := store.NewMemory()
+		old, s := trained(t, run, data, st)
+		c, err := old.capture()
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad.change(c, s)
+		if _, err := c.write(t.Context(), st, stateName); err != nil {
+			t.Fatal(err)
+		}
+		l := reborn(t, run, data, old)
+		if err := l.restore(t.Context(), st, s); err == nil || !strings.Contains(err.Error(), bad.why) {
+			t.Errorf("%s: %v, want %q", name, err, bad.why)
+		}
+	}
+}
