@@ -15,7 +15,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/mistura
-	go build -trimpath -o bin/mistura ./cmd/mistura
+	go build -o bin/mistura ./cmd/mistura
 
 test: ## run all tests; what is not installed is skipped by name
 	go run ./checks/testrun $(TESTFLAGS) ./...

@@ -31,7 +31,7 @@ func layers() []layer {
 		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
 		{[]string{"internal/model", "internal/outer", "internal/rng", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
-		{[]string{"internal/fault"}, "the error of bad input is used everywhere"},
+		{[]string{"internal/fault", "internal/scripttest"}, "bad input and scripts of tests are the same everywhere"},
 	}
 }
 
