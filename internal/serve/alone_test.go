@@ -141,6 +141,7 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 		"two threads":  func(run *runfile.Run) { run.Islands[0].Threads = 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			run := alone(t, change)
 			got, dir := straight(t, run)
 			got.equal(t, plain(t, run, filepath.Join(dir, "data")))

@@ -96,6 +96,7 @@ func TestDamagedRunIsNotResumed(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := clone(t, base)
 			damage.do(t, dir)
 			c := begin(t, dir, run, true, nil)
@@ -134,6 +135,7 @@ func TestD1NewestCheckpointIsNotWhole(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := clone(t, base)
 			_, number := newest(t, dir)
 			damage(t, dir)

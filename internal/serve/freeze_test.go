@@ -47,12 +47,11 @@ func TestAnIslandIsFrozenAndWakesUp(t *testing.T) {
 
 // Danger: a process that lives and does nothing is waited for.
 func TestAnIslandHangs(t *testing.T) {
-	t.Setenv(actVariable, "slow-2="+actHang)
 	run := tiny(t, func(run *runfile.Run) {
 		run.Limits.FirstStepSeconds = 0.5
 		run.Tokens = stepTokens * 1500
 	})
-	c := begin(t, folder(t), run, false, nil)
+	c := begin(t, folder(t), run, false, nil, faking("slow-2="+actHang))
 	sum := c.finish()
 	gone := recorded[ledger.IslandGone](c)
 	if gone[0].Incarnation != 2 || !strings.Contains(gone[0].Reason, "no inner step for") {
@@ -69,6 +68,7 @@ func TestAnIslandHangs(t *testing.T) {
 func TestC10AnIslandLeaves(t *testing.T) {
 	for island, incarnation := range map[string]uint64{"fast": 1, "slow": 2} {
 		t.Run(island, func(t *testing.T) {
+			t.Parallel()
 			c := begin(t, folder(t), tiny(t, nil), false, func(c *trial, e ledger.Event) {
 				if s, ok := e.(ledger.StepDone); ok && s.Incarnation == incarnation && s.Step == 20 {
 					c.signal(island, incarnation, unix.SIGTERM)
@@ -130,8 +130,7 @@ func TestC1TheDeadDoNotCount(t *testing.T) {
 // A1: initial digests of all tensors are compared before an island's first step; one
 // that differs is refused, with tensor and island named, and the other trains on.
 func TestA1AnIslandBeginsWithOtherBits(t *testing.T) {
-	t.Setenv(actVariable, "slow-2="+actForge)
-	c := begin(t, folder(t), tiny(t, nil), false, nil)
+	c := begin(t, folder(t), tiny(t, nil), false, nil, faking("slow-2="+actForge))
 	c.finish()
 	gone := recorded[ledger.IslandGone](c)
 	if gone[0].Kind != ledger.Quarantined || !strings.Contains(gone[0].Reason, "of island slow is not what the syncer sent") {

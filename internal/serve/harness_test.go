@@ -98,18 +98,11 @@ type trial struct {
 // begin starts a run. On is called for each event, one at a time, and must not wait.
 func begin(t testing.TB, dir string, run runfile.Run, resume bool, on func(*trial, ledger.Event), change ...func(*serve.Options)) *trial {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := &trial{t: t, dir: dir, lives: t.TempDir(), interrupt: make(chan struct{}), done: make(chan struct{})}
-	if tt, ok := t.(*testing.T); ok {
-		tt.Setenv(livesVariable, c.lives)
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c.stop = cancel
 	o := serve.Options{
-		Run: run, Dir: dir, Resume: resume, StartIsland: []string{self}, Interrupt: c.interrupt,
+		Run: run, Dir: dir, Resume: resume, StartIsland: islandArguments(c.lives, ""), Interrupt: c.interrupt,
 		Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
 		Emit: func(e ledger.Event) {
 			c.mu.Lock()
@@ -132,6 +125,11 @@ func begin(t testing.TB, dir string, run runfile.Run, resume bool, on func(*tria
 		<-c.done
 	})
 	return c
+}
+
+// faking makes one process of a run a fake one.
+func faking(who string) func(*serve.Options) {
+	return func(o *serve.Options) { o.StartIsland[3] = who }
 }
 
 // wait waits for the end of the run.

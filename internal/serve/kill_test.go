@@ -20,25 +20,26 @@ func TestAnIslandIsKilled(t *testing.T) {
 	for name, kill := range map[string]struct {
 		island      string
 		incarnation uint64
-		step        uint64 // after which it is killed; 0: as soon as it is ready
+		done        float64 // share of the run that is done then; 0: as soon as it is ready
 	}{
 		"the first, at its start":  {"fast", 1, 0},
 		"the second, at its start": {"slow", 2, 0},
-		"the first, early":         {"fast", 1, 1},
-		"the first, in mid-run":    {"fast", 1, 60},
-		"the second, in mid-run":   {"slow", 2, 30},
-		"the first, near the end":  {"fast", 1, 110},
-		"the second, near the end": {"slow", 2, 55},
+		"the first, early":         {"fast", 1, 0.01},
+		"the first, in mid-run":    {"fast", 1, 0.5},
+		"the second, in mid-run":   {"slow", 2, 0.5},
+		"the first, near the end":  {"fast", 1, 0.95},
+		"the second, near the end": {"slow", 2, 0.95},
 	} {
 		t.Run(name, func(t *testing.T) {
-			killed := false
-			c := begin(t, folder(t), tiny(t, nil), false, func(c *trial, e ledger.Event) {
+			t.Parallel()
+			killed, run := false, tiny(t, nil)
+			c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
 				now := false
 				switch e := e.(type) {
 				case ledger.IslandReady:
-					now = kill.step == 0 && e.Incarnation == kill.incarnation
-				case ledger.StepDone:
-					now = e.Incarnation == kill.incarnation && e.Step >= kill.step
+					now = kill.done == 0 && e.Incarnation == kill.incarnation
+				case ledger.Consumed:
+					now = kill.done > 0 && float64(e.Tokens) >= kill.done*float64(run.Tokens)
 				}
 				if now && !killed {
 					killed = true
@@ -57,7 +58,7 @@ func TestAnIslandIsKilled(t *testing.T) {
 			for _, i := range sum.Islands {
 				restarts += i.Restarts
 			}
-			if restarts > 1 || (restarts == 0 && kill.step < 60) {
+			if restarts > 1 || (restarts == 0 && kill.done < 0.9) {
 				t.Errorf("%d restarts", restarts)
 			}
 			for _, e := range recorded[ledger.IslandStarted](c) {

@@ -23,23 +23,26 @@ import (
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-// Variables that make this test binary act as another process.
+// First arguments that make this test binary act as another process.
 const (
-	islandVariable = "MISTURA_TEST_ISLAND" // as an island; set for every child
-	parentVariable = "MISTURA_TEST_PARENT" // as the parent of a run: a JSON parentOrder
-	livesVariable  = "MISTURA_TEST_LIVES"  // folder in which each island process leaves a life
-	actVariable    = "MISTURA_TEST_ACT"    // ISLAND-INCARNATION=ACT: that process is a fake, see fake_test.go
+	islandArgument = "act-as-island" // with a folder in which it leaves a life, and what to fake
+	parentArgument = "act-as-parent" // with a JSON parentOrder
 )
+
+// islandArguments start an island process. Fake is ISLAND-INCARNATION=ACT for a process
+// that is none (fake_test.go), or empty.
+func islandArguments(lives, fake string) []string {
+	return []string{os.Args[0], islandArgument, lives, fake}
+}
 
 func TestMain(m *testing.M) {
 	var err error
 	switch {
-	case os.Getenv(parentVariable) != "":
-		err = actAsParent(os.Getenv(parentVariable))
-	case os.Getenv(islandVariable) != "":
-		err = actAsIsland()
+	case len(os.Args) > 2 && os.Args[1] == parentArgument:
+		err = actAsParent(os.Args[2])
+	case len(os.Args) > 3 && os.Args[1] == islandArgument:
+		err = actAsIsland(os.Args[2], os.Args[3])
 	default:
-		os.Setenv(islandVariable, "1") // for the children
 		goleak.VerifyTestMain(m)
 	}
 	if err != nil {
@@ -59,7 +62,7 @@ func lifeFile(dir, island string, incarnation uint64) string {
 	return filepath.Join(dir, fmt.Sprintf("%s-%d", island, incarnation))
 }
 
-func actAsIsland() error {
+func actAsIsland(lives, fake string) error {
 	stdin := bufio.NewReader(os.Stdin)
 	line, err := stdin.ReadString('\n')
 	if err != nil {
@@ -69,14 +72,12 @@ func actAsIsland() error {
 	if err != nil {
 		return err
 	}
-	if dir := os.Getenv(livesVariable); dir != "" {
-		alive, err := leaveLife(lifeFile(dir, join.Island, join.Incarnation), join)
-		if err != nil {
-			return err
-		}
-		defer alive.Close()
+	alive, err := leaveLife(lifeFile(lives, join.Island, join.Incarnation), join)
+	if err != nil {
+		return err
 	}
-	if who, act, _ := strings.Cut(os.Getenv(actVariable), "="); who == fmt.Sprintf("%s-%d", join.Island, join.Incarnation) {
+	defer alive.Close()
+	if who, act, _ := strings.Cut(fake, "="); who == fmt.Sprintf("%s-%d", join.Island, join.Incarnation) {
 		return actAsFake(join, act)
 	}
 	leave := make(chan struct{})
@@ -105,9 +106,9 @@ func leaveLife(name string, join wire.Join) (*os.File, error) {
 
 // parentOrder is a run for a process of its own.
 type parentOrder struct {
-	Dir    string
-	Run    string // run file
-	Resume bool
+	Dir   string
+	Lives string
+	Run   string // run file
 }
 
 // actAsParent trains and tells each event as a line of JSON: its kind and, for a
@@ -117,8 +118,6 @@ func actAsParent(order string) error {
 	if err := json.Unmarshal([]byte(order), &o); err != nil {
 		return err
 	}
-	os.Unsetenv(parentVariable)
-	os.Setenv(islandVariable, "1")
 	run, err := runfile.Parse("order", []byte(o.Run))
 	if err == nil {
 		run, err = run.Resolve()
@@ -128,7 +127,7 @@ func actAsParent(order string) error {
 	}
 	out := json.NewEncoder(os.Stdout)
 	_, err = serve.Train(context.Background(), serve.Options{
-		Run: run, Dir: o.Dir, Resume: o.Resume, StartIsland: []string{os.Args[0]},
+		Run: run, Dir: o.Dir, StartIsland: islandArguments(o.Lives, ""),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Emit: func(e ledger.Event) {
 			told := parentEvent{Kind: fmt.Sprintf("%T", e)}

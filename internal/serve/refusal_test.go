@@ -25,10 +25,9 @@ import (
 // is re-seeded with the shared model, and nothing non-finite reaches model or checkpoint.
 // The arithmetic of the case is in bank_test.go.
 func TestB1NonFiniteContribution(t *testing.T) {
-	t.Setenv(actVariable, "slow-2="+actPoison)
 	run := tiny(t, nil)
 	dir := folder(t)
-	c := begin(t, dir, run, false, nil)
+	c := begin(t, dir, run, false, nil, faking("slow-2="+actPoison))
 	sum := c.finish()
 	ruled := recorded[ledger.Ruled](c)
 	if len(ruled) == 0 || ruled[0].Island != "slow" || ruled[0].Ruling != ledger.Refused || !strings.Contains(ruled[0].Reason, "not finite") {
@@ -49,8 +48,7 @@ func TestB1NonFiniteContribution(t *testing.T) {
 
 // Three refusals shut an island out for good; the other one trains everything.
 func TestQuarantine(t *testing.T) {
-	t.Setenv(actVariable, "slow-2="+actVenom)
-	c := begin(t, folder(t), tiny(t, nil), false, nil)
+	c := begin(t, folder(t), tiny(t, nil), false, nil, faking("slow-2="+actVenom))
 	sum := c.finish()
 	gone := recorded[ledger.IslandGone](c)
 	if gone[0].Island != "slow" || gone[0].Kind != ledger.Quarantined || !strings.Contains(gone[0].Reason, "were refused") {

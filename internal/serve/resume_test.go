@@ -30,12 +30,11 @@ type parent struct {
 
 func beginParent(t testing.TB, dir, lives string, run runfile.Run) *parent {
 	t.Helper()
-	order, err := json.Marshal(parentOrder{Dir: dir, Run: string(run.Marshal())})
+	order, err := json.Marshal(parentOrder{Dir: dir, Lives: lives, Run: string(run.Marshal())})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &parent{t: t, cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), parentVariable+"="+string(order), livesVariable+"="+lives)
+	p := &parent{t: t, cmd: exec.Command(os.Args[0], parentArgument, string(order))}
 	out, err := p.cmd.StdoutPipe()
 	if err == nil {
 		err = p.cmd.Start()
@@ -164,6 +163,7 @@ func islands(n int) []runfile.Island {
 func TestB14ResumeWithOtherIslands(t *testing.T) {
 	for name, n := range map[string][2]int{"1 to 2": {1, 2}, "2 to 1": {2, 1}, "4 to 2": {4, 2}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			paths := []string{text(t)}
 			with := func(n int) runfile.Run {
 				return tiny(t, func(run *runfile.Run) {
@@ -226,7 +226,6 @@ func TestFolderOfALivingRun(t *testing.T) {
 	_, err = begin(t, dir, run, false, nil).wait()
 	refused(t, err, "already holds a run", "--resume")
 	close(goOn)
-	t.Setenv(livesVariable, c.lives)
 	c.finish()
 }
 
