@@ -172,15 +172,15 @@ func (s *State) over() (Outcome, string, bool) {
 		switch m.phase {
 		case closing, training:
 			return "", "", false
-		case launched, joined: // it matters only while there is something for it to do
+		case launched, joined: // only one that brings something along has something to flush
 			starting = starting || m.restored
 		}
 	}
 	switch {
-	case s.finished():
-		return Finished, "every sample is in the model", true
 	case starting:
 		return "", "", false
+	case s.finished():
+		return Finished, "every sample is in the model", true
 	case s.stopping:
 		return Interrupted, s.why, true
 	case s.pool.left() == 0:
