@@ -142,7 +142,12 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			run := alone(t, change)
+			run := alone(t, func(run *runfile.Run) {
+				run.Tokens = stepTokens * 100
+				if change != nil {
+					change(run)
+				}
+			})
 			got, dir := straight(t, run)
 			got.equal(t, plain(t, run, filepath.Join(dir, "data")))
 		})
