@@ -139,7 +139,7 @@ func plainRun(run runfile.Run, data string, kernels *kernel.Set) (time.Duration,
 		return 0, nil, err
 	}
 	defer set.Close()
-	l, err := island.NewLearner(run, set, max(1, run.Islands[0].Threads), kernels)
+	l, err := island.NewLearner(run, set, runtime.NumCPU(), kernels)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -1,12 +1,14 @@
 package island
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"runtime"
 	"sync"
 	"time"
 
@@ -172,7 +174,8 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	threads := 1
 	for _, i := range run.Islands {
 		if i.Name == island {
-			r.pace, threads = i.Pace, max(1, i.Threads)
+			r.pace = i.Pace
+			threads = cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
 		}
 	}
 	if r.store, err = store.OpenFolder(w.RunDir); err != nil {

@@ -55,6 +55,9 @@ func slowMean(sizes []int, parts []Part) []float64 {
 				total += weight(p)
 			}
 		}
+		if len(parts) == 1 { // an only part stands as it is
+			weight, total = func(Part) float64 { return 1 }, 1
+		}
 		for range size {
 			var sum float64
 			for _, p := range parts {

@@ -12,14 +12,14 @@ func Default() Run {
 	return Run{
 		Format: Format,
 		Seed:   1,
-		Tokens: 400_000,
+		Tokens: 1_200_000,
 		Model:  preset(DefaultPreset),
 		Data:   Data{ValidShare: 0.05},
 		Train: Train{
 			SequenceTokens: 128,
-			BatchSequences: 8,
+			BatchSequences: 4,
 			Accumulate:     1,
-			PeakRate:       3e-3,
+			PeakRate:       2e-3,
 			FinalRate:      0,
 			WarmupTokens:   Auto,
 			DecayTokens:    Auto,
@@ -34,7 +34,7 @@ func Default() Run {
 		Checkpoint: Checkpoint{EveryTokens: Auto, Keep: 2},
 		Exchange: Exchange{
 			Fragments:      4,
-			PeriodTokens:   24_576,
+			PeriodTokens:   Auto,
 			OverlapSteps:   1,
 			Quorum:         1,
 			MaxWaitSeconds: 10,

@@ -39,6 +39,9 @@ func (r *Run) fill() {
 	auto(&r.Eval.EveryTokens, 0.125)
 	auto(&r.Checkpoint.EveryTokens, 0.25)
 	alone := len(r.Islands) == 1
+	if r.Exchange.PeriodTokens == Auto {
+		r.Exchange.PeriodTokens = Count(r.StepTokens() * int64(periodSteps(len(r.Islands))))
+	}
 	if r.Exchange.OuterRate == nil {
 		r.Exchange.OuterRate = pick(alone, 1, 0.7)
 	}
@@ -53,6 +56,16 @@ func (r *Run) fill() {
 			r.Islands[i].Name = fmt.Sprintf("island-%d", i+1)
 		}
 	}
+}
+
+// periodSteps is the period in steps of the whole fleet. Six steps an island are the
+// short end of what the pilot in the design proposes (6 to 12); a lone island has
+// nothing to gain from merges, and 24 keep their cost out of sight.
+func periodSteps(islands int) int {
+	if islands == 1 {
+		return 24
+	}
+	return 6 * islands
 }
 
 // pick gives a pointer of its own to one of two values.

@@ -152,10 +152,6 @@ func (s *State) queueMerge(p int) {
 	if len(f.pending) == 0 {
 		return
 	}
-	it := &mergeItem{fragment: p}
-	for _, c := range sortedPending(f.pending) {
-		it.parts = append(it.parts, c)
-	}
+	s.queue = append(s.queue, &mergeItem{fragment: p, parts: sortedPending(f.pending)})
 	clear(f.pending)
-	s.queue = append(s.queue, it)
 }
