@@ -21,6 +21,8 @@ const (
 	actPoison = "poison" // one contribution is NaN; once it is re-seeded it ends
 	actVenom  = "venom"  // every contribution is NaN
 	actForge  = "forge"  // says that its first tensor came as other bits than it did
+
+	actFragile = "fragile" // a real island, whose connections break at each SIGUSR1
 )
 
 // fakeLearner speaks the protocol and trains nothing: it takes one step of its

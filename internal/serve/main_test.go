@@ -77,7 +77,13 @@ func actAsIsland(lives, fake string) error {
 		return err
 	}
 	defer alive.Close()
-	if who, act, _ := strings.Cut(fake, "="); who == fmt.Sprintf("%s-%d", join.Island, join.Incarnation) {
+	switch who, act, _ := strings.Cut(fake, "="); {
+	case who != fmt.Sprintf("%s-%d", join.Island, join.Incarnation):
+	case act == actFragile:
+		if join.Address, err = fragileWay(join.Address); err != nil {
+			return err
+		}
+	default:
 		return actAsFake(join, act)
 	}
 	leave := make(chan struct{})

@@ -56,6 +56,9 @@ func (s *State) due(f *fragment, now time.Time) string {
 			return "is flushed"
 		}
 	}
+	if n := len(f.pending); n > 0 && n == len(s.learners) {
+		return "has what everybody sent late" // and whoever is strict trains no step before its verdict
+	}
 	if len(f.pending) > 0 && now.Sub(f.newestAt) >= s.cfg.MaxWait && s.stalled(now) {
 		return fmt.Sprintf("has late contributions, and nobody has trained for %v", s.cfg.MaxWait)
 	}
