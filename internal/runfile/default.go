@@ -25,7 +25,7 @@ func Default() Run {
 			DecayTokens:    Auto,
 			Shape:          "wsd",
 			Beta1:          0.9,
-			Beta2:          0.95,
+			Beta2:          0.99,
 			Eps:            1e-8,
 			WeightDecay:    0.1,
 			ClipNorm:       1,
