@@ -22,8 +22,9 @@ const checkpointsFolder = "checkpoints"
 
 // checkpointMeta is what sampling needs of a manifest.
 type checkpointMeta struct {
-	Model  model.Config `json:"model"`
-	Tokens int64        `json:"tokens"`
+	Model        model.Config `json:"model"`
+	Tokens       int64        `json:"tokens"`
+	SampleTokens int          `json:"sample_tokens"` // of a training sequence
 }
 
 // openedModel is a model of a checkpoint, ready to write.

@@ -110,8 +110,10 @@ func (m *openedModel) sample(ctx context.Context, w io.Writer, f *sampleFlags) e
 		return fmt.Errorf("writing the text: %w", err)
 	}
 	result := sampled{Prompt: f.prompt, Seed: f.Seed, Checkpoint: m.path, TrainedTokens: m.meta.Tokens}
+	o := f.SampleOptions
+	o.Context = m.meta.SampleTokens
 	began := time.Now()
-	err := m.engine.Generate(ctx, promptTokens(f.prompt), f.SampleOptions, func(token int32) error {
+	err := m.engine.Generate(ctx, promptTokens(f.prompt), o, func(token int32) error {
 		result.Tokens++
 		if token >= corpus.EndOfDocument {
 			result.Ended = true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/model"
 )
@@ -25,23 +26,34 @@ func (e *Engine) Generate(ctx context.Context, prompt []int32, o SampleOptions, 
 			return fmt.Errorf("token %d at index %d of the prompt is outside the vocabulary of %d", t, i, e.cfg.Vocab)
 		}
 	}
-	d, s := newDecoder(e, len(prompt)+o.Tokens), newSampler(o, e.cfg.Vocab)
-	for position, token := 0, prompt[0]; position < len(prompt)+o.Tokens-1; position++ {
+	length := len(prompt) + o.Tokens
+	if o.Context > 0 {
+		length = min(length, o.Context)
+	}
+	d, s := newDecoder(e, length), newSampler(o, e.cfg.Vocab)
+	text, from := slices.Clone(prompt), 0 // the cache holds text[from:]
+	for i := 0; i < len(prompt)+o.Tokens-1; i++ {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		d.step(token, position)
-		if position+1 < len(prompt) {
-			token = prompt[position+1]
+		if i-from == length {
+			from = i - length/2
+			for j := from; j < i; j++ {
+				d.step(text[j], j-from)
+			}
+		}
+		d.step(text[i], i-from)
+		if i+1 < len(prompt) {
 			continue
 		}
-		var err error
-		if token, err = s.draw(d.logits(), position+1); err != nil {
-			return fmt.Errorf("token %d of the text: %w", position+1, err)
+		token, err := s.draw(d.logits(), i+1)
+		if err != nil {
+			return fmt.Errorf("token %d of the text: %w", i+1, err)
 		}
 		if err := emit(token); err != nil {
 			return err
 		}
+		text = append(text, token)
 	}
 	return nil
 }

@@ -77,6 +77,26 @@ func TestGenerate(t *testing.T) {
 	}
 }
 
+// With a full context the older half is forgotten: the text is that of a prompt
+// which begins there.
+func TestGenerateForgetsBeyondItsContext(t *testing.T) {
+	e := newEngine(t, named(t, "everything"), Options{Threads: 1})
+	prompt := []int32{3, 1, 4, 1, 5, 0, 2, 6, 5, 3}
+	const context, tokens = 4, 15
+	text := slices.Clone(prompt)
+	for from := 0; len(text) < len(prompt)+tokens; {
+		last := len(text) - 1 // position of the token that is read last
+		for last-from >= context {
+			from += context - context/2
+		}
+		text = append(text, generate(t, e, text[from:], SampleOptions{Tokens: 1, TopP: 1})...)
+	}
+	got := generate(t, e, prompt, SampleOptions{Tokens: tokens, TopP: 1, Context: context})
+	if !slices.Equal(got, text[len(prompt):]) {
+		t.Errorf("with a context of %d: %v, want %v", context, got, text[len(prompt):])
+	}
+}
+
 func TestGenerateStops(t *testing.T) {
 	e := newEngine(t, named(t, "plain"), Options{Threads: 1})
 	o := SampleOptions{Tokens: 5, TopP: 1}
@@ -100,6 +120,7 @@ func TestGenerateRefuses(t *testing.T) {
 	e := newEngine(t, named(t, "plain"), Options{Threads: 1})
 	emit := func(int32) error { t.Error("something was written"); return nil }
 	for field, o := range map[string]SampleOptions{
+		"context":     {TopP: 1, Context: -1},
 		"tokens":      {Tokens: -1, TopP: 1},
 		"temperature": {Tokens: 1, TopP: 1, Temperature: math.NaN()},
 		"top_p":       {Tokens: 1, Temperature: 1},

@@ -20,6 +20,7 @@ type SampleOptions struct {
 	Temperature float64 // logits are divided by it; 0: always the likeliest token, the lowest among equals
 	TopP        float64 // draw from the likeliest tokens that reach this probability together, in (0, 1]; 1: from all
 	Seed        uint64  // of the draws
+	Context     int     // tokens that a token is drawn from at most, usually those of a training sequence: what a model does beyond is not trained; when they are full the older half is forgotten; 0: all
 }
 
 // Validate gives nil or a *fault.Input that names the first bad field.
@@ -27,6 +28,8 @@ func (o SampleOptions) Validate() error {
 	switch {
 	case o.Tokens < 0:
 		return &fault.Input{Where: "tokens", Value: fmt.Sprint(o.Tokens), Problem: "is negative", Next: "use at least 0"}
+	case o.Context < 0:
+		return &fault.Input{Where: "context", Value: fmt.Sprint(o.Context), Problem: "is negative", Next: "use at least 0"}
 	case !(o.Temperature >= 0) || math.IsInf(o.Temperature, 0):
 		return &fault.Input{Where: "temperature", Value: fmt.Sprint(o.Temperature), Problem: "is out of range",
 			Next: "use 0 for the likeliest token, about 1 for the model's own distribution"}
