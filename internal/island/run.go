@@ -100,7 +100,7 @@ type runner struct {
 	data    *corpus.Set
 	store   store.Store
 	run     runfile.Run
-	pace    float64
+	pacer   pacer
 
 	calls        []*wire.Call
 	seeds        []transport.Down // fragments that replace the learner's own
@@ -170,11 +170,11 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if run, err = run.Resolve(); err != nil {
 		return fmt.Errorf("run file from the coordinator: %w", err)
 	}
-	r.run, r.pace = run, 1
+	r.run, r.pacer = run, pacer{pace: 1}
 	threads := 1
 	for _, i := range run.Islands {
 		if i.Name == island {
-			r.pace = i.Pace
+			r.pacer.pace = i.Pace
 			threads = cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
 		}
 	}
@@ -248,17 +248,15 @@ func (r *runner) loop(ctx context.Context) error {
 	}
 }
 
-// train makes one inner step and, when the island is paced, sleeps as long as a
-// slower chip would have taken longer.
+// train makes one inner step and rests as its pace asks for.
 func (r *runner) train(ctx context.Context) error {
 	began := time.Now()
 	stats, err := r.learner.Step()
 	if err != nil {
 		return err
 	}
-	if r.pace < 1 {
-		took := time.Since(began)
-		pause := time.NewTimer(time.Duration(float64(took) * (1/r.pace - 1)))
+	if rest := r.pacer.rest(time.Since(began)); rest > 0 {
+		pause := time.NewTimer(rest)
 		defer pause.Stop()
 		select {
 		case <-pause.C:

@@ -12,7 +12,7 @@ func Default() Run {
 	return Run{
 		Format: Format,
 		Seed:   1,
-		Tokens: 1_200_000,
+		Tokens: 1_000_000,
 		Model:  preset(DefaultPreset),
 		Data:   Data{ValidShare: 0.05},
 		Train: Train{

@@ -74,7 +74,7 @@ func TestFaultOfAFlagNamesTheFlag(t *testing.T) {
 	r := Default().FromFlag("tokens", "--tokens")
 	r.Tokens = 0
 	_, err := r.Resolve()
-	want := `--tokens "0": must be from 1 to 1000T; the default is 1200k`
+	want := `--tokens "0": must be from 1 to 1000T; the default is 1M`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
