@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
@@ -79,6 +80,10 @@ func TestConnectionBreaksAgainAndAgain(t *testing.T) {
 				}
 			}, faking(island+"-1="+actFragile))
 			sum := c.finish()
+			if len(run.Islands) == 1 { // the samples were trained in their order, each once
+				want := plain(t, run, filepath.Join(c.dir, "data"))
+				sameBits(t, "final weights", saved(t, c.dir, "model.safetensors", run), want.weights)
+			}
 			for _, i := range sum.Islands {
 				if i.Restarts > 0 {
 					t.Errorf("%s was started again: %v", i.Name, recorded[ledger.IslandGone](c))

@@ -199,7 +199,7 @@ func ratesFollowTokens(t testing.TB, run runfile.Run, c *trial, done int64) {
 	period := int64(run.Exchange.PeriodTokens)
 	for _, s := range recorded[ledger.StepDone](c) {
 		tokens, known := at[math.Float64bits(s.Rate)]
-		if !known && s.Tokens < 25*stepTokens && s.Rate <= schedule.PeakRate {
+		if !known && float64(s.Tokens)*(1-run.Train.Beta2) < stepTokens && s.Rate <= schedule.PeakRate {
 			continue // joined in mid-run: its rate still rises to the schedule's
 		}
 		if !known || tokens < done-period {
