@@ -3,6 +3,7 @@
 // the run is over. It is pure: Step takes an input and the time and returns
 // effects with a reason; package serve carries them out, a simulator can as well.
 //
-// Enter at state.go (the machine) and lease.go (samples). It owns no tensors,
+// Enter at state.go (the machine), then member.go (the lives of islands), grant.go
+// and lease.go (samples), save.go (checkpoints and the end). It owns no tensors,
 // reads no clock and imports nothing that could.
 package coord
