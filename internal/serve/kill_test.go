@@ -77,7 +77,7 @@ func TestAKilledIslandCostsLittle(t *testing.T) {
 	run := tiny(t, func(run *runfile.Run) {
 		run.Data.Paths = []string{chain(t)}
 		run.Tokens = stepTokens * 1600
-		run.Train.PeakRate = 2e-2
+		run.Train.PeakRate, run.Train.Beta2 = 2e-2, 0.95
 		run.Train.DecayTokens = run.Tokens / 5 * 2
 		run.Exchange.PeriodTokens = stepTokens * 32
 		run.Eval.FinalSequences = 256
