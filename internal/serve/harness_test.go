@@ -265,18 +265,6 @@ func tapes(t testing.TB, dir string) []audit.Era {
 	}
 }
 
-// train runs to the end.
-func train(t testing.TB, dir string, run runfile.Run, on func(ledger.Event)) (ledger.Summary, []ledger.Event, error) {
-	t.Helper()
-	c := begin(t, dir, run, false, func(_ *trial, e ledger.Event) {
-		if on != nil {
-			on(e)
-		}
-	})
-	sum, err := c.wait()
-	return sum, c.events, err
-}
-
 type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(p []byte) (int, error) {
