@@ -3,6 +3,7 @@ package island
 import (
 	"context"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,7 +87,7 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Lease:
 		r.lease(b.Lease)
 	case *wire.ToLearner_Call:
-		r.calls = append(r.calls, b.Call)
+		r.call(b.Call)
 	case *wire.ToLearner_Verdict:
 		r.verdict(b.Verdict, m)
 	case *wire.ToLearner_Fragment:
@@ -98,6 +99,13 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
 	}
+}
+
+// call notes that a fragment is due. An earlier call for it that could not be
+// answered is over: answering both would send the second answer without a round.
+func (r *runner) call(c *wire.Call) {
+	r.calls = slices.DeleteFunc(r.calls, func(old *wire.Call) bool { return old.Fragment == c.Fragment })
+	r.calls = append(r.calls, c)
 }
 
 // lease takes what is granted or taken back. Ranges begin at a position of the
@@ -116,7 +124,7 @@ func (r *runner) lease(m *wire.Lease) {
 		skip -= known
 		r.learner.Lease(int64(g.From)+known, int64(g.To))
 	}
-	r.asked, r.dry = false, !m.More
+	r.asked, r.idle, r.dry = false, false, !m.More // once it is used up, that is said again
 }
 
 // resume repeats after a broken stream what has no answer yet.

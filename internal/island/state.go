@@ -156,7 +156,12 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 	seeded := l.clock
 	l.adam.SetSteps(c.AdamSteps)
 	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
-	l.position = int64(s.Position)
+	l.position = int64(s.Committed)
+	for p, f := range l.fragments {
+		if s.Keep[p] && c.Fragments[p].Version == f.version { // it carries what is not in the model
+			l.position = int64(s.Position)
+		}
+	}
 	l.leases.granted = l.position
 	copy(l.expert, c.Experts)
 	all := true

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -40,11 +41,12 @@ func play(act string) int {
 		return 3
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
-		r, _, err := os.Pipe() // nothing is ever written to it
+		r, w, err := os.Pipe() // nothing is ever written to it
 		if err != nil {
 			return 9
 		}
 		r.Read(make([]byte, 1)) //nolint:errcheck // only a signal ends it
+		runtime.KeepAlive(w)
 	}
 	in.ReadString('\n') //nolint:errcheck // the end of stdin is what it waits for
 	return 0

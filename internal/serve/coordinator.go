@@ -67,7 +67,7 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Launch:
 		h.launch(e)
 	case coord.Admit:
-		h.admit(e.Incarnation)
+		h.admit(e)
 	case coord.Expel:
 		h.expel(e.Incarnation, e.Why)
 	case coord.Grant:
@@ -90,6 +90,8 @@ func (h *host) coordinate(e coord.Effect) {
 			Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}})
 	case coord.Cut:
 		h.post(func() { h.exchange(syncer.TakeCut{Checkpoint: e.Checkpoint}) })
+	case coord.Save:
+		h.post(h.saveCut)
 	case coord.Gone:
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
 	case coord.Dismiss:
@@ -134,11 +136,11 @@ func (h *host) launch(e coord.Launch) {
 }
 
 // admit welcomes a learner; the fragments follow from the syncer's queue.
-func (h *host) admit(incarnation uint64) {
-	h.send(incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
-		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(incarnation),
+func (h *host) admit(e coord.Admit) {
+	h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
+		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e),
 	}}}})
-	h.syncFX.push(func() { h.seed(incarnation) })
+	h.syncFX.push(func() { h.seed(e.Incarnation) })
 }
 
 // expel ends a session with a reason and sees to it that the process ends.

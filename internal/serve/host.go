@@ -34,7 +34,8 @@ type host struct {
 	address string
 	secret  string
 	crew    crew
-	brought sync.Map // incarnation → restore it was admitted with
+	brought sync.Map  // incarnation → restore it was admitted with
+	copied  *cutState // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
 	emitMu    sync.Mutex

@@ -20,7 +20,6 @@ import (
 type restore struct {
 	state     *wire.IslandState
 	positions []int64 // samples merged, by fragment
-	used      bool
 }
 
 // resume opens a new era from the newest whole checkpoint: the old tapes are
@@ -211,7 +210,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 			continue
 		}
 		r := restore{state: &wire.IslandState{
-			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position),
+			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
 		}}
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
@@ -237,16 +236,14 @@ func (op *opened) fleetTokens() int64 {
 	return (consumed + leased) * op.sampleTokens()
 }
 
-// restoreOf gives the saved state to an island's first incarnation of the era.
-func (h *host) restoreOf(incarnation uint64) *wire.IslandState {
-	island := h.crew.island(incarnation)
-	r, ok := h.restores[island]
-	if !ok || r.used {
+// restoreOf gives the saved state to the incarnation that was launched with it: the
+// coordinator counts its samples from there, and those of no other.
+func (h *host) restoreOf(e coord.Admit) *wire.IslandState {
+	r, ok := h.restores[h.crew.island(e.Incarnation)]
+	if !ok || !e.Restored {
 		return nil
 	}
-	r.used = true
-	h.restores[island] = r
-	h.brought.Store(incarnation, r)
+	h.brought.Store(e.Incarnation, r)
 	return r.state
 }
 

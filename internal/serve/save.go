@@ -62,9 +62,16 @@ func (h *host) cut(e syncer.Cut) {
 	h.post(func() {
 		c.coord = h.coord.Snapshot()
 		c.meta = h.meta(c)
-		h.saving.Go(func() { h.save(c) })
+		h.copied = c
 		h.decide(coord.CutTaken{Checkpoint: c.number})
 	})
+}
+
+// saveCut writes what was copied, once the coordinator's record of it is on the tape.
+func (h *host) saveCut() {
+	c := h.copied
+	h.copied = nil
+	h.saving.Go(func() { h.save(c) })
 }
 
 // meta describes the cut. An island's part counts when it was captured for this

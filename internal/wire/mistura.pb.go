@@ -919,10 +919,11 @@ func (x *Welcome) GetRestore() *IslandState {
 // IslandState names a saved state of the island and which fragments of it still hold.
 type IslandState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`      // name in the store
-	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`      // SHA-256, hex
-	Keep          []bool                 `protobuf:"varint,3,rep,packed,name=keep,proto3" json:"keep,omitempty"`  // by fragment: false = take the syncer's weights
-	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"` // samples that this island's new incarnation counts as trained
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`        // name in the store
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`        // SHA-256, hex
+	Keep          []bool                 `protobuf:"varint,3,rep,packed,name=keep,proto3" json:"keep,omitempty"`    // by fragment: false = take the syncer's weights
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`   // samples that this island's new incarnation counts as trained
+	Committed     uint64                 `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"` // of them in the model; where it begins when no fragment can be kept: the others are trained again
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -981,6 +982,13 @@ func (x *IslandState) GetKeep() []bool {
 func (x *IslandState) GetPosition() uint64 {
 	if x != nil {
 		return x.Position
+	}
+	return 0
+}
+
+func (x *IslandState) GetCommitted() uint64 {
+	if x != nil {
+		return x.Committed
 	}
 	return 0
 }
@@ -2154,12 +2162,13 @@ const file_mistura_proto_rawDesc = "" +
 	"\brun_yaml\x18\x01 \x01(\fR\arunYaml\x12\x17\n" +
 	"\arun_dir\x18\x02 \x01(\tR\x06runDir\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\x126\n" +
-	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"m\n" +
+	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\x8b\x01\n" +
 	"\vIslandState\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04keep\x18\x03 \x03(\bR\x04keep\x12\x1a\n" +
-	"\bposition\x18\x04 \x01(\x04R\bposition\"8\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x1c\n" +
+	"\tcommitted\x18\x05 \x01(\x04R\tcommitted\"8\n" +
 	"\bRejected\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05retry\x18\x02 \x01(\bR\x05retry\"c\n" +
