@@ -27,6 +27,9 @@ func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 		effects := []Effect{Discard{key}}
 		if c.Sequence == e.sequence {
 			effects = append(effects, Answer{key, e.ruling, e.reason})
+			if e.ruling == RuledRefused { // the fragments that came with the answer were lost too
+				effects = append(effects, Reseed{c.Incarnation})
+			}
 		}
 		return effects, fmt.Sprintf("%s sent contribution %d of fragment %d again", l.island, c.Sequence, c.Fragment)
 	}
