@@ -4,7 +4,7 @@
 // waiting for any other learner.
 //
 // Enter at run.go (the loop around inner steps) and learner.go (the replica).
-// fragment.go holds the arithmetic of sending and adopting, link.go the
+// exchange.go holds the arithmetic of sending and adopting, link.go the
 // connection that survives a broken stream. It decides nothing about others:
 // leases, verdicts and versions come from the coordinator and the syncer.
 package island
