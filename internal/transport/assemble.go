@@ -26,8 +26,7 @@ func downward() direction {
 // into: a head frame starts a message, chunk frames fill its payload.
 type assembler struct {
 	direction
-	limit int64     // largest payload, bytes
-	spare *recycler // of buffers
+	limit int64 // largest payload, bytes
 
 	head    frame // nil between messages
 	want    int   // bytes of its payload
@@ -36,8 +35,8 @@ type assembler struct {
 	err     error // why decoding failed
 }
 
-func newAssembler(d direction, limit int64, spare *recycler) *assembler {
-	return &assembler{direction: d, limit: limit, spare: spare, sum: sha256.New()}
+func newAssembler(d direction, limit int64) *assembler {
+	return &assembler{direction: d, limit: limit, sum: sha256.New()}
 }
 
 // next reads frames with recv until a message is whole. Its payload belongs to
@@ -53,7 +52,6 @@ func (a *assembler) next(recv func(any) error) (head frame, payload []byte, dama
 		if hasBody(head) {
 			return head, payload, damaged, nil
 		}
-		a.spare.put(payload)
 	}
 }
 
@@ -109,7 +107,6 @@ func (a *assembler) begin(f frame) error {
 		return fmt.Errorf("%w: payload digest of %d bytes, want %d", ErrMalformed, len(f.GetPayloadDigest()), sha256.Size)
 	}
 	a.head, a.want = f, int(f.GetPayloadBytes())
-	a.payload = a.spare.get(a.want)
 	a.sum.Reset()
 	return nil
 }

@@ -49,7 +49,6 @@ type Conn struct {
 	cancel context.CancelFunc // ends the stream at once
 	origin *wire.Origin
 	box    *outbox
-	spare  *recycler
 
 	in      chan Down     // from the reader to Recv
 	closing chan struct{} // closed by Close: what comes is thrown away
@@ -83,7 +82,7 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 		return nil, dialError(ctx, join.Address, err)
 	}
 	c := &Conn{
-		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes), spare: &recycler{limit: int(d.MaxPayloadBytes)},
+		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes),
 		origin: &wire.Origin{Protocol: wire.Protocol, RunId: join.RunID, Era: join.Era, Incarnation: join.Incarnation},
 		in:     make(chan Down), closing: make(chan struct{}), read: make(chan struct{}), wrote: make(chan struct{}),
 	}
@@ -171,9 +170,6 @@ func (c *Conn) Recv(ctx context.Context) (Down, error) {
 	}
 }
 
-// Recycle is Server.Recycle for the payloads of Recv.
-func (c *Conn) Recycle(payload []byte) { c.spare.put(payload) }
-
 // Close sends what is queued, tells the coordinator that nothing follows and
 // waits until it has taken all of it, for FlushTimeout at most. An error means
 // that this is not certain. Messages that still come are thrown away.
@@ -228,7 +224,7 @@ func (c *Conn) write() {
 // readAll hands over what comes until the session ends.
 func (c *Conn) readAll() {
 	defer close(c.read)
-	a := newAssembler(downward(), c.opts.MaxPayloadBytes, c.spare)
+	a := newAssembler(downward(), c.opts.MaxPayloadBytes)
 	for {
 		head, payload, damaged, err := a.next(c.stream.RecvMsg)
 		if err == nil {

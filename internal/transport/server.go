@@ -74,7 +74,6 @@ type Server struct {
 	opts    Options
 	handler Handler
 	grpc    *grpc.Server
-	spare   *recycler
 
 	mu      sync.Mutex
 	peers   map[*Peer]struct{} // open sessions, accepted or not
@@ -85,7 +84,6 @@ type Server struct {
 // New makes a server of one era of one run.
 func New(o Options, h Handler) *Server {
 	s := &Server{opts: o.withDefaults(), handler: h, peers: make(map[*Peer]struct{})}
-	s.spare = &recycler{limit: int(s.opts.MaxPayloadBytes)}
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(codec{}),
 		grpc.MaxRecvMsgSize(MaxFrameBytes),
@@ -119,11 +117,6 @@ func (s *Server) Serve(lis net.Listener) error {
 	}
 	return fmt.Errorf("transport: serve %s: %w", lis.Addr(), err)
 }
-
-// Recycle gives back the payload of a message that is done with, to be filled
-// anew. Nobody may use it any more. It is never needed: what is not given back
-// is garbage in the end.
-func (s *Server) Recycle(payload []byte) { s.spare.put(payload) }
 
 // Close lets every peer have what is queued for it, for FlushTimeout at most,
 // ends all sessions and returns when no goroutine of the server is left.
