@@ -1329,9 +1329,9 @@ func (x *Range) GetTo() uint64 {
 	return 0
 }
 
+// LeaseRequest: the lease is used up.
 type LeaseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	SamplesLeft   uint64                 `protobuf:"varint,1,opt,name=samples_left,json=samplesLeft,proto3" json:"samples_left,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1364,13 +1364,6 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
 	return file_mistura_proto_rawDescGZIP(), []int{14}
-}
-
-func (x *LeaseRequest) GetSamplesLeft() uint64 {
-	if x != nil {
-		return x.SamplesLeft
-	}
-	return 0
 }
 
 // Lease adds ranges to what the learner trains next. more = false: nothing is left to hand out for now; train what
@@ -2194,9 +2187,8 @@ const file_mistura_proto_rawDesc = "" +
 	" \x01(\tR\awaiting\"+\n" +
 	"\x05Range\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
-	"\x02to\x18\x02 \x01(\x04R\x02to\"1\n" +
-	"\fLeaseRequest\x12!\n" +
-	"\fsamples_left\x18\x01 \x01(\x04R\vsamplesLeft\"\x7f\n" +
+	"\x02to\x18\x02 \x01(\x04R\x02to\"\"\n" +
+	"\fLeaseRequestJ\x04\b\x01\x10\x02R\fsamples_left\"\x7f\n" +
 	"\x05Lease\x12.\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x16.mistura.wire.v1.RangeR\x06ranges\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\bR\x04more\x12\x16\n" +
