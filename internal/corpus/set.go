@@ -31,6 +31,7 @@ type Set struct {
 type Info struct {
 	Source      string // where the text is from, for people
 	HeldOut     string // how the validation text was chosen: "by document", "by position" or "as given"
+	Tokenizer   string // "bytes" or "given", as in the index
 	Vocab       int
 	TrainTokens int64
 	ValidTokens int64
@@ -126,7 +127,7 @@ func (s *Set) Verify(ctx context.Context) error {
 // info is what the index tells to callers.
 func (x index) info() Info {
 	i := Info{
-		Source: x.Input.Source, HeldOut: x.Input.HeldOut, Vocab: x.Vocab,
+		Source: x.Input.Source, HeldOut: x.Input.HeldOut, Tokenizer: x.Tokenizer, Vocab: x.Vocab,
 		TrainTokens: x.Train.Tokens, ValidTokens: x.Valid.Tokens, Tally: x.Tally,
 		UnigramNats: math.NaN(), BigramNats: math.NaN(), TrigramNats: math.NaN(),
 	}

@@ -29,7 +29,7 @@ func TestOpenReadsWhatBuildWrote(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer set.Close()
-	if set.Train.Len() != 48 || set.Valid.Len() != 206 || set.Info.Documents != 4 || set.Info.Null != 1 {
+	if set.Train.Len() != 48 || set.Valid.Len() != 206 || set.Info.Documents != 4 || set.Info.Null != 1 || set.Info.Tokenizer != "bytes" {
 		t.Errorf("info %+v", set.Info)
 	}
 	if err := set.Verify(t.Context()); err != nil {

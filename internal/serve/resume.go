@@ -159,7 +159,7 @@ func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []u
 		for _, s := range segments {
 			lost = op.undo(lost, s, last, tables)
 		}
-		next, err := op.store.List(ctx, tapePath(last+1, "")+"")
+		next, err := op.store.List(ctx, tapePath(last+1, ""))
 		if err != nil {
 			return nil, 0, err
 		}

@@ -80,7 +80,7 @@ func (h *host) meta(c *cutState) Meta {
 	consumed, _, _ := h.coord.Account()
 	m := Meta{
 		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
-		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: "byte",
+		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: h.corpus.Info.Tokenizer,
 		DataDigest: h.corpus.Info.Digest, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{},
 	}
 	for _, member := range c.coord.Members {
