@@ -185,7 +185,7 @@ func begin(emit func(ledger.Event), o serve.Options) {
 	for n, i := range o.Run.Islands {
 		emit(ledger.IslandStarted{At: at(0), Island: i.Name, Incarnation: uint64(n + 1)})
 		emit(ledger.IslandReady{At: at(1), Island: i.Name, Incarnation: uint64(n + 1)})
-		emit(ledger.StepDone{At: at(81), Island: i.Name, Incarnation: uint64(n + 1), Step: 100, Tokens: uint64(i.Pace * 200_000), Loss: 2.6, StepSeconds: 0.8})
+		emit(ledger.StepDone{At: at(81), Island: i.Name, Incarnation: uint64(n + 1), Step: 100, Tokens: uint64(i.Pace * 200_000), Loss: 2.6, GradientNorm: 0.75, ExpertLoad: 1.25, StepSeconds: 0.8})
 	}
 	emit(ledger.Merged{At: at(81), Version: 1, Islands: start.Islands, Tokens: 1000, Share: 1})
 	emit(ledger.Consumed{At: at(81), Tokens: int64(o.Run.Tokens)})

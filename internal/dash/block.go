@@ -112,9 +112,9 @@ func plain(s *ledger.Status) string {
 	}
 	var each []string
 	for _, i := range s.Islands {
-		each = append(each, clean(i.Name)+" "+rate(i.Speed(s.Now)))
+		each = append(each, fmt.Sprintf("%s %s, norm %s, load %s", clean(i.Name), rate(i.Speed(s.Now)), i.GradientNorm.Text(2), i.ExpertLoad.Text(2)))
 	}
-	parts = append(parts, fmt.Sprintf("%s (%s)", speed(s.TokensPerSecond()), strings.Join(each, ", ")), count(s.Merges, "merge"))
+	parts = append(parts, fmt.Sprintf("%s (%s)", speed(s.TokensPerSecond()), strings.Join(each, "; ")), count(s.Merges, "merge"))
 	if t, ok := s.Left(); ok {
 		parts = append(parts, Clock(t)+" left")
 	}

@@ -39,14 +39,14 @@ func history() []Event {
 		IslandReady{At: at(1), Island: "slow", Incarnation: 2},
 		StepDone{At: at(2), Island: "fast", Incarnation: 1, Step: 1, Tokens: 1000, Loss: 5, StepSeconds: 1},
 		StepDone{At: at(3), Island: "slow", Incarnation: 2, Step: 1, Tokens: 1000, Loss: 5, StepSeconds: 2},
-		StepDone{At: at(3), Island: "fast", Incarnation: 1, Step: 2, Tokens: 2000, Loss: 4, StepSeconds: 1},
+		StepDone{At: at(3), Island: "fast", Incarnation: 1, Step: 2, Tokens: 2000, Loss: 4, GradientNorm: 0.75, ExpertLoad: 1.5, StepSeconds: 1},
 		Merged{At: at(3), Fragment: 0, Version: 1, Islands: []string{"fast", "slow"}, Tokens: 3000, StampTokens: 3000, Share: 1},
 		Consumed{At: at(3), Tokens: 3000},
 		IslandGone{At: at(4), Island: "slow", Incarnation: 2, Kind: Died, Reason: "killed"},
 		IslandStarted{At: at(4), Island: "slow", Incarnation: 3, Restart: true},
 		StepDone{At: at(4), Island: "slow", Incarnation: 2, Step: 2, Tokens: 2000, Loss: 1, StepSeconds: 1},
 		IslandReady{At: at(5), Island: "slow", Incarnation: 3},
-		StepDone{At: at(7), Island: "slow", Incarnation: 3, Step: 1, Tokens: 1000, Loss: 3, StepSeconds: 2},
+		StepDone{At: at(7), Island: "slow", Incarnation: 3, Step: 1, Tokens: 1000, Loss: 3, GradientNorm: 0.9, ExpertLoad: 1.25, StepSeconds: 2},
 		Ruled{At: at(7), Island: "slow", Fragment: 1, Ruling: Dropped, Reason: "5 versions behind"},
 		Ruled{At: at(7), Island: "slow", Fragment: 1, Ruling: Refused, Reason: "non-finite"},
 		Evaluated{At: at(8), Tokens: 3000, Loss: 3.25},
@@ -63,6 +63,10 @@ func TestSummaryOfAHistory(t *testing.T) {
 
 func TestSummaryOfNothingKnowsNothing(t *testing.T) {
 	golden(t, "testdata/nothing.json", New().Summary())
+}
+
+func TestSummaryOfAnIslandThatHasNotStepped(t *testing.T) {
+	golden(t, "testdata/waiting.json", fold(RunStarted{At: at(0), RunID: "r-1", Islands: []string{"fast"}}).Summary().Islands)
 }
 
 func golden(t *testing.T, file string, v any) {

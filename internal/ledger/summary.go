@@ -39,6 +39,8 @@ type IslandSummary struct {
 	Share           Value  `json:"share"` // of the tokens that all islands trained
 	Dropped         int    `json:"dropped"`
 	Refused         int    `json:"refused"`
+	GradientNorm    Value  `json:"gradient_norm"` // of the last step, before clipping
+	ExpertLoad      Value  `json:"expert_load"`   // of the last step: busiest expert over mean, worst layer
 }
 
 // Summary sums the run up. A run that has not ended counts as failed.
@@ -83,6 +85,8 @@ func (s *Status) Summary() Summary {
 			Share:           s.Share(i),
 			Dropped:         i.Dropped,
 			Refused:         i.Refused,
+			GradientNorm:    i.GradientNorm,
+			ExpertLoad:      i.ExpertLoad,
 		})
 	}
 	return sum
