@@ -15,7 +15,7 @@ type Config struct {
 	StallFactor       float64
 	FirstStep         time.Duration // the same before its first step
 	Runway            time.Duration // a lease reaches this far beyond the last verdict
-	Restarts          int           // starts in a row without one inner step after which an island is given up
+	Restarts          int           // starts in a row that bring nothing into the model, after which an island is given up
 	CheckpointWait    time.Duration // bound of each phase of a checkpoint that waits for others
 	StopWait          time.Duration // bound of the flush when the run is interrupted
 }

@@ -28,6 +28,7 @@ type member struct {
 	step        uint64
 	position    int64 // samples trained
 	committed   int64 // highest position in the model
+	brought     int64 // of which when it was launched
 	answered    int64 // lowest position with a verdict, over fragments
 	began       int64 // position when it was ready: there its runway begins
 	restored    bool  // launched with a seed
@@ -159,7 +160,7 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	delete(s.seeds, name)
 	m := &member{
 		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
-		position: seed.Position, committed: seed.Committed, answered: seed.Answered,
+		position: seed.Position, committed: seed.Committed, brought: seed.Committed, answered: seed.Answered,
 		restored: restored, lease: lease{base: seed.Base, end: seed.Base},
 	}
 	m.lease.add(seed.Leases)
@@ -232,7 +233,6 @@ func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, strin
 	if in.StepSeconds > 0 && in.StepSeconds < longestStep {
 		m.steppedAt = now
 		m.seconds.add(in.StepSeconds)
-		s.slots[m.island].barren = 0
 		if m.phase == idle {
 			m.phase = training
 		}
@@ -267,7 +267,9 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 	switch {
 	case how == "left":
 		sl.shut = true
-	case how == "died" && m.seconds.n == 0:
+	case how == "died" && m.committed > m.brought:
+		sl.barren = 0
+	case how == "died":
 		sl.barren++
 	}
 	m.phase, m.how, m.why = closing, how, why
@@ -304,7 +306,7 @@ func (s *State) replace(m *member, now time.Time) []Effect {
 	}
 	if sl.barren >= s.cfg.Restarts {
 		sl.shut = true
-		return []Effect{Gone{m.incarnation, m.island, "given up", fmt.Sprintf("%d starts in a row without one inner step; last: %s", sl.barren, m.why)}}
+		return []Effect{Gone{m.incarnation, m.island, "given up", fmt.Sprintf("%d starts in a row that brought nothing into the model; last: %s", sl.barren, m.why)}}
 	}
 	return s.launch(m.island, now)
 }

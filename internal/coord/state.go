@@ -9,7 +9,7 @@ import (
 
 // slot is an island's place in the run, whichever process fills it.
 type slot struct {
-	barren int  // starts in a row that ended before an inner step
+	barren int  // starts in a row that brought nothing into the model
 	shut   bool // left, quarantined or given up: not started again
 	starts int
 }

@@ -2,6 +2,7 @@ package island
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -135,6 +137,7 @@ func (r *runner) resume() {
 			r.sendFlight(f.flight)
 		}
 	}
+	r.sayStored()
 }
 
 func (r *runner) sendFlight(fl *flight) {
@@ -289,25 +292,47 @@ func (r *runner) capture(ctx context.Context) {
 		done.AnchorVersions = append(done.AnchorVersions, f.version)
 	}
 	c, err := r.learner.capture()
-	r.saving.Go(func() {
-		if err == nil {
-			err = r.save(ctx, c, ask.Object, done)
-		}
-		if err != nil {
-			done.Reason = err.Error()
-			r.log.Error("state_not_saved", "err", err)
-		}
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
-	})
+	if err != nil {
+		done.Reason = err.Error()
+		r.log.Error("state_not_captured", "err", err)
+	}
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
+	if err == nil {
+		r.saving.Go(func() {
+			r.stored.Store(r.save(ctx, c, ask))
+			r.sayStored()
+		})
+	}
 }
 
-func (r *runner) save(ctx context.Context, c *capture, object string, done *wire.Captured) error {
-	o, err := c.write(ctx, r.store, object)
-	if err != nil {
-		return err
+// sayStored tells where the last captured state is; said again after a broken stream.
+func (r *runner) sayStored() {
+	if s := r.stored.Load(); s != nil {
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Stored{Stored: s}}, nil)
 	}
-	done.Object, done.SizeBytes, done.Digest = o.Name, uint64(o.Size), o.SHA256
-	return nil
+}
+
+// saveRetryEvery is the pause before a state is written again to a store that was full.
+const saveRetryEvery = 5 * time.Second
+
+// save writes a captured state; on a full store it waits and tries again, as the
+// coordinator does with its own parts.
+func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.Stored {
+	for {
+		o, err := c.write(ctx, r.store, ask.Object)
+		if err == nil {
+			return &wire.Stored{Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256}
+		}
+		r.log.Error("state_not_saved", "err", err)
+		if !errors.Is(err, store.ErrFull) {
+			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
+		}
+		select {
+		case <-ctx.Done():
+			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
+		case <-time.After(saveRetryEvery):
+		}
+	}
 }
 
 // beat is the last progress, shared with the heartbeat.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/corpus"
@@ -111,6 +112,7 @@ type runner struct {
 	leaving      bool
 	stopped      bool
 	saving       sync.WaitGroup
+	stored       atomic.Pointer[wire.Stored] // of the last state that was written
 }
 
 // enter waits for Welcome and every fragment, installs them, restores what was

@@ -475,12 +475,15 @@ func TestCaptureOnRequest(t *testing.T) {
 	s.step(c.GetContribution().ToStep + 2)
 	s.rule(c, wire.Ruling_MERGED) // not before nothing is under way
 	done := expect(s, (*wire.FromLearner).GetCaptured)
-	if done.Checkpoint != 4 || done.Object == "" || done.SizeBytes == 0 || len(done.Digest) != 64 || done.Position < c.GetContribution().ToPosition+8 ||
-		!slices.Equal(done.AnchorVersions, []uint64{1, 0}) {
+	if done.Checkpoint != 4 || done.Reason != "" || done.Position < c.GetContribution().ToPosition+8 || !slices.Equal(done.AnchorVersions, []uint64{1, 0}) {
 		t.Errorf("%v", done)
 	}
+	stored := expect(s, (*wire.FromLearner).GetStored)
+	if stored.Checkpoint != 4 || stored.Object == "" || stored.SizeBytes == 0 || len(stored.Digest) != 64 || stored.Reason != "" {
+		t.Errorf("%v", stored)
+	}
 	s.say(&wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: 5, Object: "../x"}}}, nil)
-	if failed := expect(s, (*wire.FromLearner).GetCaptured); failed.Object != "" || failed.Reason == "" {
+	if failed := expect(s, (*wire.FromLearner).GetStored); failed.Object != "" || failed.Reason == "" {
 		t.Errorf("a name outside the store: %v", failed)
 	}
 }

@@ -52,7 +52,7 @@ const (
 	Died        Departure = "died"        // gone, silent or stalled
 	Quarantined Departure = "quarantined" // refused too often
 	Finished    Departure = "finished"    // the pool is dry, everything is flushed
-	GivenUp     Departure = "given up"    // too many starts in a row without one inner step
+	GivenUp     Departure = "given up"    // too many starts in a row that brought nothing into the model
 )
 
 // IslandGone: the incarnation is closed.

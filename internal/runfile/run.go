@@ -99,7 +99,7 @@ type Limits struct {
 	StallFactor      float64 `yaml:"stall_factor"`       // the same in medians of its own step time
 	FirstStepSeconds float64 `yaml:"first_step_seconds"` // the same before its first step
 	RunwaySeconds    float64 `yaml:"runway_seconds"`     // how far leases reach beyond the last verdict
-	Restarts         int     `yaml:"restarts"`           // of one island within a run; 0: none
+	Restarts         int     `yaml:"restarts"`           // starts in a row that bring nothing into the model before an island is given up; 0: none
 }
 
 // StepSamples is the number of samples of one inner step.

@@ -63,7 +63,9 @@ func (h *host) send(incarnation uint64, m transport.Down) {
 func (h *host) coordinate(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Record:
-		h.append(h.coordTape, e.Record)
+		if !h.append(h.coordTape, e.Record) {
+			h.coordFX.abandon() // what stands behind a record must not happen without it
+		}
 	case coord.Launch:
 		h.launch(e)
 	case coord.Admit:
@@ -93,6 +95,7 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Save:
 		h.post(h.saveCut)
 	case coord.Gone:
+		h.post(func() { h.lostPart(e.Incarnation) })
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
 	case coord.Dismiss:
 		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: "the run is over"}}}})

@@ -46,7 +46,19 @@ type host struct {
 	steps   map[uint64]uint64 // last step reported by incarnation
 	result  *coord.Done
 	fatal   error
+
+	stalled time.Duration // how long this process did not run, see now
+	paused  int           // tapes that wait for the store; guarded by emitMu
 }
+
+// stallBeyond is a gap between two ticks that is no delay but a process that was
+// stopped, or a terminal that blocked it.
+const stallBeyond = 2 * time.Second
+
+// now is the machines' clock. It leaves out the time for which this process did
+// not run: silence that was its own must not count against the islands. Clocks
+// only start attempts, so that a late one is right enough.
+func (h *host) now() time.Time { return time.Now().Add(-h.stalled) }
 
 // post runs f in the loop.
 func (h *host) post(f func()) {
@@ -63,11 +75,17 @@ func (h *host) loop(ctx context.Context) error {
 	defer tick.Stop()
 	interrupt := h.opts.Interrupt
 	h.decide(coord.Start{})
+	ticked := time.Now()
 	for h.result == nil && h.fatal == nil {
 		select {
 		case f := <-h.inbox:
 			f()
 		case <-tick.C:
+			if gap := time.Since(ticked); gap > stallBeyond {
+				h.stalled += gap - tickEvery
+				h.log.Warn("stalled", "seconds", gap.Seconds())
+			}
+			ticked = time.Now()
 			h.decide(coord.Tick{})
 			h.exchange(syncer.Tick{})
 		case <-interrupt:
@@ -82,7 +100,7 @@ func (h *host) loop(ctx context.Context) error {
 
 // decide steps the coordinator and queues its effects.
 func (h *host) decide(in coord.Input) {
-	effects, reason := h.coord.Step(in, time.Now())
+	effects, reason := h.coord.Step(in, h.now())
 	h.explain("coordinator", reason)
 	for _, e := range effects {
 		h.coordFX.push(func() { h.coordinate(e) })
@@ -96,7 +114,7 @@ func (h *host) decide(in coord.Input) {
 
 // exchange steps the syncer and queues its effects.
 func (h *host) exchange(in syncer.Input) {
-	effects, reason := h.sync.Step(in, time.Now())
+	effects, reason := h.sync.Step(in, h.now())
 	h.explain("syncer", reason)
 	for _, e := range effects {
 		h.syncFX.push(func() { h.synchronise(e) })
@@ -139,7 +157,7 @@ func (h *host) append(seq *store.Sequence, records ...any) bool {
 		switch {
 		case err == nil:
 			if paused {
-				h.emit(ledger.StorePaused{At: time.Now()})
+				h.pause(-1, "")
 			}
 			return true
 		case errors.Is(err, store.ErrTaken):
@@ -150,12 +168,25 @@ func (h *host) append(seq *store.Sequence, records ...any) bool {
 		}
 		if !paused {
 			paused = true
-			h.emit(ledger.StorePaused{At: time.Now(), Reason: err.Error()})
+			h.pause(+1, err.Error())
 		}
 		select {
 		case <-h.ctx.Done():
 			return false
 		case <-time.After(h.opts.retry):
 		}
+	}
+}
+
+// pause tells when the first tape begins to wait for the store and when the last
+// one has stopped waiting.
+func (h *host) pause(change int, reason string) {
+	h.emitMu.Lock()
+	before := h.paused
+	h.paused += change
+	after := h.paused
+	h.emitMu.Unlock()
+	if (before == 0) != (after == 0) {
+		h.emit(ledger.StorePaused{At: time.Now(), Reason: reason})
 	}
 }

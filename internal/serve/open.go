@@ -49,8 +49,8 @@ type opened struct {
 	coordTape *store.Sequence
 	groupTape *store.Sequence
 
-	restores map[string]restore        // by island, for its first incarnation of this era
-	captures map[uint64]*wire.Captured // newest saved state by incarnation
+	restores map[string]restore   // by island, for its first incarnation of this era
+	captures map[uint64]*captured // newest captured state by incarnation
 	saving   sync.WaitGroup
 }
 
@@ -80,7 +80,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	}
 	op := &opened{
 		run: o.Run, store: st, kernel: set, dataDir: filepath.Join(o.Dir, dataFolder),
-		restores: map[string]restore{}, captures: map[uint64]*wire.Captured{},
+		restores: map[string]restore{}, captures: map[uint64]*captured{},
 	}
 	if o.Resume {
 		if err := op.nobodyCoordinates(ctx); err != nil {

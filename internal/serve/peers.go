@@ -80,6 +80,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 		})
 	case *wire.FromLearner_Captured:
 		h.post(func() { h.captured(inc, b.Captured) })
+	case *wire.FromLearner_Stored:
+		h.post(func() { h.storedPart(inc, b.Stored) })
 	case *wire.FromLearner_Idle:
 		h.post(func() { h.decide(coord.Idle{Incarnation: inc, Position: int64(b.Idle.Position)}) })
 	case *wire.FromLearner_Leaving:
@@ -152,11 +154,32 @@ func (h *host) contribution(inc uint64, m transport.Up, c *wire.Contribution) {
 }
 
 func (h *host) captured(inc uint64, c *wire.Captured) {
-	if c.Object != "" {
-		h.captures[inc] = c
+	h.lostPart(inc)
+	if c.Reason == "" {
+		h.captures[inc] = &captured{message: c, stored: make(chan *wire.Stored, 1)}
 	} else {
-		delete(h.captures, inc)
 		h.log.Warn("state_not_captured", "island", h.crew.island(inc), "reason", c.Reason)
 	}
-	h.decide(coord.Captured{Incarnation: inc, Checkpoint: c.Checkpoint, OK: c.Object != "", Position: int64(c.Position)})
+	h.decide(coord.Captured{Incarnation: inc, Checkpoint: c.Checkpoint, OK: c.Reason == "", Position: int64(c.Position)})
+}
+
+// storedPart hands the place of an island's state to the checkpoint that waits for it.
+func (h *host) storedPart(inc uint64, s *wire.Stored) {
+	if c := h.captures[inc]; c != nil && c.message.Checkpoint == s.Checkpoint && s.Reason == "" {
+		select {
+		case c.stored <- s:
+		default: // said twice
+		}
+		return
+	}
+	h.log.Warn("state_not_stored", "island", h.crew.island(inc), "reason", s.Reason)
+	h.lostPart(inc)
+}
+
+// lostPart: what the incarnation captured will not be stored any more.
+func (h *host) lostPart(inc uint64) {
+	if c := h.captures[inc]; c != nil {
+		close(c.stored)
+		delete(h.captures, inc)
+	}
 }

@@ -46,11 +46,16 @@ func (q *queue) run() {
 	}
 }
 
-// close ends the goroutine after the function it is in; what is queued is given up.
-func (q *queue) close() {
+// abandon gives up what is queued; it may be called by a queued function.
+func (q *queue) abandon() {
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.closed = true
 	q.wake.Signal()
-	q.mu.Unlock()
+}
+
+// close ends the goroutine after the function it is in; what is queued is given up.
+func (q *queue) close() {
+	q.abandon()
 	<-q.done
 }

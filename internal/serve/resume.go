@@ -118,6 +118,8 @@ func (op *opened) fits(meta Meta) error {
 			Problem: fmt.Sprintf("a step was %d samples of %d tokens when the checkpoint was made", meta.StepSamples, meta.SampleTokens), Next: "restore run.yaml"}
 	case meta.Fragments != len(op.bank.fragments):
 		return &fault.Input{Where: where, Value: fmt.Sprint(len(op.bank.fragments)), Problem: fmt.Sprintf("the checkpoint has %d fragments", meta.Fragments), Next: "restore run.yaml"}
+	case meta.Seed != op.run.Seed:
+		return &fault.Input{Where: where, Value: fmt.Sprint(op.run.Seed), Problem: fmt.Sprintf("the seed was %d when the checkpoint was made, and samples are drawn from it", meta.Seed), Next: "restore run.yaml"}
 	case meta.DataDigest != op.corpus.Info.Digest:
 		return &fault.Input{Where: op.dataDir, Value: op.corpus.Info.Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
 	case op.run.TotalSamples() < meta.Consumed:

@@ -10,6 +10,7 @@ import (
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // Parts of a checkpoint, beside islands/NAME.safetensors.
@@ -32,6 +33,7 @@ type Meta struct {
 	Model        model.Config         `json:"model"`
 	Tokenizer    string               `json:"tokenizer"`
 	DataDigest   string               `json:"data_digest"`
+	Seed         uint64               `json:"seed"`
 	KernelSet    string               `json:"kernel_set"`
 	Run          string               `json:"run_yaml"`
 	Islands      map[string]SavedPart `json:"islands"`
@@ -53,6 +55,14 @@ type cutState struct {
 	tables          syncer.Tables
 	coord           coord.Snapshot
 	meta            Meta
+	islands         map[string]*captured // whose states belong to it
+}
+
+// captured is an island's state that it has copied; stored tells once where it is
+// written, or is closed when it never will be.
+type captured struct {
+	message *wire.Captured
+	stored  chan *wire.Stored
 }
 
 // cut copies the syncer's part; the coordinator's follows in the loop, behind
@@ -81,22 +91,46 @@ func (h *host) meta(c *cutState) Meta {
 	m := Meta{
 		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
 		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: h.corpus.Info.Tokenizer,
-		DataDigest: h.corpus.Info.Digest, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{},
+		DataDigest: h.corpus.Info.Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{},
 	}
+	c.islands = map[string]*captured{}
 	for _, member := range c.coord.Members {
 		p := h.captures[member.Incarnation]
-		if p != nil && p.Checkpoint == c.number && member.Captured >= 0 {
-			m.Islands[member.Island] = SavedPart{member.Incarnation, p.Position, p.AnchorVersions, p.SizeBytes, p.Digest}
+		if p != nil && p.message.Checkpoint == c.number && member.Captured >= 0 {
+			c.islands[member.Island] = p
+			m.Islands[member.Island] = SavedPart{Incarnation: member.Incarnation, Position: p.message.Position, AnchorVersions: p.message.AnchorVersions}
 		}
 	}
 	return m
+}
+
+// awaitIslands waits until every island has stored what it captured; one that is
+// gone before has no part in the checkpoint.
+func (c *cutState) awaitIslands(ctx context.Context) error {
+	for island, p := range c.islands {
+		select {
+		case s, ok := <-p.stored:
+			part := c.meta.Islands[island]
+			if ok {
+				part.SizeBytes, part.Digest = s.SizeBytes, s.Digest
+				c.meta.Islands[island] = part
+			} else {
+				delete(c.meta.Islands, island)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c.islands = nil // a second attempt finds them stored
+	return nil
 }
 
 // save writes the checkpoint in the background; on a full store it waits and
 // tries again, and the older ones stay.
 func (h *host) save(c *cutState) {
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
-		return c.meta, c.write(ctx, w, h.run.Model.Config)
+		err := c.write(ctx, w, h.run.Model.Config)
+		return c.meta, err
 	}, h.hold)
 	if h.ctx.Err() != nil && err != nil {
 		return
@@ -144,6 +178,9 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, cfg model.Config)
 		return err
 	}
 	if err := w.JSON(ctx, coordPart, c.coord); err != nil {
+		return err
+	}
+	if err := c.awaitIslands(ctx); err != nil {
 		return err
 	}
 	for island, p := range c.meta.Islands {

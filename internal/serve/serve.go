@@ -76,12 +76,13 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 	h.coordFX, h.syncFX = newQueue(), newQueue()
 	h.started()
 	err = h.loop(ctx)
-	h.disband(patienceFor(err))
 	cancel() // retries of the store end here
-	h.server.Close()
 	h.coordFX.close()
 	h.syncFX.close()
+	h.disband(patienceFor(err))
+	h.server.Close()
 	h.saving.Wait()
+	h.evaluator.wg.Wait()
 	return h.conclude(err)
 }
 
@@ -185,7 +186,7 @@ func (h *host) conclude(err error) (ledger.Summary, error) {
 			err = fmt.Errorf("measuring the validation loss: %w", evalErr)
 			break
 		}
-		h.emit(ledger.Evaluated{At: time.Now(), Tokens: h.tokens, Loss: loss, Final: true})
+		h.emit(ledger.Evaluated{At: time.Now(), Tokens: h.tokens, Loss: loss, Final: h.result.Outcome == coord.Finished})
 	}
 	end.At = time.Now()
 	h.emit(end)

@@ -26,7 +26,14 @@ func CheckSpace(ctx context.Context, st Store, save int64, keep int) error {
 	if err != nil {
 		return fmt.Errorf("check space: %w", err)
 	}
+	there, err := st.List(ctx, checkpointsPrefix)
+	if err != nil {
+		return fmt.Errorf("check space: %w", err)
+	}
 	need := PlanBytes(save, keep)
+	for _, o := range there { // of a run that goes on: it has its space already
+		need = max(0, need-o.Size)
+	}
 	if !known || free >= need {
 		return nil
 	}

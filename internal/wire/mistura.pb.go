@@ -283,6 +283,7 @@ type FromLearner struct {
 	//	*FromLearner_Idle
 	//	*FromLearner_Leaving
 	//	*FromLearner_Chunk
+	//	*FromLearner_Stored
 	Body          isFromLearner_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -436,6 +437,15 @@ func (x *FromLearner) GetChunk() *Chunk {
 	return nil
 }
 
+func (x *FromLearner) GetStored() *Stored {
+	if x != nil {
+		if x, ok := x.Body.(*FromLearner_Stored); ok {
+			return x.Stored
+		}
+	}
+	return nil
+}
+
 type isFromLearner_Body interface {
 	isFromLearner_Body()
 }
@@ -480,6 +490,10 @@ type FromLearner_Chunk struct {
 	Chunk *Chunk `protobuf:"bytes,13,opt,name=chunk,proto3,oneof"`
 }
 
+type FromLearner_Stored struct {
+	Stored *Stored `protobuf:"bytes,14,opt,name=stored,proto3,oneof"`
+}
+
 func (*FromLearner_Hello) isFromLearner_Body() {}
 
 func (*FromLearner_Ready) isFromLearner_Body() {}
@@ -499,6 +513,8 @@ func (*FromLearner_Idle) isFromLearner_Body() {}
 func (*FromLearner_Leaving) isFromLearner_Body() {}
 
 func (*FromLearner_Chunk) isFromLearner_Body() {}
+
+func (*FromLearner_Stored) isFromLearner_Body() {}
 
 type ToLearner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1867,12 +1883,10 @@ func (x *Capture) GetObject() string {
 	return ""
 }
 
+// Captured: the state is copied (empty reason) or cannot be; training goes on, Stored follows.
 type Captured struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Checkpoint     uint64                 `protobuf:"varint,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
-	Object         string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"` // empty: not saved, reason says why
-	SizeBytes      uint64                 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
-	Digest         string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
 	Position       uint64                 `protobuf:"varint,5,opt,name=position,proto3" json:"position,omitempty"`
 	AnchorVersions []uint64               `protobuf:"varint,6,rep,packed,name=anchor_versions,json=anchorVersions,proto3" json:"anchor_versions,omitempty"` // by fragment
 	Reason         string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1917,27 +1931,6 @@ func (x *Captured) GetCheckpoint() uint64 {
 	return 0
 }
 
-func (x *Captured) GetObject() string {
-	if x != nil {
-		return x.Object
-	}
-	return ""
-}
-
-func (x *Captured) GetSizeBytes() uint64 {
-	if x != nil {
-		return x.SizeBytes
-	}
-	return 0
-}
-
-func (x *Captured) GetDigest() string {
-	if x != nil {
-		return x.Digest
-	}
-	return ""
-}
-
 func (x *Captured) GetPosition() uint64 {
 	if x != nil {
 		return x.Position
@@ -1959,6 +1952,83 @@ func (x *Captured) GetReason() string {
 	return ""
 }
 
+// Stored: the copy is written, or (reason) could not be.
+type Stored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Checkpoint    uint64                 `protobuf:"varint,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Object        string                 `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	SizeBytes     uint64                 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256, hex
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Stored) Reset() {
+	*x = Stored{}
+	mi := &file_mistura_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Stored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Stored) ProtoMessage() {}
+
+func (x *Stored) ProtoReflect() protoreflect.Message {
+	mi := &file_mistura_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Stored.ProtoReflect.Descriptor instead.
+func (*Stored) Descriptor() ([]byte, []int) {
+	return file_mistura_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Stored) GetCheckpoint() uint64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
+}
+
+func (x *Stored) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *Stored) GetSizeBytes() uint64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *Stored) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *Stored) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Idle: nothing leased, everything flushed and answered.
 type Idle struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1969,7 +2039,7 @@ type Idle struct {
 
 func (x *Idle) Reset() {
 	*x = Idle{}
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1981,7 +2051,7 @@ func (x *Idle) String() string {
 func (*Idle) ProtoMessage() {}
 
 func (x *Idle) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1994,7 +2064,7 @@ func (x *Idle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idle.ProtoReflect.Descriptor instead.
 func (*Idle) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{23}
+	return file_mistura_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Idle) GetPosition() uint64 {
@@ -2013,7 +2083,7 @@ type Leaving struct {
 
 func (x *Leaving) Reset() {
 	*x = Leaving{}
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2095,7 @@ func (x *Leaving) String() string {
 func (*Leaving) ProtoMessage() {}
 
 func (x *Leaving) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2108,7 @@ func (x *Leaving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
 func (*Leaving) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{24}
+	return file_mistura_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Leaving) GetReason() string {
@@ -2058,7 +2128,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2140,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2153,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{25}
+	return file_mistura_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Stop) GetReason() string {
@@ -2109,7 +2179,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x10\n" +
 	"\x03era\x18\x03 \x01(\rR\x03era\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x12\n" +
-	"\x04view\x18\x05 \x01(\x04R\x04view\"\xaf\x05\n" +
+	"\x04view\x18\x05 \x01(\x04R\x04view\"\xe2\x05\n" +
 	"\vFromLearner\x12/\n" +
 	"\x06origin\x18\x01 \x01(\v2\x17.mistura.wire.v1.OriginR\x06origin\x12#\n" +
 	"\rpayload_bytes\x18\x02 \x01(\x04R\fpayloadBytes\x12%\n" +
@@ -2124,7 +2194,8 @@ const file_mistura_proto_rawDesc = "" +
 	" \x01(\v2\x19.mistura.wire.v1.CapturedH\x00R\bcaptured\x12+\n" +
 	"\x04idle\x18\v \x01(\v2\x15.mistura.wire.v1.IdleH\x00R\x04idle\x124\n" +
 	"\aleaving\x18\f \x01(\v2\x18.mistura.wire.v1.LeavingH\x00R\aleaving\x12.\n" +
-	"\x05chunk\x18\r \x01(\v2\x16.mistura.wire.v1.ChunkH\x00R\x05chunkB\x06\n" +
+	"\x05chunk\x18\r \x01(\v2\x16.mistura.wire.v1.ChunkH\x00R\x05chunk\x121\n" +
+	"\x06stored\x18\x0e \x01(\v2\x17.mistura.wire.v1.StoredH\x00R\x06storedB\x06\n" +
 	"\x04body\"\xde\x04\n" +
 	"\tToLearner\x12/\n" +
 	"\x06origin\x18\x01 \x01(\v2\x17.mistura.wire.v1.OriginR\x06origin\x12#\n" +
@@ -2229,18 +2300,23 @@ const file_mistura_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
 	"checkpoint\x12\x16\n" +
-	"\x06object\x18\x02 \x01(\tR\x06object\"\xd6\x01\n" +
+	"\x06object\x18\x02 \x01(\tR\x06object\"\x99\x01\n" +
 	"\bCaptured\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x01 \x01(\x04R\n" +
+	"checkpoint\x12\x1a\n" +
+	"\bposition\x18\x05 \x01(\x04R\bposition\x12'\n" +
+	"\x0fanchor_versions\x18\x06 \x03(\x04R\x0eanchorVersions\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reasonJ\x04\b\x02\x10\x03J\x04\b\x03\x10\x04J\x04\b\x04\x10\x05\"\x8f\x01\n" +
+	"\x06Stored\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
 	"checkpoint\x12\x16\n" +
 	"\x06object\x18\x02 \x01(\tR\x06object\x12\x1d\n" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12\x16\n" +
-	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x1a\n" +
-	"\bposition\x18\x05 \x01(\x04R\bposition\x12'\n" +
-	"\x0fanchor_versions\x18\x06 \x03(\x04R\x0eanchorVersions\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reason\"\"\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\"\"\n" +
 	"\x04Idle\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\"!\n" +
 	"\aLeaving\x12\x16\n" +
@@ -2272,7 +2348,7 @@ func file_mistura_proto_rawDescGZIP() []byte {
 }
 
 var file_mistura_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_mistura_proto_goTypes = []any{
 	(Ruling)(0),             // 0: mistura.wire.v1.Ruling
 	(*IdentifyRequest)(nil), // 1: mistura.wire.v1.IdentifyRequest
@@ -2298,9 +2374,10 @@ var file_mistura_proto_goTypes = []any{
 	(*Verdict)(nil),         // 21: mistura.wire.v1.Verdict
 	(*Capture)(nil),         // 22: mistura.wire.v1.Capture
 	(*Captured)(nil),        // 23: mistura.wire.v1.Captured
-	(*Idle)(nil),            // 24: mistura.wire.v1.Idle
-	(*Leaving)(nil),         // 25: mistura.wire.v1.Leaving
-	(*Stop)(nil),            // 26: mistura.wire.v1.Stop
+	(*Stored)(nil),          // 24: mistura.wire.v1.Stored
+	(*Idle)(nil),            // 25: mistura.wire.v1.Idle
+	(*Leaving)(nil),         // 26: mistura.wire.v1.Leaving
+	(*Stop)(nil),            // 27: mistura.wire.v1.Stop
 }
 var file_mistura_proto_depIdxs = []int32{
 	3,  // 0: mistura.wire.v1.FromLearner.origin:type_name -> mistura.wire.v1.Origin
@@ -2311,32 +2388,33 @@ var file_mistura_proto_depIdxs = []int32{
 	19, // 5: mistura.wire.v1.FromLearner.contribution:type_name -> mistura.wire.v1.Contribution
 	20, // 6: mistura.wire.v1.FromLearner.pass:type_name -> mistura.wire.v1.Pass
 	23, // 7: mistura.wire.v1.FromLearner.captured:type_name -> mistura.wire.v1.Captured
-	24, // 8: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
-	25, // 9: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
+	25, // 8: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
+	26, // 9: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
 	6,  // 10: mistura.wire.v1.FromLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	3,  // 11: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
-	8,  // 12: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
-	10, // 13: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
-	11, // 14: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
-	16, // 15: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
-	17, // 16: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
-	21, // 17: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
-	22, // 18: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
-	26, // 19: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
-	6,  // 20: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	9,  // 21: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
-	14, // 22: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
-	18, // 23: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
-	0,  // 24: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
-	4,  // 25: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
-	1,  // 26: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
-	5,  // 27: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
-	2,  // 28: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
-	27, // [27:29] is the sub-list for method output_type
-	25, // [25:27] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	24, // 11: mistura.wire.v1.FromLearner.stored:type_name -> mistura.wire.v1.Stored
+	3,  // 12: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
+	8,  // 13: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
+	10, // 14: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
+	11, // 15: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
+	16, // 16: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
+	17, // 17: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
+	21, // 18: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
+	22, // 19: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
+	27, // 20: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
+	6,  // 21: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
+	9,  // 22: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
+	14, // 23: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
+	18, // 24: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
+	0,  // 25: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
+	4,  // 26: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
+	1,  // 27: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
+	5,  // 28: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
+	2,  // 29: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
+	28, // [28:30] is the sub-list for method output_type
+	26, // [26:28] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_mistura_proto_init() }
@@ -2355,6 +2433,7 @@ func file_mistura_proto_init() {
 		(*FromLearner_Idle)(nil),
 		(*FromLearner_Leaving)(nil),
 		(*FromLearner_Chunk)(nil),
+		(*FromLearner_Stored)(nil),
 	}
 	file_mistura_proto_msgTypes[4].OneofWrappers = []any{
 		(*ToLearner_Welcome)(nil),
@@ -2373,7 +2452,7 @@ func file_mistura_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mistura_proto_rawDesc), len(file_mistura_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
