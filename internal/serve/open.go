@@ -232,6 +232,9 @@ type viewRecord struct {
 	Fragments []int     `json:"fragments"`
 }
 
+// firstView of an era: one syncer holds the group, without copies.
+const firstView = 1
+
 // tapePath is the sequence of a writer in an era.
 func tapePath(era uint32, writer string) string { return fmt.Sprintf("tape/era-%04d/%s", era, writer) }
 
@@ -246,7 +249,7 @@ const (
 func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
 	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
 	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
-	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: 1, Primary: "syncer-0/1", Copies: []string{}}
+	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: firstView, Primary: "syncer-0/1", Copies: []string{}}
 	for p := range op.bank.fragments {
 		v.Fragments = append(v.Fragments, p)
 	}
@@ -294,7 +297,7 @@ func (op *opened) coordConfig() coord.Config {
 func (op *opened) syncConfig() syncer.Config {
 	x := op.run.Exchange
 	return syncer.Config{
-		Era: op.era, View: 1, Fragments: len(op.bank.fragments), PeriodTokens: int64(x.PeriodTokens), Quorum: x.Quorum,
+		Era: op.era, View: firstView, Fragments: len(op.bank.fragments), PeriodTokens: int64(x.PeriodTokens), Quorum: x.Quorum,
 		MaxWait: seconds(x.MaxWaitSeconds), StaleVersions: uint64(x.StaleVersions), RefusalLimit: 3, RefusalWindow: 20,
 	}
 }

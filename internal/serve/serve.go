@@ -133,7 +133,7 @@ func (h *host) listen(ctx context.Context) error {
 		return fmt.Errorf("saying who coordinates: %w", err)
 	}
 	h.server = transport.New(transport.Options{
-		RunID: h.runID, Era: h.era, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
+		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
 		MaxQueuedBytes: 8*int64(h.run.Model.Size()) + 1<<20, // a seed, a verdict for every fragment, and messages
 	}, h)
 	go func() {

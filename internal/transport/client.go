@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -46,8 +47,8 @@ type Conn struct {
 	opts   Dialer
 	cc     *grpc.ClientConn
 	stream grpc.BidiStreamingClient[wire.FromLearner, wire.ToLearner]
-	cancel context.CancelFunc // ends the stream at once
-	origin *wire.Origin
+	cancel context.CancelFunc          // ends the stream at once
+	origin atomic.Pointer[wire.Origin] // stands on what is sent; its view is the one heard of last
 	box    *outbox
 
 	in      chan Down     // from the reader to Recv
@@ -83,9 +84,9 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 	}
 	c := &Conn{
 		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes),
-		origin: &wire.Origin{Protocol: wire.Protocol, RunId: join.RunID, Era: join.Era, Incarnation: join.Incarnation},
-		in:     make(chan Down), closing: make(chan struct{}), read: make(chan struct{}), wrote: make(chan struct{}),
+		in: make(chan Down), closing: make(chan struct{}), read: make(chan struct{}), wrote: make(chan struct{}),
 	}
+	c.origin.Store(&wire.Origin{Protocol: wire.Protocol, RunId: join.RunID, Era: join.Era, Incarnation: join.Incarnation})
 	first := &wire.Hello{
 		Island: orDefault(hello.GetIsland(), join.Island), Secret: orDefault(hello.GetSecret(), join.Secret),
 		Reconnect: hello.GetReconnect(), KernelSet: hello.GetKernelSet(), Version: hello.GetVersion(), Pid: hello.GetPid(),
@@ -143,7 +144,7 @@ func dialError(ctx context.Context, address string, err error) error {
 // arrive: ErrQueueFull (the session goes on), ErrClosed or ErrLost (it is over),
 // or m cannot be sent.
 func (c *Conn) Send(m Up) error {
-	it, err := upItem(m, c.origin)
+	it, err := upItem(m, c.origin.Load())
 	if err != nil {
 		return err
 	}
@@ -228,7 +229,7 @@ func (c *Conn) readAll() {
 	for {
 		head, payload, damaged, err := a.next(c.stream.RecvMsg)
 		if err == nil {
-			err = checkOrigin(head, c.origin)
+			err = c.hear(head)
 		}
 		if err != nil {
 			c.fail(ended(err))
@@ -239,6 +240,18 @@ func (c *Conn) readAll() {
 		case <-c.closing:
 		}
 	}
+}
+
+// hear checks a frame's origin and takes over its view.
+func (c *Conn) hear(head frame) error {
+	own := c.origin.Load()
+	if err := checkOrigin(head, own); err != nil {
+		return err
+	}
+	if view := head.GetOrigin().GetView(); view != own.View {
+		c.origin.Store(&wire.Origin{Protocol: own.Protocol, RunId: own.RunId, Era: own.Era, Incarnation: own.Incarnation, View: view})
+	}
+	return nil
 }
 
 // ended is lost for the client's side, where the coordinator gives its reason.

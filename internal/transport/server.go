@@ -18,6 +18,7 @@ import (
 type Options struct {
 	RunID  string
 	Era    uint32
+	View   uint64 // that this server speaks for
 	Secret string // every member of the run knows it; empty: none is asked for
 
 	MaxPayloadBytes int64         // largest payload taken from a peer; 0: 1 GiB
@@ -165,7 +166,7 @@ func (s *Server) release(p *Peer) {
 
 // origin is what the server's own frames carry.
 func (s *Server) origin(incarnation uint64) *wire.Origin {
-	return &wire.Origin{Protocol: wire.Protocol, RunId: s.opts.RunID, Era: s.opts.Era, Incarnation: incarnation}
+	return &wire.Origin{Protocol: wire.Protocol, RunId: s.opts.RunID, Era: s.opts.Era, View: s.opts.View, Incarnation: incarnation}
 }
 
 // service implements wire.ExchangeServer.

@@ -66,7 +66,7 @@ func TestMessagesArriveWholeAndInOrder(t *testing.T) {
 }
 
 func TestOriginStandsOnEveryMessage(t *testing.T) {
-	r, _, j := serve(t, Options{})
+	r, _, j := serve(t, Options{View: 5})
 	c := dial(t, Dialer{}, j)
 	e := r.wantHello(t)
 	want := &wire.Origin{Protocol: wire.Protocol, RunId: runID, Era: 4, Incarnation: 9}
@@ -77,8 +77,15 @@ func TestOriginStandsOnEveryMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	down, err := c.Recv(withPatience(t))
+	want.View = 5 // which the learner did not know when it said hello
 	if err != nil || !proto.Equal(down.Origin, want) {
 		t.Errorf("got %v, %v; want %v", down.ToLearner, err, want)
+	}
+	if err := c.Send(upN(1, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.next(t).up; !proto.Equal(got.Origin, want) {
+		t.Errorf("got %v, want the view it heard of: %v", got.Origin, want)
 	}
 	own := &wire.Origin{Protocol: wire.Protocol, RunId: runID, Era: 3, Incarnation: 8, View: 2}
 	m := upN(2, nil)
