@@ -3,6 +3,7 @@ package island
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -42,6 +43,70 @@ type fragmentCounters struct {
 	SentStep     uint64  `json:"sent_step"`
 	SentPosition int64   `json:"sent_position_samples"`
 	SentExperts  []int64 `json:"sent_expert_tokens"`
+}
+
+// decodeCounters reads counters and refuses those that no learner can have.
+func decodeCounters(data []byte) (counters, error) {
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return counters{}, err
+	}
+	if version.Format != StateFormat {
+		return counters{}, fmt.Errorf("format %d, this program reads %d", version.Format, StateFormat)
+	}
+	var c counters
+	if err := json.Unmarshal(data, &c); err != nil {
+		return counters{}, err
+	}
+	if problem := c.problem(); problem != "" {
+		return counters{}, errors.New(problem)
+	}
+	return c, nil
+}
+
+// problem tells what contradicts itself, or nothing.
+func (c counters) problem() string {
+	switch {
+	case c.Position < 0:
+		return fmt.Sprintf("position_samples is %d", c.Position)
+	case c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps > 0 && uint64(c.JoinSteps) > c.Step:
+		return fmt.Sprintf("%d skipped_steps, %d adam_steps and %d join_steps in %d steps", c.Skipped, c.AdamSteps, c.JoinSteps, c.Step)
+	case c.JoinSteps < -1:
+		return fmt.Sprintf("join_steps is %d", c.JoinSteps)
+	case c.ClockStamp < 0 || c.ClockOwn < 0:
+		return fmt.Sprintf("the clock is at %d and %d tokens", c.ClockStamp, c.ClockOwn)
+	}
+	for i, n := range c.Experts {
+		if n < 0 {
+			return fmt.Sprintf("expert %d has %d tokens", i, n)
+		}
+	}
+	for p, f := range c.Fragments {
+		if problem := f.problem(c); problem != "" {
+			return fmt.Sprintf("fragment %d: %s", p, problem)
+		}
+	}
+	return ""
+}
+
+// problem tells what cannot be: what was sent is part of what was trained.
+func (f fragmentCounters) problem(c counters) string {
+	switch {
+	case f.SentStep > c.Step:
+		return fmt.Sprintf("sent_step is %d of %d steps", f.SentStep, c.Step)
+	case f.SentPosition < 0 || f.SentPosition > c.Position:
+		return fmt.Sprintf("sent_position_samples is %d of %d", f.SentPosition, c.Position)
+	case len(f.SentExperts) != len(c.Experts):
+		return fmt.Sprintf("counts %d experts of %d", len(f.SentExperts), len(c.Experts))
+	}
+	for i, n := range f.SentExperts {
+		if n < 0 || n > c.Experts[i] {
+			return fmt.Sprintf("expert %d has sent %d of %d tokens", i, n, c.Experts[i])
+		}
+	}
+	return ""
 }
 
 // capture is a copy of a learner's own state at a step boundary with nothing
@@ -114,8 +179,8 @@ func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandSta
 	if err != nil {
 		return fmt.Errorf("reading the saved state %s: %w", s.Object, err)
 	}
-	var c counters
-	if err := json.Unmarshal([]byte(r.Meta()[stateKey]), &c); err != nil {
+	c, err := decodeCounters([]byte(r.Meta()[stateKey]))
+	if err != nil {
 		return fmt.Errorf("reading the counters of %s: %w", s.Object, err)
 	}
 	if err := l.fits(c, s); err != nil {
@@ -136,17 +201,12 @@ func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandSta
 
 func (l *Learner) fits(c counters, s *wire.IslandState) error {
 	switch {
-	case c.Format != StateFormat:
-		return fmt.Errorf("format %d, this program reads %d", c.Format, StateFormat)
 	case len(c.Fragments) != len(l.fragments) || len(s.Keep) != len(l.fragments):
 		return fmt.Errorf("%d fragments, the run has %d", len(c.Fragments), len(l.fragments))
 	case len(c.Experts) != len(l.expert):
 		return fmt.Errorf("%d experts in all, the model has %d", len(c.Experts), len(l.expert))
-	}
-	for p, f := range c.Fragments {
-		if len(f.SentExperts) != len(l.expert) {
-			return fmt.Errorf("fragment %d counts %d experts, the model has %d", p, len(f.SentExperts), len(l.expert))
-		}
+	case slices.Contains(s.Keep, true) && uint64(c.Position) != s.Position:
+		return fmt.Errorf("position_samples is %d, the coordinator counts %d", c.Position, s.Position)
 	}
 	return nil
 }

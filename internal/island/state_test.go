@@ -2,7 +2,10 @@ package island
 
 import (
 	"context"
+	"encoding/json"
 	"math"
+	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -162,11 +165,15 @@ func TestStateThatDoesNotFit(t *testing.T) {
 		change func(*capture, *wire.IslandState)
 		why    string
 	}{
-		"later format":     {func(c *capture, _ *wire.IslandState) { c.counters.Format = 2 }, "format 2"},
-		"fewer fragments":  {func(c *capture, _ *wire.IslandState) { c.counters.Fragments = c.counters.Fragments[1:] }, "3 fragments"},
-		"fewer decisions":  {func(_ *capture, s *wire.IslandState) { s.Keep = s.Keep[1:] }, "fragments"},
-		"other experts":    {func(c *capture, _ *wire.IslandState) { c.counters.Experts = nil }, "0 experts"},
+		"later format":    {func(c *capture, _ *wire.IslandState) { c.counters.Format = 2 }, "format 2"},
+		"fewer fragments": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments = c.counters.Fragments[1:] }, "3 fragments"},
+		"fewer decisions": {func(_ *capture, s *wire.IslandState) { s.Keep = s.Keep[1:] }, "fragments"},
+		"other experts": {func(c *capture, _ *wire.IslandState) {
+			c.counters = counters{Format: 1, Fragments: make([]fragmentCounters, 4)}
+		}, "0 experts"},
 		"sent experts":     {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentExperts = nil }, "experts"},
+		"sent and not yet": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentPosition = 49 }, "sent_position_samples is 49 of 48"},
+		"other samples":    {func(_ *capture, s *wire.IslandState) { s.Position = 44 }, "position_samples is 48, the coordinator counts 44"},
 		"a missing tensor": {func(c *capture, _ *wire.IslandState) { c.tensors = c.tensors[1:] }, "weights.embedding"},
 		"another shape":    {func(c *capture, _ *wire.IslandState) { c.tensors[0].Shape, c.tensors[0].F32 = []int{1}, []float32{0} }, "weights.embedding"},
 		"no such object":   {func(_ *capture, s *wire.IslandState) { s.Object = "nothing" }, "nothing"},
@@ -184,6 +191,68 @@ func TestStateThatDoesNotFit(t *testing.T) {
 		l := reborn(t, run, data, old)
 		if err := l.restore(t.Context(), st, s); err == nil || !strings.Contains(err.Error(), bad.why) {
 			t.Errorf("%s: %v, want %q", name, err, bad.why)
+		}
+	}
+}
+
+// FuzzCounters: counters that are taken are such as a learner can have, so that
+// nothing that is sent next is negative, and they come out the same when they are
+// written again.
+func FuzzCounters(f *testing.F) {
+	good, err := json.Marshal(counters{
+		Format: StateFormat, Step: 12, Position: 48, Skipped: 1, AdamSteps: 11, JoinSteps: -1, ClockStamp: 448, ClockOwn: 448, Experts: []int64{0, 9},
+		Fragments: []fragmentCounters{{SentExperts: []int64{0, 0}}, {1, 7, 28, []int64{0, 4}}},
+	})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	for _, change := range [][2]string{
+		{`"format":1`, `"format":2`}, {`"format":1`, `"format":1e0`}, {`"step":12`, `"step":3`}, {`"step":12`, `"step":-1`}, {`48`, `-48`},
+		{`"join_steps":-1`, `"join_steps":-2`}, {`"join_steps":-1`, `"join_steps":13`}, {`28`, `49`}, {`28`, `-1`}, {`[0,4]`, `[0,10]`},
+		{`[0,4]`, `[-1,4]`}, {`[0,4]`, `[4]`}, {`[0,9]`, `[0,-9]`}, {`[0,9]`, `null`}, {`"sent_step":7`, `"sent_step":13`}, {`448`, `-448`},
+	} {
+		f.Add([]byte(strings.Replace(string(good), change[0], change[1], 1)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := decodeCounters(data)
+		if err != nil {
+			return
+		}
+		if c.Position < 0 || c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps < -1 || c.ClockStamp < 0 || c.ClockOwn < 0 {
+			t.Fatalf("taken: %+v", c)
+		}
+		for _, f := range c.Fragments {
+			if f.SentStep > c.Step || f.SentPosition < 0 || f.SentPosition > c.Position {
+				t.Fatalf("taken: %+v", c)
+			}
+			for i := range c.Experts {
+				if f.SentExperts[i] < 0 || f.SentExperts[i] > c.Experts[i] {
+					t.Fatalf("taken: %+v", c)
+				}
+			}
+		}
+		again, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := decodeCounters(again); err != nil || !reflect.DeepEqual(back, c) {
+			t.Fatalf("%+v came back as %+v, %v", c, back, err)
+		}
+	})
+}
+
+// The table of the page names every key.
+func TestPageHasTheCounters(t *testing.T) {
+	data, err := os.ReadFile("../../docs/formats/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, of := range []any{counters{}, fragmentCounters{}} {
+		for field := range reflect.TypeOf(of).Fields() {
+			if key := field.Tag.Get("json"); !strings.Contains(string(data), "`"+key+"`") {
+				t.Errorf("wire.md says nothing of %s", key)
+			}
 		}
 	}
 }
