@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ func TestEndToEnd(t *testing.T) {
 	needProcesses(t)
 	bin := build(t)
 	t.Run("bad input", func(t *testing.T) { badInput(t, bin) })
+	t.Run("terminal closed", func(t *testing.T) { hungUp(t, bin) })
 	t.Run("island killed", func(t *testing.T) { islandKilled(t, bin) })
 	t.Run("interrupted, parent killed, resumed", func(t *testing.T) { resumed(t, bin) })
 }
@@ -115,19 +117,28 @@ func islandKilled(t *testing.T, bin string) {
 	}
 }
 
+// hungUp: a terminal that closes while the text is read interrupts like Ctrl-C.
+func hungUp(t *testing.T, bin string) {
+	p := start(t, bin, t.TempDir(), "train", "--json")
+	p.until("reading the text")
+	p.signal(syscall.SIGHUP)
+	if code := p.wait(); code != 130 {
+		t.Errorf("exit code %d\n%s", code, p.shown())
+	}
+}
+
 // resumed: an interrupt saves and says how to go on; when the parent is killed its
 // islands end by themselves; what is left can be resumed to the end.
 func resumed(t *testing.T, bin string) {
 	dir := t.TempDir()
 	p := start(t, bin, dir, "train", "--tokens", "25k", "--json", "--out", "run")
 	p.until("validation loss")
-	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
+	p.signal(os.Interrupt)
 	if code := p.wait(); code != 130 {
 		t.Fatalf("interrupted: exit code %d\n%s", code, p.shown())
 	}
-	if sum := p.summary(); sum.Outcome != ledger.RunInterrupted || sum.Tokens >= sum.GoalTokens || sum.Checkpoint == nil {
+	sum := p.summary()
+	if sum.Outcome != ledger.RunInterrupted || sum.Tokens >= sum.GoalTokens || sum.Checkpoint == nil {
 		t.Errorf("interrupted: %+v", sum)
 	}
 	if !strings.Contains(p.shown(), "train --resume run") {
@@ -201,6 +212,13 @@ func start(t *testing.T, bin, dir string, args ...string) *program {
 }
 
 func (p *program) pid() int { return p.cmd.Process.Pid }
+
+func (p *program) signal(s os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatal(err)
+	}
+}
 
 // until waits for a line of stderr with the text: a run with --json writes there what
 // happens.

@@ -24,16 +24,30 @@ func main() {
 	}))
 }
 
-// signals hands on interrupts and terminations. After the second the program ends,
-// by force if it must.
+// signals hands on interrupts, terminations and hang-ups, the closing of a terminal.
+// After the second the program ends, by force if it must.
 func signals() <-chan os.Signal {
 	system, handed := make(chan os.Signal, 8), make(chan os.Signal, 2)
 	signal.Notify(system, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup asks to be left alone
+		signal.Notify(system, syscall.SIGHUP)
+	}
 	go func() {
-		handed <- <-system
-		handed <- <-system
+		handOn(system, handed)
 		time.Sleep(patience)
 		os.Exit(128 + int(syscall.SIGINT))
 	}()
 	return handed
+}
+
+// handOn hands on the first signal and the second. A hang-up is never the second: the
+// kernel and the shell both tell of a terminal that closes.
+func handOn(system <-chan os.Signal, handed chan<- os.Signal) {
+	handed <- <-system
+	for s := range system {
+		if s != syscall.SIGHUP {
+			handed <- s
+			return
+		}
+	}
 }
