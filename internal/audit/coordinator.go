@@ -139,7 +139,7 @@ func read[R any](raw json.RawMessage, judge func(R) *books) (*books, error) {
 // checkpoint from which it begins, each life as far as it was in the model then.
 func (a *auditor) begin(e eraRecord) *books {
 	for _, u := range e.Undone {
-		if u.Fragment < len(a.fragments) {
+		if u.Fragment >= 0 && u.Fragment < len(a.fragments) {
 			a.fragments[u.Fragment].undo(u.Era, u.From, u.To)
 		}
 	}
@@ -204,8 +204,8 @@ func (a *auditor) launch(r coord.LaunchRecord, before *books) *books {
 // alive is the life of an island at a checkpoint.
 func (b *books) alive(island string) *life {
 	if b != nil {
-		for _, l := range b.lives {
-			if l.island == island && !l.closed {
+		for _, inc := range slices.Sorted(maps.Keys(b.lives)) {
+			if l := b.lives[inc]; l.island == island && !l.closed {
 				return l
 			}
 		}

@@ -75,7 +75,15 @@ func (a *auditor) merged(era uint32, incarnation uint64) int64 {
 	return to
 }
 
+// maxFragments is more than any model is split into.
+const maxFragments = 1 << 16
+
+// history is that of a fragment, or nil when there can be no such fragment.
 func (a *auditor) history(fragment int) *history {
+	if fragment < 0 || fragment >= maxFragments {
+		a.problem("there is no fragment %d", fragment)
+		return nil
+	}
 	for len(a.fragments) <= fragment {
 		a.fragments = append(a.fragments, &history{parts: map[who]*part{}})
 	}
@@ -120,6 +128,9 @@ func (a *auditor) group(records []json.RawMessage) error {
 
 func (a *auditor) merge(r syncer.MergeRecord) *books {
 	h := a.history(r.Fragment)
+	if h == nil {
+		return nil
+	}
 	if r.Version != h.version()+1 {
 		a.problem("fragment %d goes from version %d to %d", r.Fragment, h.version(), r.Version)
 	}

@@ -64,6 +64,8 @@ func TestProblems(t *testing.T) {
 			view + "\n" + mergeA + "\n" + `{"kind":"merge","version":2,"parts":[{"incarnation":2,"sequence":1,"to_sample_position":4}]}`,
 			"samples 2 to 4 are in fragment 0 a second time, by incarnation 2",
 		},
+		"no such fragment":       {launchA, `{"kind":"view","fragments":[0,-1]}`, "there is no fragment -1"},
+		"too many fragments":     {launchA, view + "\n" + `{"kind":"merge","fragment":65536,"version":1}`, "there is no fragment 65536"},
 		"leased twice":           {launchA + "\n" + launchB + "\n" + leaseA + "\n" + again, view, "samples 4 to 8 are leased to incarnation 2, but somebody has them"},
 		"lease of nobody":        {leaseA, view, "a lease for incarnation 1, which does not live"},
 		"launched twice":         {launchA + "\n" + launchA, view, "incarnation 1 is launched twice"},
