@@ -54,8 +54,12 @@ func (v *Value) UnmarshalJSON(data []byte) error {
 		*v = Known(math.NaN())
 		return nil
 	}
-	*v = Value{known: true}
-	return json.Unmarshal(data, &v.number)
+	var x float64
+	if err := json.Unmarshal(data, &x); err != nil {
+		return err // v stays what it was: unknown must not become 0
+	}
+	*v = Known(x)
+	return nil
 }
 
 const nonFinite = "non-finite"

@@ -30,9 +30,36 @@ func TestValueSaysWhatItKnows(t *testing.T) {
 		}
 	}
 	var v Value
-	if err := json.Unmarshal([]byte(`"many"`), &v); err == nil {
-		t.Error("a word was read as a value")
+	if err := json.Unmarshal([]byte(`"many"`), &v); err == nil || v != (Value{}) {
+		t.Errorf("a word was read as the value %q, %v", v.Text(2), err)
 	}
+}
+
+// FuzzValue: what is read as a value comes out as the same one, and what is not
+// leaves unknown what was unknown.
+func FuzzValue(f *testing.F) {
+	for _, seed := range []string{"null", "0", "-0", "2.5", "1e308", "1e309", `"non-finite"`, `"many"`, "[1]", " 7 ", `"1"`, "true", "5e-324", ""} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var v, back Value
+		if err := json.Unmarshal(data, &v); err != nil {
+			if v != (Value{}) {
+				t.Fatalf("%q is refused and leaves %q", data, v.Text(2))
+			}
+			return
+		}
+		again, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := json.Unmarshal(again, &back); err != nil {
+			t.Fatalf("%s: %v", again, err)
+		}
+		if math.Float64bits(back.number) != math.Float64bits(v.number) || back.known != v.known {
+			t.Fatalf("%q reads %v, written again %v", data, v, back)
+		}
+	})
 }
 
 func TestAmount(t *testing.T) {
