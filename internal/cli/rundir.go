@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
@@ -18,9 +19,12 @@ const runsFolder = "runs"
 // runFileName is the resolved run in its folder.
 const runFileName = "run.yaml"
 
-// claim makes the folder of a new run: the one that is asked for, which must be new
-// or empty, or the next free runs/NAME-N. Undo takes away what claim has made as
-// long as no run has begun in it.
+// dataFolder holds the token files of a run; it is made before the run begins.
+const dataFolder = "data"
+
+// claim makes the folder of a new run: the one that is asked for, which must be new,
+// empty or what a run left that was killed while it read its text, or the next free
+// runs/NAME-N. Undo takes away what claim has made as long as no run has begun in it.
 func claim(run runfile.Run) (dir string, undo func(), err error) {
 	if run.Out == "" {
 		return claimNext(runsFolder, run.Name)
@@ -34,10 +38,20 @@ func claim(run runfile.Run) (dir string, undo func(), err error) {
 	case holdsRun(run.Out):
 		return "", nil, usage(run.Where("out"), run.Out, "already holds a run",
 			"go on with it by --resume "+shellQuote(run.Out)+", or give a new folder")
-	case len(entries) > 0:
+	case len(entries) > 0 && !onlyTokens(run.Out, entries):
 		return "", nil, usage(run.Where("out"), run.Out, "is not empty", "give a new folder")
 	}
 	return run.Out, func() {}, nil
+}
+
+// onlyTokens reports whether there is nothing but the token files of a run that was
+// killed before it began. They are used again, or written anew when they are not whole.
+func onlyTokens(dir string, entries []fs.DirEntry) bool {
+	if len(entries) != 1 || entries[0].Name() != dataFolder {
+		return false
+	}
+	leftover, err := corpus.Leftover(filepath.Join(dir, dataFolder))
+	return err == nil && leftover
 }
 
 func claimNew(run runfile.Run) (string, func(), error) {
