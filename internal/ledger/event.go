@@ -118,7 +118,7 @@ type Evaluated struct {
 	At     time.Time
 	Tokens int64
 	Loss   float64 // nats per token
-	Final  bool
+	Final  bool    // of the finished model; the last one of an interrupted run is not
 }
 
 // CheckpointSaved: a checkpoint is whole.

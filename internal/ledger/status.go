@@ -22,7 +22,7 @@ type Status struct {
 	TrainLoss   Value // mean of the last steps of all islands
 	ValidLoss   Value // newest validation loss
 	ValidTokens int64 // tokens committed when it was measured
-	ValidFinal  bool  // it is the one at the end
+	ValidFinal  bool  // it is of the finished model
 
 	Checkpoint string // path of the newest whole one, empty before the first
 	Held       string // why saves wait, empty when they do not
