@@ -2,7 +2,7 @@
 // same learner in a plain loop without any exchange, in turn, on the same text,
 // samples and steps (DESIGN D5: at most 1 % slower, same losses to the bit).
 //
-//	go run ./bench/lone -steps 150 -pairs 5
+//	go run ./bench/lone -steps 600 -pairs 5
 package main
 
 import (
@@ -38,7 +38,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == islandArgument {
 		exit(actAsIsland())
 	}
-	steps := flag.Int("steps", 150, "inner steps of a run")
+	steps := flag.Int("steps", 600, "inner steps of a run")
 	pairs := flag.Int("pairs", 5, "pairs of runs, plain and joined in turn")
 	preset := flag.String("model", "ling-nano", "preset")
 	flag.Parse()
@@ -77,6 +77,7 @@ func compare(steps, pairs int, preset string) error {
 	run.Islands = []runfile.Island{{Name: "lone", Pace: 1}}
 	run.Tokens = runfile.Count(int64(steps) * run.StepTokens())
 	run.Eval.EveryTokens, run.Eval.FinalSequences = 0, 1
+	run.Checkpoint.EveryTokens = 0 // the plain loop saves nothing either
 	if run, err = run.Resolve(); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ type Checkpoint struct {
 // Exchange is how islands are merged.
 type Exchange struct {
 	Fragments      int      `yaml:"fragments"`        // parts of the model that are exchanged in turn
-	PeriodTokens   Count    `yaml:"period_tokens"`    // of the fleet, between two merges of one fragment; auto: 6 steps an island, 24 of a lone one
+	PeriodTokens   Count    `yaml:"period_tokens"`    // of the fleet, between two merges of one fragment; auto: 6 steps an island, 480 of a lone one
 	OuterRate      *float64 `yaml:"outer_rate"`       // nil (auto): 1 with one island, else 0.7
 	OuterMomentum  *float64 `yaml:"outer_momentum"`   // nil (auto): 0 with one island, else 0.5
 	OverlapSteps   int      `yaml:"overlap_steps"`    // least inner steps between sending and adopting
