@@ -188,7 +188,7 @@ func TestB6InterruptAndResume(t *testing.T) {
 	if start := recorded[ledger.RunStarted](c)[0]; start.TokensDone < 120*stepTokens || start.Era != 3 || !start.Resumed {
 		t.Errorf("the resumed run begins with %+v", start)
 	}
-	if sum.Islands[0].Steps >= 200-120 {
+	if sum.Islands[0].Steps > 200-120 {
 		t.Errorf("%d steps after the resume: some were made twice", sum.Islands[0].Steps)
 	}
 }
