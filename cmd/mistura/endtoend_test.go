@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -120,7 +121,12 @@ func islandKilled(t *testing.T, bin string) {
 
 // hungUp: a terminal that closes while the text is read interrupts like Ctrl-C.
 func hungUp(t *testing.T, bin string) {
-	p := start(t, bin, t.TempDir(), "train", "--json")
+	// Whoever runs the tests may ignore hang-ups (nohup), and a child inherits that; a
+	// signal that is caught here is back to its default there.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
+	p := start(t, bin, t.TempDir(), "train", "--tokens", "40k", "--json")
 	p.until("reading the text")
 	p.signal(syscall.SIGHUP)
 	if code := p.wait(); code != 130 {
