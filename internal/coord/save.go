@@ -155,7 +155,7 @@ func (s *State) settle(now time.Time) ([]Effect, string) {
 		return s.finish(outcome, why, now)
 	}
 	s.save.final = false
-	if every := s.cfg.CheckpointSamples; every > 0 && s.Consumed()-s.save.consumed >= every && !s.stopping {
+	if every := s.cfg.CheckpointSamples; every > 0 && s.Consumed()-s.save.consumed >= every && !s.stopping && !s.finished() { // the last one is near then
 		return s.beginSave(false, now)
 	}
 	return nil, ""
