@@ -9,13 +9,17 @@ import (
 )
 
 // InitParams fills params, which must have cfg.Size() elements, with initial
-// weights: gains are 1, everything else is normal with deviation InitStd, the
+// weights: gains are 1, state is 0, everything else is normal with deviation InitStd, the
 // projections that write to the residual stream (attention output, down) with
 // InitStd/√(2·Layers) as in GPT-2. Element i of tensor t in model order is number
 // i of the stream (seed, Init, t), so the weights depend on nothing else.
 func InitParams(cfg model.Config, seed uint64, params []float32) {
 	for index, t := range cfg.Tensors() {
 		x := params[t.Offset : t.Offset+t.Size()]
+		if t.Kind == model.State {
+			clear(x)
+			continue
+		}
 		if t.Kind == model.Norm {
 			for i := range x {
 				x[i] = 1

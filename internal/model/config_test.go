@@ -11,22 +11,6 @@ import (
 	"github.com/mistura-project/mistura/internal/fault"
 )
 
-// lingLite and lingPlus are the published models, from the files that
-// inclusionAI/Ling ships (inference/mindie). Their sizes are known.
-func lingLite() Config {
-	c := ling("ling-lite", 28, 2048, 128, 64, 1408)
-	c.Vocab, c.Heads, c.KVHeads, c.TopK, c.SharedExperts = 126_464, 16, 4, 6, 2
-	c.RopeTheta, c.InitStd = 600_000, 0.006
-	return c
-}
-
-func lingPlus() Config {
-	c := ling("ling-plus", 88, 5376, 96, 64, 3072)
-	c.Vocab, c.Heads, c.KVHeads, c.TopK = 126_464, 56, 8, 4
-	c.RopeTheta, c.InitStd = 600_000, 0.006
-	return c
-}
-
 // TestCountOfPublishedModels compares with arXiv 2503.05139: 16.8 B parameters of
 // which 2.75 B are active, and 290 B of which 28.8 B are (29.0 B with both embeddings
 // counted, as here).
@@ -51,6 +35,8 @@ func TestPresets(t *testing.T) {
 		"ling-nano":  {2_778_240, 713_856},
 		"ling-micro": {20_139_264, 4_656_384},
 		"ling-mini":  {100_213_248, 23_142_912},
+		"ling-lite":  {16_801_974_272, 2_753_153_024},
+		"ling-plus":  {290_602_910_976, 29_004_170_496},
 	}
 	if len(PresetNames()) != len(want) {
 		t.Errorf("presets are %v", PresetNames())
@@ -98,6 +84,15 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"balance_coef", func(c *Config) { c.BalanceCoef = -1 }, "at least 0"},
 		{"z_coef", func(c *Config) { c.ZCoef = math.NaN() }, "at least 0"},
 		{"init_std", func(c *Config) { c.InitStd = math.Inf(1) }, "above 0"},
+		{"rotary_dims", func(c *Config) { c.RotaryDims = 7 }, "even"},
+		{"rotary_dims", func(c *Config) { c.RotaryDims = 34 }, "0 to 32"},
+		{"expert_groups", func(c *Config) { c.ExpertGroups = 3 }, "divisor of 16"},
+		{"top_groups", func(c *Config) { c.ExpertGroups, c.TopGroups = 4, 5 }, "1 to 4"},
+		{"top_groups", func(c *Config) { c.ExpertGroups, c.TopGroups = 16, 1 }, "top_k is 2"},
+		{"routed_scale", func(c *Config) { c.RoutedScale = -1 }, "at least 0"},
+		{"bias_rate", func(c *Config) { c.BiasRate = math.Inf(1) }, "at least 0"},
+		{"routing_warmup_tokens", func(c *Config) { c.RoutingWarmupTokens = -1 }, "at least 0"},
+		{"routing_warmup_window", func(c *Config) { c.RoutingWarmupTokens = 9 }, "at least 1"},
 		{"model", func(c *Config) { c.Dim, c.ExpertFFN, c.Experts = 1<<20, 1<<20, 1<<10 }, "parameters"},
 	} {
 		cfg, err := Preset("ling-nano")
@@ -125,6 +120,8 @@ func anyConfig(t *rapid.T) Config {
 		QKNorm: rapid.Bool().Draw(t, "qk norm"), TiedEmbeddings: rapid.Bool().Draw(t, "tied"),
 	}
 	c.Heads = c.KVHeads * small("group", 1)
+	c.RouterBias, c.RoutingWarmupWindow = rapid.Bool().Draw(t, "router bias"), 1
+	c.RoutingWarmupTokens = small("warm-up", 0)
 	c.TopK = rapid.IntRange(1, c.Experts).Draw(t, "top k")
 	c.DenseLayers = rapid.IntRange(0, c.Layers).Draw(t, "dense layers")
 	return c
@@ -146,7 +143,7 @@ func TestTensorsFillTheFlatVector(t *testing.T) {
 			if (tensor.Kind == Expert) != (tensor.Expert >= 0) {
 				t.Fatalf("%s is of kind %s and expert %d", tensor.Name, tensor.Kind, tensor.Expert)
 			}
-			if tensor.Decay != (tensor.Kind != Norm && tensor.Kind != Embedding) {
+			if tensor.Decay != (tensor.Kind != Norm && tensor.Kind != Embedding && tensor.Kind != State) {
 				t.Fatalf("%s: decay is %v", tensor.Name, tensor.Decay)
 			}
 		}
@@ -163,12 +160,12 @@ func TestActiveAgreesWithMatrices(t *testing.T) {
 		c := anyConfig(t)
 		f, n := c.FLOPs(1), c.Count()
 		products := (f.Projections + f.Router + f.Experts + f.Shared + f.Dense + f.Head) / 2
-		rest := n.ByKind[Norm] + n.ByKind[Embedding]
+		rest := n.ByKind[Norm] + n.ByKind[State] + n.ByKind[Embedding]
 		if c.TiedEmbeddings {
-			rest = n.ByKind[Norm] // the embedding is the head
+			rest = n.ByKind[Norm] + n.ByKind[State] // the embedding is the head
 		}
 		if int64(products) != n.Active-rest {
-			t.Fatalf("products read %v parameters, %d are active besides norms and embedding", products, n.Active-rest)
+			t.Fatalf("products read %v parameters, %d are active besides norms, state and embedding", products, n.Active-rest)
 		}
 	})
 }

@@ -18,7 +18,24 @@ func presets() []Config {
 	micro.Heads, micro.KVHeads, micro.InitStd = 8, 4, 0.05
 	mini := ling("ling-mini", 8, 512, 64, 16, 448)
 	mini.Heads, mini.KVHeads, mini.InitStd = 8, 4, 0.03
-	return []Config{tiny, nano, micro, mini}
+	return []Config{tiny, nano, micro, mini, lingLite(), lingPlus()}
+}
+
+// lingLite and lingPlus are the published models, from the files that
+// inclusionAI/Ling ships (inference/mindie): for arithmetic, planning and import;
+// no machine that the native engine runs on trains them.
+func lingLite() Config {
+	c := ling("ling-lite", 28, 2048, 128, 64, 1408)
+	c.Vocab, c.Heads, c.KVHeads, c.TopK, c.SharedExperts = 126_464, 16, 4, 6, 2
+	c.RopeTheta, c.InitStd = 600_000, 0.006
+	return c
+}
+
+func lingPlus() Config {
+	c := ling("ling-plus", 88, 5376, 96, 64, 3072)
+	c.Vocab, c.Heads, c.KVHeads, c.TopK = 126_464, 56, 8, 4
+	c.RopeTheta, c.InitStd = 600_000, 0.006
+	return c
 }
 
 // ling is a byte-level model of the shape that the Ling report describes
@@ -45,8 +62,8 @@ func PresetNames() []string {
 }
 
 // Preset gives a built-in model by name: "ling-tiny" (17 thousand parameters,
-// for tests), "ling-nano" (3 M), "ling-micro" (20 M) or "ling-mini" (100 M). An
-// unknown name is a *fault.Input that lists the known ones.
+// for tests), "ling-nano" (3 M), "ling-micro" (20 M), "ling-mini" (100 M), or the
+// published "ling-lite" (16.8 B) and "ling-plus" (290 B). An unknown name is a *fault.Input that lists the known ones.
 func Preset(name string) (Config, error) {
 	for _, c := range presets() {
 		if c.Name == name {

@@ -9,6 +9,7 @@ const (
 	Norm      Kind = "norm"
 	Attention Kind = "attention"
 	Router    Kind = "router"
+	State     Kind = "state" // no gradient reaches it: the router's bias and running statistics
 	Expert    Kind = "expert"
 	Shared    Kind = "shared"
 	Dense     Kind = "dense"
@@ -23,7 +24,7 @@ type Tensor struct {
 	Kind   Kind
 	Layer  int  // -1 outside the layers
 	Expert int  // -1 unless Kind is Expert
-	Decay  bool // takes weight decay: matrices do, norms and embeddings do not
+	Decay  bool // takes weight decay: matrices do; norms, embeddings and state do not
 	Offset int  // of its first element in the flat vector
 }
 

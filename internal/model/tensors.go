@@ -22,6 +22,8 @@ func (b *builder) add(t Tensor) {
 //	layers.L.mlp.norm
 //	layers.L.dense.gate, .up, .down            in a dense layer
 //	layers.L.router                            in every other layer
+//	layers.L.router_bias                       with RouterBias
+//	layers.L.router_stats                      with routing warm-up: mean and variance of the logits
 //	layers.L.experts.E.gate, .up, .down
 //	layers.L.shared.gate, .up, .down           with shared experts
 //	norm
@@ -55,6 +57,10 @@ func norm(name string, layer, width int) Tensor {
 	return Tensor{Name: name, Shape: []int{width}, Kind: Norm, Layer: layer, Expert: -1}
 }
 
+func state(name string, layer, width int) Tensor {
+	return Tensor{Name: name, Shape: []int{width}, Kind: State, Layer: layer, Expert: -1}
+}
+
 func (c Config) addAttention(b *builder, l int) {
 	prefix := fmt.Sprintf("layers.%d.attention.", l)
 	b.add(norm(prefix+"norm", l, c.Dim))
@@ -83,6 +89,12 @@ func (c Config) addMLP(b *builder, l int) {
 		return
 	}
 	b.add(Tensor{Name: prefix + "router", Shape: []int{c.Experts, c.Dim}, Kind: Router, Layer: l, Expert: -1, Decay: true})
+	if c.RouterBias {
+		b.add(state(prefix+"router_bias", l, c.Experts))
+	}
+	if c.RoutingWarmupTokens > 0 {
+		b.add(state(prefix+"router_stats", l, 2))
+	}
 	for e := range c.Experts {
 		b.addSwiGLU(fmt.Sprintf("%sexperts.%d.", prefix, e), Expert, l, e, c.Dim, c.ExpertFFN)
 	}

@@ -54,7 +54,11 @@ func (c Config) validateAttention() error {
 		return bad("head_dim", strconv.Itoa(c.HeadDim), "is odd, and rotary positions turn pairs of elements",
 			fmt.Sprintf("use an even number such as %d", c.HeadDim+1))
 	}
-	return nil
+	if c.RotaryDims%2 != 0 {
+		return bad("rotary_dims", strconv.Itoa(c.RotaryDims), "is odd, and rotary positions turn pairs of elements",
+			fmt.Sprintf("use an even number up to %d, or 0 for all", c.HeadDim))
+	}
+	return inRange("rotary_dims", c.RotaryDims, 0, c.HeadDim)
 }
 
 func (c Config) validateExperts() error {
@@ -69,12 +73,46 @@ func (c Config) validateExperts() error {
 	if c.DenseLayers == c.Layers {
 		return nil
 	}
-	return firstError(
+	if err := firstError(
 		inRange("experts", c.Experts, 1, 1<<16),
 		inRange("top_k", c.TopK, 1, c.Experts),
 		inRange("expert_ffn", c.ExpertFFN, 1, maxExtent),
 		inRange("shared_experts", c.SharedExperts, 0, 1<<10),
-	)
+	); err != nil {
+		return err
+	}
+	return c.validateRouting()
+}
+
+func (c Config) validateRouting() error {
+	if err := firstError(
+		inRange("expert_groups", c.ExpertGroups, 0, c.Experts),
+		atLeast("routed_scale", c.RoutedScale, 0),
+		atLeast("bias_rate", c.BiasRate, 0),
+		atLeast("routing_warmup_tokens", float64(c.RoutingWarmupTokens), 0),
+	); err != nil {
+		return err
+	}
+	if c.RoutingWarmupTokens > 0 {
+		if err := inRange("routing_warmup_window", c.RoutingWarmupWindow, 1, maxExtent); err != nil {
+			return err
+		}
+	}
+	if !c.Grouped() {
+		return nil
+	}
+	if c.Experts%c.ExpertGroups != 0 {
+		return bad("expert_groups", strconv.Itoa(c.ExpertGroups), fmt.Sprintf("does not divide experts, which is %d", c.Experts),
+			"use a divisor of "+strconv.Itoa(c.Experts))
+	}
+	if err := inRange("top_groups", c.TopGroups, 1, c.ExpertGroups); err != nil {
+		return err
+	}
+	if reach := c.TopGroups * c.Experts / c.ExpertGroups; c.TopK > reach {
+		return bad("top_groups", strconv.Itoa(c.TopGroups),
+			fmt.Sprintf("leaves a token %d experts, but top_k is %d", reach, c.TopK), "use more groups or a smaller top_k")
+	}
+	return nil
 }
 
 func (c Config) validateReals() error {
