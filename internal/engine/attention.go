@@ -27,7 +27,7 @@ func (l *layer) attnIn(_ *worker, item int) {
 		if l.cfg.QKNorm {
 			l.normHeads(t)
 		}
-		l.rope.turn(a.qkv[t*width:(t+1)*width], t%l.shape.seq)
+		l.rope.turn(a.qkv[t*width:(t+1)*width], l.position(t))
 	}
 }
 
@@ -68,25 +68,37 @@ func (l *layer) attend(w *worker, item int) {
 	at, first, seq := l.heads(query), row*l.shape.seq, l.shape.seq
 	for i := range blocksOf(seq, queryBlock) {
 		from, to := block(i, queryBlock, seq)
+		low := int(l.begin[first+from])
+		keys := to - low
 		l.scores(w.scratch.scores, first, from, to, at)
 		for t := from; t < to; t++ {
-			scores := w.scratch.scores[(t-from)*to : (t-from+1)*to]
-			top, sum := l.kernel.Softmax(scores[:t+1])
-			clear(scores[t+1:])
+			scores := w.scratch.scores[(t-from)*keys : (t-from+1)*keys]
+			seen := l.seen(scores, first, t, low)
+			top, sum := l.kernel.Softmax(seen)
 			a.lse[(first+t)*l.cfg.Heads+query] = top + float32(math.Log(float64(sum)))
 		}
-		l.kernel.NN(a.o[(first+from)*l.cfg.QueryWidth()+at.q:], w.scratch.scores, a.qkv[first*width+at.v:],
-			to-from, d, to, to, width, l.cfg.QueryWidth(), false)
+		l.kernel.NN(a.o[(first+from)*l.cfg.QueryWidth()+at.q:], w.scratch.scores, a.qkv[(first+low)*width+at.v:],
+			to-from, d, keys, keys, width, l.cfg.QueryWidth(), false)
 	}
 }
 
-// scores are the products of queries [from, to) with keys [0, to) of the
-// sequence that begins at token first, [to-from, to]. What lies above the
-// diagonal is there but means nothing.
+// scores are the products of queries [from, to) with keys [low, to) of the
+// sequence that begins at token first, [to-from, to-low]; low is where the document
+// of the first query begins. What a query does not see is there but means nothing.
 func (l *layer) scores(dst []float32, first, from, to int, at heads) {
-	width := l.qkvWidth()
-	l.kernel.NT(dst, l.acts.qkv[(first+from)*width+at.q:], l.acts.qkv[first*width+at.k:],
-		to-from, to, l.cfg.HeadDim, width, width, to, false)
+	width, low := l.qkvWidth(), int(l.begin[first+from])
+	l.kernel.NT(dst, l.acts.qkv[(first+from)*width+at.q:], l.acts.qkv[(first+low)*width+at.k:],
+		to-from, to-low, l.cfg.HeadDim, width, width, to-low, false)
+}
+
+// seen gives the part of a row of keys [low, …) that query t of the sequence at
+// token first sees, from the first key of its document to its own, and clears the
+// rest.
+func (l *layer) seen(row []float32, first, t, low int) []float32 {
+	from, to := int(l.begin[first+t])-low, t+1-low
+	clear(row[:from])
+	clear(row[to:])
+	return row[from:to]
 }
 
 // attnOut is the item of the third phase: for a block of tokens, the output

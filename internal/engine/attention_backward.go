@@ -26,23 +26,21 @@ func (l *layer) attendBackward(w *worker, item int) {
 // dQ = dS·K, dK += dSᵀ·Q, dV += Pᵀ·dO.
 func (l *layer) attendBlockBackward(w *worker, first, from, to, query int) {
 	a, d, width, wide := &l.acts, l.cfg.HeadDim, l.qkvWidth(), l.cfg.QueryWidth()
-	at, n := l.heads(query), to-from
-	p, dS := w.scratch.scores, w.scratch.grads
+	at, n, low := l.heads(query), to-from, int(l.begin[first+from])
+	p, dS, keys, start := w.scratch.scores, w.scratch.grads, to-low, first+low
 	dO := l.dO[(first+from)*wide+at.q:]
 	l.scores(p, first, from, to, at)
-	l.kernel.NT(dS, dO, a.qkv[first*width+at.v:], n, to, d, wide, width, to, false)
+	l.kernel.NT(dS, dO, a.qkv[start*width+at.v:], n, keys, d, wide, width, keys, false)
 	for t := from; t < to; t++ {
-		i := (first+t)*wide + at.q
-		pRow, dRow := p[(t-from)*to:(t-from+1)*to], dS[(t-from)*to:(t-from+1)*to]
-		l.kernel.ExpSum(pRow[:t+1], pRow[:t+1], a.lse[(first+t)*l.cfg.Heads+query])
-		clear(pRow[t+1:])
-		l.kernel.MulSub(dRow[:t+1], pRow[:t+1], dRow[:t+1], l.kernel.Dot(l.dO[i:i+d], a.o[i:i+d]))
-		clear(dRow[t+1:])
+		i, row := (first+t)*wide+at.q, t-from
+		pRow, dRow := l.seen(p[row*keys:(row+1)*keys], first, t, low), l.seen(dS[row*keys:(row+1)*keys], first, t, low)
+		l.kernel.ExpSum(pRow, pRow, a.lse[(first+t)*l.cfg.Heads+query])
+		l.kernel.MulSub(dRow, pRow, dRow, l.kernel.Dot(l.dO[i:i+d], a.o[i:i+d]))
 	}
-	q, k := (first+from)*width+at.q, first*width+at.k
-	l.kernel.NN(l.dQKV[q:], dS, a.qkv[k:], n, d, to, to, width, width, false)
-	l.kernel.TN(l.dQKV[k:], dS, a.qkv[q:], to, d, n, to, width, width, true)
-	l.kernel.TN(l.dQKV[first*width+at.v:], p, dO, to, d, n, to, wide, width, true)
+	q, k := (first+from)*width+at.q, start*width+at.k
+	l.kernel.NN(l.dQKV[q:], dS, a.qkv[k:], n, d, keys, keys, width, width, false)
+	l.kernel.TN(l.dQKV[k:], dS, a.qkv[q:], keys, d, n, keys, width, width, true)
+	l.kernel.TN(l.dQKV[start*width+at.v:], p, dO, keys, d, n, keys, wide, width, true)
 }
 
 // inBackward is an item of the layer's last backward phase: for a block of
@@ -52,7 +50,7 @@ func (l *layer) inBackward(w *worker, item int) {
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, width := &l.acts, l.cfg.Dim, l.qkvWidth()
 	for t := from; t < to; t++ {
-		l.rope.turnBack(l.dQKV[t*width:(t+1)*width], t%l.shape.seq)
+		l.rope.turnBack(l.dQKV[t*width:(t+1)*width], l.position(t))
 	}
 	if l.cfg.QKNorm {
 		l.normHeadsBackward(w, from, to)

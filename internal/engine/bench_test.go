@@ -41,7 +41,7 @@ func benchmarkStep(b *testing.B, cfg model.Config, threads, rows, seq int) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e.ZeroGrads()
-		if _, err := e.Backward(tokens, rows); err != nil {
+		if _, err := e.Backward(Batch{Tokens: tokens, Rows: rows}); err != nil {
 			b.Fatal(err)
 		}
 		e.ScaleGrads(1 / float32(rows*seq))

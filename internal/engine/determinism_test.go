@@ -40,7 +40,7 @@ func train(t testing.TB, e *Engine, a *AdamW, first, steps, seq int) (losses []f
 	t.Helper()
 	for step := first; step < first+steps; step++ {
 		e.ZeroGrads()
-		stats, err := e.Backward(randomTokens(e.cfg, uint64(step), 3, seq), 3)
+		stats, err := e.Backward(Batch{Tokens: randomTokens(e.cfg, uint64(step), 3, seq), Rows: 3, Boundaries: step%2 == 1, EndToken: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestSplitDoesNotChangeGradient(t *testing.T) {
 			const rows, seq = 8, 33
 			e := newEngine(t, cfg, Options{Threads: 1})
 			tokens := randomTokens(cfg, 20, rows, seq)
-			whole, err := e.Backward(tokens, rows)
+			whole, err := e.Backward(Batch{Tokens: tokens, Rows: rows})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -113,7 +113,7 @@ func splitBackward(t *testing.T, e *Engine, tokens []int32, rows, part int) (tot
 	t.Helper()
 	each := len(tokens) / rows * part
 	for ; len(tokens) > 0; tokens = tokens[each:] {
-		s, err := e.Backward(tokens[:each], part)
+		s, err := e.Backward(Batch{Tokens: tokens[:each], Rows: part})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func TestPassesDoNotChangeGradient(t *testing.T) {
 	cfg := named(t, "plain")
 	const rows, seq = groupTokens/500 + 2, 500
 	e, tokens := newEngine(t, cfg, Options{Threads: 2}), randomTokens(cfg, 21, rows, seq)
-	stats, err := e.Backward(tokens, rows)
+	stats, err := e.Backward(Batch{Tokens: tokens, Rows: rows})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func TestShapesMayChange(t *testing.T) {
 	first := map[string]float64{}
 	for round := range 2 {
 		for i, s := range []shape{{2, 10}, {1, 10}, {3, 10}, {1, 40}, {5, 3}} {
-			sum, _, err := e.Loss(randomTokens(cfg, uint64(30+i), s.rows, s.seq), s.rows)
+			sum, _, err := e.Loss(Batch{Tokens: randomTokens(cfg, uint64(30+i), s.rows, s.seq), Rows: s.rows})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,11 +25,12 @@
 //
 // Backward adds the gradient of
 //
-//	Σ tokens cross-entropy + Σ sequences T · Σ MoE layers (BalanceCoef · B + ZCoef · Z)
+//	Σ target tokens cross-entropy + Σ sequences n · Σ MoE layers (BalanceCoef · B + ZCoef · Z)
 //
-// for sequences of T tokens, so that dividing by the number of tokens gives the
-// gradient of a mean whatever the batch was cut into. Both router losses are
-// computed within one sequence:
+// for sequences of n target tokens, so that dividing by the number of target tokens
+// gives the gradient of a mean whatever the batch was cut into. All T inputs of a
+// sequence are targets except the ends of documents ([Batch]). Both router losses
+// are computed within one sequence, over all its inputs:
 //
 //   - B = E · Σ_e f_e · P_e, f_e the fraction of the sequence's TopK·T choices
 //     that fell on expert e, P_e the mean of its score, scores scaled to sum 1

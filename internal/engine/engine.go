@@ -33,8 +33,8 @@ type Engine struct {
 	shape    shape // the pass that the buffers below are cut for
 	capacity shape // the pass they were allocated for
 	passBuffers
-	tokens []int32 // inputs of the pass, [N]
-	labels []int32 // targets of the pass, [N]
+	batchParts
+	chosen [][]int32 // [layers][N*K] experts of the whole batch
 	sums   []float64
 	rope   rope
 
@@ -74,6 +74,7 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 		params: make([]float32, cfg.Size()), grads: make([]float32, cfg.Size()),
 		sums:         make([]float64, max(cfg.Experts, cfg.Dim)),
 		expertTokens: make([]int64, cfg.Layers*cfg.Experts),
+		chosen:       make([][]int32, cfg.Layers),
 	}
 	e.w, e.g = viewWeights(cfg, e.params), viewWeights(cfg, e.grads)
 	for i := range cfg.Layers {

@@ -32,7 +32,7 @@ func TestDecoderAgreesWithForward(t *testing.T) {
 		t.Run(cfg.Name, func(t *testing.T) {
 			e := newEngine(t, cfg, Options{Threads: 1})
 			tokens := randomTokens(cfg, 60, 1, 40)
-			if _, _, err := e.Loss(tokens, 1); err != nil {
+			if _, _, err := e.Loss(Batch{Tokens: tokens, Rows: 1}); err != nil {
 				t.Fatal(err)
 			}
 			want, d := slices.Clone(e.loss), newDecoder(e, 40)

@@ -23,7 +23,8 @@ func (e *Engine) columnNorms(colInv []float32) {
 }
 
 // lossForward is the item of the last forward phase: for a block of tokens, the
-// final norm, logits and cross-entropies. Logits become their own softmax.
+// final norm, logits and cross-entropies. Logits become their own softmax, except
+// where the loss does not count.
 func (e *Engine) lossForward(_ *worker, item int) {
 	from, to := block(item, tokenBlock, e.shape.tokens())
 	dim, vocab := e.cfg.Dim, e.cfg.Vocab
@@ -35,6 +36,10 @@ func (e *Engine) lossForward(_ *worker, item int) {
 	e.kernel.NT(e.logits[from*vocab:], e.final[from*dim:], e.w.head, to-from, vocab, dim, dim, dim, vocab, false)
 	for t := from; t < to; t++ {
 		row := e.logits[t*vocab : (t+1)*vocab]
+		if e.labels[t] == masked {
+			e.loss[t] = 0
+			continue
+		}
 		target := row[e.labels[t]]
 		top, sum := e.kernel.Softmax(row)
 		e.loss[t] = math.Log(float64(sum)) + (float64(top) - float64(target))
@@ -55,6 +60,10 @@ func (e *Engine) lossBackward(w *worker, item int) {
 	from, to := block(item, tokenBlock, e.shape.tokens())
 	dim, vocab := e.cfg.Dim, e.cfg.Vocab
 	for t := from; t < to; t++ {
+		if e.labels[t] == masked {
+			clear(e.logits[t*vocab : (t+1)*vocab])
+			continue
+		}
 		e.logits[t*vocab+int(e.labels[t])] -= 1
 	}
 	e.kernel.NN(e.dH[from*dim:], e.logits[from*vocab:], e.w.head, to-from, dim, vocab, vocab, dim, dim, false)

@@ -46,6 +46,7 @@ func near(t *testing.T, what string, got []float32, want []float64, bound float6
 func opEngine(t *testing.T, cfg model.Config, rows, seq int) *Engine {
 	e := newEngine(t, cfg, Options{Threads: 1})
 	e.reserve(shape{rows, seq})
+	e.load(Batch{Tokens: make([]int32, rows*(seq+1)), Rows: rows}, 0)
 	return e
 }
 
@@ -149,8 +150,8 @@ func TestAttentionAgreesWithTwin(t *testing.T) {
 				at := e.heads(h)
 				q, k, v := cut(l.acts.qkv, width, at.q), cut(l.acts.qkv, width, at.k), cut(l.acts.qkv, width, at.v)
 				scaleRows(q, scale)
-				compare("attention", l.acts.o, query, at.q, scalar.Attend(q, k, v))
-				dQ := scalar.AttendBackward(dK, dV, q, k, v, cut(e.dO, query, at.q))
+				compare("attention", l.acts.o, query, at.q, scalar.Attend(q, k, v, make([]int, seq)))
+				dQ := scalar.AttendBackward(dK, dV, q, k, v, cut(e.dO, query, at.q), make([]int, seq))
 				scaleRows(dQ, scale)
 				compare("gradient of queries", e.dQKV, width, at.q, dQ)
 			}

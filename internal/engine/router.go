@@ -55,7 +55,11 @@ func (l *layer) routeToken(t int) {
 		l.sigmoids(scores, logits)
 	}
 	choice := r.choice[t*cfg.TopK : (t+1)*cfg.TopK]
-	chooseTop(choice, logits)
+	if len(l.imposed) > 0 {
+		copy(choice, l.imposed[l.index][t*cfg.TopK:])
+	} else {
+		chooseTop(choice, logits)
+	}
 	r.norm[t] = l.weigh(r.weight[t*cfg.TopK:(t+1)*cfg.TopK], choice, scores)
 }
 
@@ -187,7 +191,9 @@ func (l *layer) routeTokenBackward(w *worker, t int) {
 	cfg, r := &l.cfg, &l.acts.routing
 	span := func(x []float32) []float32 { return x[t*cfg.Experts : (t+1)*cfg.Experts] }
 	d, scores := span(l.dRouter), span(r.scores)
-	l.balanceBackward(d, scores, r.counts[t/l.shape.seq*cfg.Experts:])
+	row := t / l.shape.seq
+	counted := float64(l.targets[row]) / float64(l.shape.seq)
+	l.balanceBackward(d, scores, r.counts[row*cfg.Experts:], counted)
 	l.weighBackward(d, t)
 	softmax := scores
 	if cfg.Router == model.Softmax {
@@ -199,18 +205,19 @@ func (l *layer) routeTokenBackward(w *worker, t int) {
 		softmax = w.scratch.experts
 		l.kernel.ExpSum(softmax, span(r.logits), r.lse[t])
 	}
-	l.kernel.Axpy(d, softmax, 2*float32(cfg.ZCoef)*r.lse[t])
+	l.kernel.Axpy(d, softmax, float32(counted)*2*float32(cfg.ZCoef)*r.lse[t])
 }
 
 // balanceBackward sets d to the gradient of the balance loss with respect to the
-// scores of one token. The fractions f_e are counts and have none.
-func (l *layer) balanceBackward(d, scores []float32, counts []int32) {
+// scores of one token; counted is the share of its sequence's inputs that are
+// target tokens. The fractions f_e are counts and have none.
+func (l *layer) balanceBackward(d, scores []float32, counts []int32, counted float64) {
 	cfg := &l.cfg
 	if cfg.BalanceCoef == 0 {
 		clear(d)
 		return
 	}
-	unit := cfg.BalanceCoef * float64(cfg.Experts) / float64(l.shape.seq*cfg.TopK)
+	unit := counted * cfg.BalanceCoef * float64(cfg.Experts) / float64(l.shape.seq*cfg.TopK)
 	for e := range d {
 		d[e] = float32(unit * float64(counts[e]))
 	}

@@ -27,7 +27,7 @@ func TestTinyModelLearns(t *testing.T) {
 			tokens[i] = int32(text[(step*7+i)%len(text)])
 		}
 		e.ZeroGrads()
-		stats, err := e.Backward(tokens, 4)
+		stats, err := e.Backward(Batch{Tokens: tokens, Rows: 4})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +59,7 @@ func TestNaNIsNotHidden(t *testing.T) {
 				}
 			}
 		}
-		stats, err := e.Backward(tokens, 2)
+		stats, err := e.Backward(Batch{Tokens: tokens, Rows: 2})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,10 +84,10 @@ func TestBackwardRefuses(t *testing.T) {
 		{"negative token", []int32{1, -1}, 1},
 		{"token outside the vocabulary", []int32{7, 1}, 1},
 	} {
-		if _, err := e.Backward(c.tokens, c.rows); err == nil {
+		if _, err := e.Backward(Batch{Tokens: c.tokens, Rows: c.rows}); err == nil {
 			t.Errorf("%s: Backward took it", c.name)
 		}
-		if _, _, err := e.Loss(c.tokens, c.rows); err == nil {
+		if _, _, err := e.Loss(Batch{Tokens: c.tokens, Rows: c.rows}); err == nil {
 			t.Errorf("%s: Loss took it", c.name)
 		}
 	}
@@ -125,7 +125,7 @@ func TestUniformRouterIsBalanced(t *testing.T) {
 	for _, l := range e.layers {
 		clear(l.w.router)
 	}
-	stats, err := e.Backward(randomTokens(cfg, 71, 2, 16), 2)
+	stats, err := e.Backward(Batch{Tokens: randomTokens(cfg, 71, 2, 16), Rows: 2})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +144,7 @@ func TestStepDoesNotAllocate(t *testing.T) {
 	a, tokens := NewAdamW(cfg, testAdamW(), 2), randomTokens(cfg, 72, 3, 30)
 	step := func() {
 		e.ZeroGrads()
-		if _, err := e.Backward(tokens, 3); err != nil {
+		if _, err := e.Backward(Batch{Tokens: tokens, Rows: 3}); err != nil {
 			t.Fatal(err)
 		}
 		e.ScaleGrads(0.1)

@@ -38,24 +38,6 @@ func kernelSet(t testing.TB, name string) *kernel.Set {
 	return set
 }
 
-// choices are the experts that the engine chose in its last pass.
-func (e *Engine) choices() scalar.Choices {
-	all := make(scalar.Choices, len(e.layers))
-	for i, l := range e.layers {
-		if !l.moe() {
-			continue
-		}
-		for t := range e.shape.tokens() {
-			var token []int
-			for _, c := range l.acts.routing.choice[t*e.cfg.TopK : (t+1)*e.cfg.TopK] {
-				token = append(token, int(c))
-			}
-			all[i] = append(all[i], token)
-		}
-	}
-	return all
-}
-
 // relative is the L2 norm of got - want over that of want.
 func relative(got []float32, want []float64) float64 {
 	var difference, norm float64
@@ -70,20 +52,28 @@ func relative(got []float32, want []float64) float64 {
 	return math.Sqrt(difference / norm)
 }
 
+// twinBatch is a batch as the twin takes it.
+func twinBatch(b Batch, imposed [][]int32) scalar.Batch {
+	return scalar.Batch{Tokens: b.Tokens, Rows: b.Rows, Boundaries: b.Boundaries, EndToken: b.EndToken, Choices: imposed}
+}
+
 // checkAgainstTwin compares a batch's losses and every tensor's gradient with
 // the float64 twin's, the engine's choices imposed on it.
-func checkAgainstTwin(t *testing.T, e *Engine, tokens []int32, rows int) {
+func checkAgainstTwin(t *testing.T, e *Engine, b Batch) {
 	t.Helper()
-	stats, err := e.Backward(tokens, rows)
+	stats, err := e.Backward(b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	twin := scalar.NewModel[float64](e.cfg, e.params)
-	want := twin.Run(tokens, rows, e.choices(), true)
+	want := twin.Run(twinBatch(b, e.Choices()), true)
+	if stats.Tokens != want.Tokens {
+		t.Errorf("%d target tokens, twin %d", stats.Tokens, want.Tokens)
+	}
 	if math.Abs(stats.LossSum/want.Loss-1) > 1e-6 {
 		t.Errorf("loss %v, twin %v", stats.LossSum, want.Loss)
 	}
-	moe := float64(rows * max(1, e.cfg.Layers-e.cfg.DenseLayers))
+	moe := float64(b.Rows * max(1, e.cfg.Layers-e.cfg.DenseLayers))
 	if math.Abs(stats.BalanceLoss-want.Balance/moe) > 1e-6 || math.Abs(stats.ZLoss-want.Z/moe) > 1e-5 {
 		t.Errorf("balance loss %v and z-loss %v, twin %v and %v", stats.BalanceLoss, stats.ZLoss, want.Balance/moe, want.Z/moe)
 	}
@@ -100,7 +90,7 @@ func TestBackwardAgreesWithTwin(t *testing.T) {
 		for _, cfg := range enginetest.Configs() {
 			t.Run(name+"/"+cfg.Name, func(t *testing.T) {
 				e := newEngine(t, cfg, Options{Threads: 2, Kernel: kernelSet(t, name)})
-				checkAgainstTwin(t, e, randomTokens(cfg, 1, 3, 21), 3)
+				checkAgainstTwin(t, e, Batch{Tokens: randomTokens(cfg, 1, 3, 21), Rows: 3})
 			})
 		}
 	}
@@ -113,7 +103,7 @@ func TestBackwardAgreesWithTwinAcrossBlocks(t *testing.T) {
 	for _, cfg := range []model.Config{configs[1], configs[len(configs)-2]} {
 		t.Run(cfg.Name, func(t *testing.T) {
 			e := newEngine(t, cfg, Options{Threads: 2})
-			checkAgainstTwin(t, e, randomTokens(cfg, 2, 2, tokenBlock+37), 2)
+			checkAgainstTwin(t, e, Batch{Tokens: randomTokens(cfg, 2, 2, tokenBlock+37), Rows: 2})
 		})
 	}
 }
@@ -122,12 +112,12 @@ func TestBackwardAgreesWithTwinAcrossBlocks(t *testing.T) {
 // two logits are as close as rounding.
 func TestChoicesAgreeWithTwin(t *testing.T) {
 	cfg := enginetest.Configs()[0]
-	e, tokens := newEngine(t, cfg, Options{Threads: 1}), randomTokens(cfg, 3, 2, 30)
-	if _, err := e.Backward(tokens, 2); err != nil {
+	e, b := newEngine(t, cfg, Options{Threads: 1}), Batch{Tokens: randomTokens(cfg, 3, 2, 30), Rows: 2}
+	if _, err := e.Backward(b); err != nil {
 		t.Fatal(err)
 	}
-	want := scalar.NewModel[float64](cfg, e.params).Run(tokens, 2, nil, false).Choices
-	if fmt.Sprint(e.choices()) != fmt.Sprint(want) {
+	want := scalar.NewModel[float64](cfg, e.params).Run(twinBatch(b, nil), false).Choices
+	if fmt.Sprint(e.Choices()) != fmt.Sprint(want) {
 		t.Error("the engine chose other experts than its twin")
 	}
 }
@@ -135,11 +125,11 @@ func TestChoicesAgreeWithTwin(t *testing.T) {
 func TestLossAgreesWithBackward(t *testing.T) {
 	cfg := enginetest.Configs()[3]
 	e, tokens := newEngine(t, cfg, Options{Threads: 1}), randomTokens(cfg, 4, 3, 17)
-	stats, err := e.Backward(tokens, 3)
+	stats, err := e.Backward(Batch{Tokens: tokens, Rows: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, n, err := e.Loss(tokens, 3)
+	sum, n, err := e.Loss(Batch{Tokens: tokens, Rows: 3})
 	if err != nil || sum != stats.LossSum || n != stats.Tokens {
 		t.Errorf("Loss gives %v over %d tokens (%v), Backward %v over %d", sum, n, err, stats.LossSum, stats.Tokens)
 	}

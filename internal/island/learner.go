@@ -158,7 +158,7 @@ func (l *Learner) backward() (engine.BatchStats, error) {
 				return sum, err
 			}
 		}
-		b, err := l.engine.Backward(l.tokens, rows)
+		b, err := l.engine.Backward(engine.Batch{Tokens: l.tokens, Rows: rows})
 		if err != nil {
 			return sum, err
 		}

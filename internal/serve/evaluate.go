@@ -86,7 +86,7 @@ func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 				return 0, err
 			}
 		}
-		s, n, err := e.engine.Loss(batch, rows)
+		s, n, err := e.engine.Loss(engine.Batch{Tokens: batch, Rows: rows})
 		if err != nil {
 			return 0, err
 		}

@@ -60,7 +60,7 @@ func (l *layerTape[F]) forwardAttention() {
 	l.o = make([][]F, len(l.x))
 	for h := range c.Heads {
 		kv := h / (c.Heads / c.KVHeads)
-		for t, o := range Attend(l.q[h], l.k[kv], l.v[kv]) {
+		for t, o := range Attend(l.q[h], l.k[kv], l.v[kv], l.s.document) {
 			l.o[t] = append(l.o[t], o...)
 		}
 	}
@@ -88,7 +88,7 @@ func (l *layerTape[F]) project(name string, heads int, turn bool) (raw, done hea
 				z = RMSNorm(gain, z, c.NormEps)
 			}
 			if turn {
-				done[i][t] = Rotate(z, t, c.RopeTheta)
+				done[i][t] = Rotate(z, l.s.position[t], c.RopeTheta)
 			}
 		}
 	}
@@ -105,7 +105,7 @@ func (l *layerTape[F]) projectBackward(dH [][]F, name string, raw, d headsOf[F],
 		for i := range d {
 			g := d[i][t]
 			if turn {
-				g = RotateBackward(g, t, c.RopeTheta)
+				g = RotateBackward(g, l.s.position[t], c.RopeTheta)
 			}
 			if turn && c.QKNorm {
 				gain, dGain := l.weight("attention." + name + "_norm")
@@ -151,7 +151,7 @@ func (l *layerTape[F]) backwardAttention(dMid [][]F) (dH [][]F) {
 	dK, dV := newHeads[F](c.KVHeads, len(dMid), c.HeadDim), newHeads[F](c.KVHeads, len(dMid), c.HeadDim)
 	for h := range c.Heads {
 		kv := h / (c.Heads / c.KVHeads)
-		dQ = append(dQ, AttendBackward(dK[kv], dV[kv], l.q[h], l.k[kv], l.v[kv], dO[h]))
+		dQ = append(dQ, AttendBackward(dK[kv], dV[kv], l.q[h], l.k[kv], l.v[kv], dO[h], l.s.document))
 	}
 	l.projectBackward(dH, "q", l.raw, dQ, true)
 	l.projectBackward(dH, "k", l.rawK, dK, true)

@@ -53,8 +53,10 @@ func (l *layerTape[F]) forwardMLP(out []F, t int) {
 	}
 	router, _ := l.weight("router")
 	var choice []int
-	if l.s.imposed != nil {
-		choice = l.s.imposed[l.layer][l.s.first+t]
+	if imposed := l.s.batch.Choices; imposed != nil {
+		for _, e := range imposed[l.layer][(l.s.first+t)*c.TopK:][:c.TopK] {
+			choice = append(choice, int(e))
+		}
 	}
 	r := Route(c, Linear(router, l.m[t], c.Experts), choice)
 	var tapes []mlpTape[F]
@@ -80,13 +82,13 @@ func (l *layerTape[F]) backwardMLP(dOut [][]F) (dM [][]F) {
 	if c.Dense(l.layer) {
 		return dM
 	}
-	seq := F(len(dOut))
+	n := F(l.s.targets)
 	_, _, dShare, dLogSum := RouterLosses(c, l.routed)
 	for e := range dShare {
-		dShare[e] *= seq * F(c.BalanceCoef)
+		dShare[e] *= n * F(c.BalanceCoef)
 	}
 	for t := range dOut {
-		l.backwardExperts(dM[t], dOut[t], t, dShare, dLogSum[t]*seq*F(c.ZCoef))
+		l.backwardExperts(dM[t], dOut[t], t, dShare, dLogSum[t]*n*F(c.ZCoef))
 	}
 	return dM
 }

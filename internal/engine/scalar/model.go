@@ -19,16 +19,32 @@ type Model[F Float] struct {
 	tensors map[string]model.Tensor
 }
 
-// Choices are expert choices to impose: [layer][token] lists experts. Dense
-// layers have none.
-type Choices [][][]int
+// Batch is what Run computes: Rows sequences of len(Tokens)/Rows tokens, each token
+// but the last of a sequence predicting the next.
+type Batch struct {
+	Tokens []int32
+	Rows   int
+
+	// With Boundaries a token equal to EndToken is the last of its document: the
+	// next one is at position 0 again and sees nothing before itself, and what
+	// EndToken itself predicts does not count.
+	Boundaries bool
+	EndToken   int32
+
+	Choices Choices // imposed unless nil
+}
+
+// Choices are expert choices by layer: TopK for each input, one behind the other.
+// Dense layers have none.
+type Choices [][]int32
 
 // Result is what one batch came to.
 type Result[F Float] struct {
-	Loss    F // cross-entropy, summed over tokens
-	Balance F // summed over sequences and MoE layers
-	Z       F // likewise
-	Total   F // what the gradient is of: Loss + Σ T·(BalanceCoef·Balance + ZCoef·Z)
+	Loss    F   // cross-entropy, summed over target tokens
+	Tokens  int // target tokens
+	Balance F   // summed over sequences and MoE layers
+	Z       F   // likewise
+	Total   F   // what the gradient is of: Loss + Σ n·(BalanceCoef·Balance + ZCoef·Z), n a sequence's target tokens
 	Choices Choices
 }
 
@@ -55,14 +71,14 @@ func (m *Model[F]) weight(name string) (w, dW []F) {
 	return m.Params[t.Offset:end], m.Grads[t.Offset:end]
 }
 
-// Run computes the losses of rows sequences of len(tokens)/rows tokens, each
-// token but the last predicting the next, and with backward set adds the
-// gradient of Total to Grads. Choices that are not nil are imposed.
-func (m *Model[F]) Run(tokens []int32, rows int, imposed Choices, backward bool) Result[F] {
-	width := len(tokens) / rows
+// Run computes the losses of a batch, and with backward set adds the gradient of
+// Total to Grads.
+func (m *Model[F]) Run(b Batch, backward bool) Result[F] {
+	width := len(b.Tokens) / b.Rows
 	r := Result[F]{Choices: make(Choices, m.Config.Layers)}
-	for row := range rows {
-		s := &sequence[F]{m: m, first: row * (width - 1), tokens: tokens[row*width : (row+1)*width], imposed: imposed}
+	for row := range b.Rows {
+		s := &sequence[F]{m: m, batch: b, first: row * (width - 1), tokens: b.Tokens[row*width : (row+1)*width]}
+		s.findDocuments()
 		s.forward()
 		if backward {
 			s.backward()
@@ -73,7 +89,7 @@ func (m *Model[F]) Run(tokens []int32, rows int, imposed Choices, backward bool)
 }
 
 func (r *Result[F]) add(c model.Config, s *sequence[F]) {
-	seq := F(len(s.tokens) - 1)
+	r.Tokens += s.targets
 	r.Loss += s.loss
 	r.Total += s.loss
 	for l, tape := range s.layers {
@@ -81,21 +97,28 @@ func (r *Result[F]) add(c model.Config, s *sequence[F]) {
 			continue
 		}
 		for _, token := range tape.routed {
-			r.Choices[l] = append(r.Choices[l], token.Choice)
+			for _, e := range token.Choice {
+				r.Choices[l] = append(r.Choices[l], int32(e))
+			}
 		}
 		balance, z, _, _ := RouterLosses(c, tape.routed)
 		r.Balance += balance
 		r.Z += z
-		r.Total += seq * (F(c.BalanceCoef)*balance + F(c.ZCoef)*z)
+		r.Total += F(s.targets) * (F(c.BalanceCoef)*balance + F(c.ZCoef)*z)
 	}
 }
 
 // sequence is one sequence on its way through the model.
 type sequence[F Float] struct {
-	m       *Model[F]
-	first   int // number of its first input among those of the batch
-	tokens  []int32
-	imposed Choices
+	m      *Model[F]
+	batch  Batch
+	first  int // number of its first input among those of the batch
+	tokens []int32
+
+	document []int  // of each input, counted from 0
+	position []int  // of each input in its document
+	counts   []bool // whether the loss of each input does
+	targets  int    // how many do
 
 	layers  []*layerTape[F]
 	x       [][]F // output of the last layer
@@ -104,6 +127,22 @@ type sequence[F Float] struct {
 	norms   []F
 	loss    F
 	dLogits [][]F
+}
+
+// findDocuments says of each input where in which document it is.
+func (s *sequence[F]) findDocuments() {
+	document, position := 0, 0
+	for _, token := range s.tokens[:len(s.tokens)-1] {
+		ends := s.batch.Boundaries && token == s.batch.EndToken
+		s.document, s.position = append(s.document, document), append(s.position, position)
+		s.counts = append(s.counts, !ends)
+		position++
+		if ends {
+			document, position = document+1, 0
+		} else {
+			s.targets++
+		}
+	}
 }
 
 func (s *sequence[F]) forward() {
@@ -142,6 +181,9 @@ func (s *sequence[F]) forwardHead() {
 	for t, x := range s.x {
 		h := RMSNorm(gain, x, c.NormEps)
 		loss, d := CrossEntropy(Linear(s.head, h, c.Vocab), int(s.tokens[t+1]))
+		if !s.counts[t] {
+			loss, d = 0, make([]F, c.Vocab)
+		}
 		s.final, s.dLogits = append(s.final, h), append(s.dLogits, d)
 		s.loss += loss
 	}

@@ -1,6 +1,9 @@
 package scalar
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // Float is what a twin computes in.
 type Float interface{ ~float32 | ~float64 }
@@ -148,13 +151,15 @@ func CrossEntropy[F Float](logits []F, target int) (loss F, dLogits []F) {
 	return loss, p
 }
 
-// Attend is causal attention of one head: o[t] = Σ_{s ≤ t} softmax(q·k/√d)·v[s].
-func Attend[F Float](q, k, v [][]F) [][]F {
+// Attend is causal attention of one head within documents: o[t] = Σ softmax(q·k/√d)·v[s]
+// over the s ≤ t of the same document.
+func Attend[F Float](q, k, v [][]F, document []int) [][]F {
 	o := make([][]F, len(q))
 	for t := range q {
 		o[t] = make([]F, len(v[t]))
-		for s, p := range attentionWeights(q[t], k[:t+1]) {
-			Add(o[t], v[s], p)
+		from := slices.Index(document, document[t])
+		for s, p := range attentionWeights(q[t], k[from:t+1]) {
+			Add(o[t], v[from+s], p)
 		}
 	}
 	return o
@@ -171,20 +176,21 @@ func attentionWeights[F Float](q []F, k [][]F) []F {
 
 // AttendBackward is the gradient of Attend. It adds to dK and dV, which heads may
 // share.
-func AttendBackward[F Float](dK, dV, q, k, v, dO [][]F) (dQ [][]F) {
+func AttendBackward[F Float](dK, dV, q, k, v, dO [][]F, document []int) (dQ [][]F) {
 	dQ = make([][]F, len(q))
 	for t := range q {
-		p := attentionWeights(q[t], k[:t+1])
-		dP := make([]F, t+1)
+		from := slices.Index(document, document[t])
+		p := attentionWeights(q[t], k[from:t+1])
+		dP := make([]F, len(p))
 		for s := range p {
-			dP[s] = Dot(dO[t], v[s])
-			Add(dV[s], dO[t], p[s])
+			dP[s] = Dot(dO[t], v[from+s])
+			Add(dV[from+s], dO[t], p[s])
 		}
 		dQ[t] = make([]F, len(q[t]))
 		for s, d := range SoftmaxBackward(p, dP) {
 			d /= sqrt(F(len(q[t])))
-			Add(dQ[t], k[s], d)
-			Add(dK[s], q[t], d)
+			Add(dQ[t], k[from+s], d)
+			Add(dK[from+s], q[t], d)
 		}
 	}
 	return dQ

@@ -79,17 +79,19 @@ func TestAttendBackward(t *testing.T) {
 	p := split(x, tokens*d, tokens*d, tokens*d)
 	q, k, v, dO := rows(p[0], d), rows(p[1], d), rows(p[2], d), rows(normals(13, tokens*d), d)
 	dK, dV := rows(make([]float64, tokens*d), d), rows(make([]float64, tokens*d), d)
-	dQ := scalar.AttendBackward(dK, dV, q, k, v, dO)
+	document := []int{0, 0, 1, 1}
+	dQ := scalar.AttendBackward(dK, dV, q, k, v, dO, document)
 	checkGradient(t, x, join(join(dQ...), join(dK...), join(dV...)), func() float64 {
-		return dotAll(dO, scalar.Attend(q, k, v))
+		return dotAll(dO, scalar.Attend(q, k, v, document))
 	}, bound)
 }
 
 func TestAttendIsCausal(t *testing.T) {
 	q, k, v := rows(normals(14, 12), 3), rows(normals(15, 12), 3), rows(normals(16, 12), 3)
-	before := scalar.Attend(q, k, v)
+	document := []int{0, 0, 0, 0}
+	before := scalar.Attend(q, k, v, document)
 	k[3][0], v[3][1] = 100, 100
-	after := scalar.Attend(q, k, v)
+	after := scalar.Attend(q, k, v, document)
 	for s := range 3 {
 		for i := range 3 {
 			if before[s][i] != after[s][i] {
