@@ -9,7 +9,7 @@ BENCHTIME   ?= 1s
 TESTFLAGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check bench race format vet static tidy generated platforms clean
+.PHONY: help build test check bench compare race format vet static tidy generated platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ check: format vet static tidy generated platforms ## all that a change must pass
 
 bench: ## run all benchmarks (BENCHTIME=1x: once each)
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+
+compare: ## side by side with OpenBLAS and PyTorch (Debian's libopenblas0-openmp, python3-numpy, python3-torch)
+	go run ./bench/sgemm
+	go run ./bench/engine
 
 race: ## run the concurrent packages' tests under the race detector (needs a C compiler)
 	go run ./checks/testrun $(TESTFLAGS) -race $(RACE)

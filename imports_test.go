@@ -16,7 +16,7 @@ type layer struct {
 // layers is the import order, highest first.
 func layers() []layer {
 	return []layer{
-		{[]string{"bench/lone", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"bench/engine", "bench/lone", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
 		{[]string{"internal/dash", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
