@@ -91,7 +91,7 @@ func (o *own) close() { o.engine.Close() }
 // step gives the mean loss and the gradient norm.
 func (o *own) step() (loss, norm float64, err error) {
 	o.engine.ZeroGrads()
-	b, err := o.engine.Backward(o.batch(o.steps), o.o.rows)
+	b, err := o.engine.Backward(engine.Batch{Tokens: o.batch(o.steps), Rows: o.o.rows})
 	if err != nil {
 		return 0, 0, err
 	}
