@@ -13,9 +13,11 @@ func inverseRMS(sum float64, n int, eps float64) float32 {
 
 // attnIn is the item of the first phase: for a block of tokens, complete x, then
 // norm, queries, keys and values, their norms and positions.
-func (l *layer) attnIn(_ *worker, item int) {
+func (l *layer) attnIn(w *worker, item int) {
 	from, to := block(item, tokenBlock, l.shape.tokens())
+	w.watch.turn(l.startPart(l.index))
 	l.startBlock(l.index, from, to)
+	w.watch.turn(AttentionForward)
 	a, dim, width := &l.acts, l.cfg.Dim, l.qkvWidth()
 	l.norm(a.h, a.attnInv, a.x, l.w.attnNorm, from, to)
 	out := a.qkv
@@ -63,6 +65,7 @@ func (e *Engine) heads(query int) heads {
 
 // attend is the item of the second phase: one query head of one sequence.
 func (l *layer) attend(w *worker, item int) {
+	w.watch.turn(AttentionForward)
 	a, d, width := &l.acts, l.cfg.HeadDim, l.qkvWidth()
 	row, query := item/l.cfg.Heads, item%l.cfg.Heads
 	at, first, seq := l.heads(query), row*l.shape.seq, l.shape.seq
@@ -103,16 +106,19 @@ func (l *layer) seen(row []float32, first, t, low int) []float32 {
 
 // attnOut is the item of the third phase: for a block of tokens, the output
 // projection, norm, the MLP that all tokens pass, and the router.
-func (l *layer) attnOut(_ *worker, item int) {
+func (l *layer) attnOut(w *worker, item int) {
+	w.watch.turn(AttentionForward)
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, query := &l.acts, l.cfg.Dim, l.cfg.QueryWidth()
 	copy(a.mid[from*dim:to*dim], a.x[from*dim:to*dim])
 	l.kernel.NT(a.mid[from*dim:], a.o[from*query:], l.w.o, to-from, dim, query, query, query, dim, true)
+	w.watch.turn(SharedForward)
 	l.norm(a.m, a.mlpInv, a.mid, l.w.mlpNorm, from, to)
 	l.wideForward(from, to)
 	if !l.moe() {
 		return
 	}
+	w.watch.turn(RouterForward)
 	experts := l.cfg.Experts
 	l.kernel.NT(a.routing.logits[from*experts:], a.m[from*dim:], l.w.router, to-from, experts, dim, dim, dim, experts, false)
 	for t := from; t < to; t++ {

@@ -4,6 +4,7 @@ package engine
 // head of one sequence, with all the query heads that share it, in rising order.
 // It writes this head's part of dQKV.
 func (l *layer) attendBackward(w *worker, item int) {
+	w.watch.turn(AttentionBackward)
 	row, kv := item/l.cfg.KVHeads, item%l.cfg.KVHeads
 	d, width, first, seq := l.cfg.HeadDim, l.qkvWidth(), row*l.shape.seq, l.shape.seq
 	group := l.cfg.Heads / l.cfg.KVHeads
@@ -47,6 +48,7 @@ func (l *layer) attendBlockBackward(w *worker, first, from, to, query int) {
 // tokens, from dQKV back through positions, head norms, projections and norm to
 // the gradient of the layer's input.
 func (l *layer) inBackward(w *worker, item int) {
+	w.watch.turn(AttentionBackward)
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, width := &l.acts, l.cfg.Dim, l.qkvWidth()
 	for t := from; t < to; t++ {

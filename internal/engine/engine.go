@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -14,6 +15,9 @@ type Options struct {
 	Threads int
 	// Kernel is the kernel set; nil means the fastest one this CPU has.
 	Kernel *kernel.Set
+	// Clock gives the time since some moment, to measure what Spent tells; nil: nothing
+	// is measured.
+	Clock func() time.Duration
 }
 
 // maxThreads keeps a mistyped number from starting a million goroutines.
@@ -40,7 +44,9 @@ type Engine struct {
 
 	jobs  []job // gradient work that waits for the next phase
 	phase phase
-	tasks engineTasks
+
+	queueing Part // what the jobs that are being queued belong to
+	tasks    engineTasks
 
 	gradScale    float32 // argument of the scale task
 	expertTokens []int64
@@ -76,6 +82,9 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 		expertTokens: make([]int64, cfg.Layers*cfg.Experts),
 		chosen:       make([][]int32, cfg.Layers),
 	}
+	for _, w := range e.pool.workers {
+		w.watch.clock = o.Clock
+	}
 	e.w, e.g = viewWeights(cfg, e.params), viewWeights(cfg, e.grads)
 	for i := range cfg.Layers {
 		e.layers = append(e.layers, newLayer(e, i))
@@ -105,7 +114,8 @@ func (e *Engine) Grads() []float32 { return e.grads }
 // ZeroGrads sets all gradients to zero.
 func (e *Engine) ZeroGrads() { e.run(blocksOf(len(e.grads), flatBlock), e.tasks.zero) }
 
-func (e *Engine) zeroItem(_ *worker, item int) {
+func (e *Engine) zeroItem(w *worker, item int) {
+	w.watch.turn(Gradients)
 	from, to := block(item, flatBlock, len(e.grads))
 	clear(e.grads[from:to])
 }
@@ -117,7 +127,8 @@ func (e *Engine) ScaleGrads(f float32) {
 	e.run(blocksOf(len(e.grads), flatBlock), e.tasks.scale)
 }
 
-func (e *Engine) scaleItem(_ *worker, item int) {
+func (e *Engine) scaleItem(w *worker, item int) {
+	w.watch.turn(Gradients)
 	from, to := block(item, flatBlock, len(e.grads))
 	e.kernel.Scale(e.grads[from:to], e.gradScale)
 }

@@ -25,10 +25,12 @@ func (e *Engine) columnNorms(colInv []float32) {
 // lossForward is the item of the last forward phase: for a block of tokens, the
 // final norm, logits and cross-entropies. Logits become their own softmax, except
 // where the loss does not count.
-func (e *Engine) lossForward(_ *worker, item int) {
+func (e *Engine) lossForward(w *worker, item int) {
 	from, to := block(item, tokenBlock, e.shape.tokens())
 	dim, vocab := e.cfg.Dim, e.cfg.Vocab
+	w.watch.turn(e.startPart(e.cfg.Layers))
 	e.startBlock(e.cfg.Layers, from, to)
+	w.watch.turn(HeadForward)
 	e.norm(e.final, e.finalInv, e.x, e.w.norm, from, to)
 	if e.cfg.NormHead {
 		e.scaleColumns(e.final, from, to)
@@ -57,6 +59,7 @@ func (e *Engine) scaleColumns(x []float32, from, to int) {
 // lossBackward is the item of the first backward phase: for a block of tokens,
 // the gradients of logits, final norm and last layer's output.
 func (e *Engine) lossBackward(w *worker, item int) {
+	w.watch.turn(HeadBackward)
 	from, to := block(item, tokenBlock, e.shape.tokens())
 	dim, vocab := e.cfg.Dim, e.cfg.Vocab
 	for t := from; t < to; t++ {
@@ -77,7 +80,8 @@ func (e *Engine) lossBackward(w *worker, item int) {
 
 // embedBackward is the item of the last backward phase: some columns of the
 // embedding's gradient, tokens in rising order.
-func (e *Engine) embedBackward(_ *worker, item int) {
+func (e *Engine) embedBackward(w *worker, item int) {
+	w.watch.turn(Embedding)
 	from, to := block(item, gainColumns, e.cfg.Dim)
 	for t, token := range e.tokens {
 		row := e.g.embedding[int(token)*e.cfg.Dim:]

@@ -63,6 +63,7 @@ func (l *layer) backward() {
 	}
 	l.run(blocks, l.tasks.mlpBackward)
 	l.queueMLPGrads()
+	l.queueing = AttentionBackward
 	l.weightGrad(l.g.o, l.dMid, a.o, n, l.cfg.Dim, l.cfg.QueryWidth())
 	l.run(l.shape.rows*l.cfg.KVHeads, l.tasks.attendBackward)
 	l.run(blocks, l.tasks.inBackward)
@@ -72,6 +73,14 @@ func (l *layer) backward() {
 		l.headGainGrad(l.g.kNorm, l.cfg.Heads, l.cfg.KVHeads)
 	}
 	l.gainGrad(l.g.attnNorm, l.dH, a.x, a.attnInv)
+}
+
+// startPart is what startBlock does.
+func (e *Engine) startPart(layers int) Part {
+	if layers == 0 {
+		return Embedding
+	}
+	return ExpertsForward
 }
 
 // startBlock completes the residual stream x of tokens [from, to) for whoever

@@ -29,6 +29,7 @@ func (l *layer) expertsForward(w *worker, item int) {
 	a, c, dim, f := &l.acts, l.acts.routing.chunks[item], l.cfg.Dim, l.cfg.ExpertFFN
 	from, to := int(c.from), int(c.to)
 	n, expert := to-from, &l.w.experts[c.expert]
+	w.watch.turn(ExpertsForward)
 	l.gather(w.scratch.rows, a.m, from, to)
 	l.kernel.NT(a.groupGU[from*2*f:], w.scratch.rows, expert.gateUp, n, 2*f, dim, dim, dim, 2*f, false)
 	l.activate(a.groupAct, a.groupGU, f, from, to)
@@ -63,6 +64,7 @@ func (l *layer) expertsBackward(w *worker, item int) {
 	a, c, dim, f := &l.acts, l.acts.routing.chunks[item], l.cfg.Dim, l.cfg.ExpertFFN
 	from, to := int(c.from), int(c.to)
 	n, expert, dAct := to-from, &l.w.experts[c.expert], w.scratch.rows
+	w.watch.turn(ExpertsBackward)
 	l.gather(l.groupDY[from*dim:], l.dx, from, to)
 	l.gather(l.groupX[from*dim:], a.m, from, to)
 	l.kernel.NN(dAct, l.groupDY[from*dim:], expert.down, n, f, dim, dim, f, f, false)
@@ -90,9 +92,11 @@ func (e *Engine) activateBackward(dGateUp, gateUp, dAct []float32, f, i int) {
 func (l *layer) mlpBackward(w *worker, item int) {
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, query, n := &l.acts, l.cfg.Dim, l.cfg.QueryWidth(), to-from
+	w.watch.turn(SharedBackward)
 	clear(l.dM[from*dim : to*dim])
 	l.wideBackward(w, from, to)
 	if l.moe() {
+		w.watch.turn(RouterBackward)
 		for t := from; t < to; t++ {
 			l.routeTokenBackward(w, t)
 			l.addExpertGrads(t)
@@ -100,7 +104,9 @@ func (l *layer) mlpBackward(w *worker, item int) {
 		experts := l.cfg.Experts
 		l.kernel.NN(l.dM[from*dim:], l.dRouter[from*experts:], l.w.router, n, dim, experts, experts, dim, dim, true)
 	}
+	w.watch.turn(SharedBackward)
 	l.normBackward(w, l.dMid, l.dx, l.dM, a.mid, l.w.mlpNorm, a.mlpInv, from, to)
+	w.watch.turn(AttentionBackward)
 	l.kernel.NN(l.dO[from*query:], l.dMid[from*dim:], l.w.o, n, query, dim, dim, query, query, false)
 }
 
@@ -131,17 +137,20 @@ func (l *layer) addExpertGrads(t int) {
 // and of the norm before them.
 func (l *layer) queueMLPGrads() {
 	a, g, dim, n := &l.acts, l.g, l.cfg.Dim, l.shape.tokens()
+	l.queueing = ExpertsBackward
 	for e := range g.experts {
 		f, from, to := l.cfg.ExpertFFN, int(a.routing.start[e]), int(a.routing.start[e+1])
 		l.weightGrad(g.experts[e].gateUp, l.groupDGU[from*2*f:], l.groupX[from*dim:], to-from, 2*f, dim)
 		l.weightGrad(g.experts[e].down, l.groupDY[from*dim:], a.groupAct[from*f:], to-from, dim, f)
 	}
+	l.queueing = SharedBackward
 	if f := g.wide.width; f > 0 {
 		l.weightGrad(g.wide.gateUp, l.dGateUp, a.m, n, 2*f, dim)
 		l.weightGrad(g.wide.down, l.dx, a.act, n, dim, f)
 	}
+	l.gainGrad(g.mlpNorm, l.dM, a.mid, a.mlpInv)
 	if l.moe() {
+		l.queueing = RouterBackward
 		l.weightGrad(g.router, l.dRouter, a.m, n, l.cfg.Experts, dim)
 	}
-	l.gainGrad(g.mlpNorm, l.dM, a.mid, a.mlpInv)
 }

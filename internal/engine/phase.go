@@ -13,6 +13,7 @@ type job struct {
 	kind    jobKind
 	c, a, b []float32 // gradient; gradient of the output; input
 	m, n, k int
+	part    Part
 	lda     int // elements from one token of a to the next; for gains, of b as well
 	ldb     int
 
@@ -53,9 +54,12 @@ func (e *Engine) run(items int, task func(w *worker, item int)) {
 func (e *Engine) phaseItem(w *worker, item int) {
 	if item < e.phase.items {
 		e.phase.task(w, item)
-		return
+	} else {
+		j := &e.jobs[item-e.phase.items]
+		w.watch.turn(j.part)
+		e.do(j)
 	}
-	e.do(&e.jobs[item-e.phase.items])
+	w.watch.turn(Waiting)
 }
 
 // weightGrad queues the gradient of a matrix [out, in]: g += dYᵀ·X over rows
@@ -68,7 +72,7 @@ func (e *Engine) weightGrad(g, dY, x []float32, rows, out, in int) {
 		from, to := block(i, gradRows, out)
 		e.jobs = append(e.jobs, job{
 			kind: productJob, c: g[from*in : to*in], a: dY[from:], b: x,
-			m: to - from, n: in, k: rows, lda: out, ldb: in,
+			m: to - from, n: in, k: rows, lda: out, ldb: in, part: e.queueing,
 		})
 	}
 }
@@ -82,7 +86,7 @@ func (e *Engine) gainGrad(g, dY, x, inv []float32) {
 		e.jobs = append(e.jobs, job{
 			kind: gainJob, c: g[from:to], a: dY[from:], b: x[from:],
 			n: to - from, k: e.shape.tokens(), lda: dim,
-			inv: inv, heads: 1, ldInv: 1,
+			inv: inv, heads: 1, ldInv: 1, part: e.queueing,
 		})
 	}
 }
@@ -92,7 +96,7 @@ func (e *Engine) gainGrad(g, dY, x, inv []float32) {
 func (l *layer) headGainGrad(g []float32, first, heads int) {
 	d := l.cfg.HeadDim
 	l.jobs = append(l.jobs, job{
-		kind: gainJob, c: g, a: l.dQKV[first*d:], b: l.acts.raw[first*d:],
+		kind: gainJob, c: g, a: l.dQKV[first*d:], b: l.acts.raw[first*d:], part: l.queueing,
 		n: d, k: l.shape.tokens(), lda: l.qkvWidth(),
 		inv: l.acts.headInv[first:], heads: heads, ldInv: l.cfg.Heads + l.cfg.KVHeads,
 	})

@@ -40,6 +40,7 @@ const (
 // worker is one member of the pool with its private memory.
 type worker struct {
 	scratch scratch
+	watch   stopwatch
 	asleep  atomic.Bool
 	wake    chan struct{}
 }

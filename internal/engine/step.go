@@ -61,6 +61,7 @@ func (e *Engine) forward() {
 func (e *Engine) backward() {
 	n := e.shape.tokens()
 	e.run(blocksOf(n, tokenBlock), e.tasks.lossBackward)
+	e.queueing = HeadBackward
 	e.weightGrad(e.g.head, e.logits, e.final, n, e.cfg.Vocab, e.cfg.Dim)
 	e.gainGrad(e.g.norm, e.dH, e.x, e.finalInv)
 	for i := range e.layers {
