@@ -21,6 +21,11 @@ type vector struct {
 	dot        func(x, y []float32) float32
 	sumSquares func(x []float32) float64
 	max        func(x []float32) float32
+
+	// round.go
+	roundWide   func(dst, x []float32, c *[wideWords]uint32)
+	roundNarrow func(dst, x []float32, c *[narrowWords]uint32)
+	maxAbs      func(x []float32) float32
 }
 
 // Destinations may be the same slice as a source, but must not overlap one in

@@ -13,6 +13,7 @@ func avx2Vector() vector {
 		},
 		expSum: avx2ExpSum,
 		dot:    avx2Dot, sumSquares: avx2SumSquares, max: avx2Max,
+		roundWide: avx2RoundWide, roundNarrow: avx2RoundNarrow, maxAbs: avx2MaxAbs,
 	}
 }
 
@@ -27,6 +28,7 @@ func avx512Vector() vector {
 		},
 		expSum: avx512ExpSum,
 		dot:    avx512Dot, sumSquares: avx512SumSquares, max: avx512Max,
+		roundWide: avx2RoundWide, roundNarrow: avx2RoundNarrow, maxAbs: avx2MaxAbs,
 	}
 }
 

@@ -12,6 +12,7 @@ func portableVector() vector {
 		swiGLU: goSwiGLU, swiGLUGrad: goSwiGLUGrad,
 		adamW: goAdamW, expSum: goExpSum,
 		dot: goDot, sumSquares: goSumSquares, max: goMax,
+		roundWide: goRoundWide, roundNarrow: goRoundNarrow, maxAbs: goMaxAbs,
 	}
 }
 

@@ -32,6 +32,7 @@ func generate(folder string) error {
 		{"product_avx512", func(c *build.Context) { product(c, avx512) }},
 		{"vector_avx2", func(c *build.Context) { vectors(c, avx2) }},
 		{"vector_avx512", func(c *build.Context) { vectors(c, avx512) }},
+		{"round_avx2", rounds},
 	}
 	for _, u := range units {
 		c := build.NewContext()

@@ -59,13 +59,19 @@ func newTables(c *build.Context, w width) tables {
 		}
 	}
 	if w == avx2 {
-		t.masks = c.StaticGlobal(w.name + "Masks")
-		c.DataAttributes(attr.RODATA | attr.NOPTR)
-		for i := range 16 {
-			c.AppendDatum(operand.U32([]uint32{math.MaxUint32, 0}[i/8]))
-		}
+		t.masks = newMasks(c, w)
 	}
 	return t
+}
+
+// newMasks are the words that AVX2 selects the first lanes of a register with.
+func newMasks(c *build.Context, w width) operand.Mem {
+	masks := c.StaticGlobal(w.name + "Masks")
+	c.DataAttributes(attr.RODATA | attr.NOPTR)
+	for i := range 16 {
+		c.AppendDatum(operand.U32([]uint32{math.MaxUint32, 0}[i/8]))
+	}
+	return masks
 }
 
 // constant is the place of a constant in memory.
