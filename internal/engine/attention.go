@@ -121,7 +121,10 @@ func (l *layer) attnOut(w *worker, item int) {
 	w.watch.turn(RouterForward)
 	experts := l.cfg.Experts
 	l.kernel.NT(a.routing.logits[from*experts:], a.m[from*dim:], l.w.router, to-from, experts, dim, dim, dim, experts, false)
+	if l.warm() {
+		return // noise needs the logits of all tokens
+	}
 	for t := from; t < to; t++ {
-		l.routeToken(t)
+		l.routeToken(w, t)
 	}
 }

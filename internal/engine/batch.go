@@ -18,6 +18,10 @@ type Batch struct {
 	// Choices are experts to impose in place of the router's own choice: nil, or
 	// what Choices gives, by layer K experts for each of the Rows·T inputs.
 	Choices [][]int32
+
+	// Warmup is nil where the routers are to see their logits as they are: in
+	// evaluation, and when the model has no routing warm-up or is past it.
+	Warmup *RoutingWarmup
 }
 
 // masked marks an input whose loss does not count among the labels.
@@ -29,7 +33,8 @@ type batchParts struct {
 	labels  []int32   // targets, [N]; masked where the loss does not count
 	begin   []int32   // [N] index in its sequence of the first token of the input's document
 	targets []int     // [rows] inputs of each sequence whose loss counts
-	imposed [][]int32 // [layers][N*K]; nil: the router chooses
+	imposed [][]int32 // [layers][N*K]; empty: the router chooses
+	samples []uint64  // [rows] sample numbers; empty without routing warm-up
 }
 
 // check gives the number of tokens of each sequence that predict another.
@@ -43,10 +48,13 @@ func (e *Engine) check(b Batch) (seq int, err error) {
 		}
 	}
 	seq = len(b.Tokens)/b.Rows - 1
-	if b.Choices != nil {
-		err = e.checkChoices(b.Choices, b.Rows*seq)
+	if err := e.checkWarmup(b); err != nil {
+		return 0, err
 	}
-	return seq, err
+	if b.Choices == nil {
+		return seq, nil
+	}
+	return seq, e.checkChoices(b.Choices, b.Rows*seq)
 }
 
 func (e *Engine) checkChoices(choices [][]int32, inputs int) error {
@@ -80,6 +88,7 @@ func (e *Engine) eachPass(b Batch, seq int, pass func()) {
 	for l := range e.chosen {
 		e.chosen[l] = e.chosen[l][:0]
 	}
+	e.setWarmup(b.Warmup)
 	most := max(1, groupTokens/seq)
 	for first := 0; first < b.Rows; first += most {
 		e.reserve(shape{min(most, b.Rows-first), seq})
@@ -107,6 +116,10 @@ func (e *Engine) load(b Batch, first int) {
 		p.tokens = append(p.tokens, tokens[:seq]...)
 		p.labels = append(p.labels, tokens[1:]...)
 		p.addDocuments(tokens[:seq], b)
+	}
+	p.samples = p.samples[:0]
+	if b.Warmup != nil {
+		p.samples = append(p.samples, b.Warmup.Samples[first:first+e.shape.rows]...)
 	}
 	p.imposed = p.imposed[:0]
 	for _, list := range b.Choices {

@@ -103,7 +103,9 @@ func TestBoundariesAgreeWithTwin(t *testing.T) {
 	for _, cfg := range enginetest.Configs() {
 		t.Run(cfg.Name, func(t *testing.T) {
 			e := newEngine(t, cfg, Options{Threads: 2})
-			checkAgainstTwin(t, e, Batch{Tokens: randomTokens(cfg, 5, 3, 21), Rows: 3, Boundaries: true, EndToken: 2})
+			b := randomBatch(cfg, 5, 3, 21)
+			b.Boundaries, b.EndToken = true, 2
+			checkAgainstTwin(t, e, b)
 		})
 	}
 	t.Run("across blocks", func(t *testing.T) {

@@ -57,6 +57,7 @@ type passBuffers struct {
 type scratch struct {
 	row     []float32 // [D]
 	experts []float32 // [E]
+	chooser chooser
 	rows    []float32 // [max(tokenBlock, expertBlock), max(D, F)]
 	scores  []float32 // [queryBlock, T]
 	grads   []float32 // [queryBlock, T]
@@ -127,6 +128,7 @@ func newScratch(cfg model.Config, s shape) scratch {
 	return scratch{
 		row:     floats(max(cfg.Dim, cfg.HeadDim)),
 		experts: floats(cfg.Experts),
+		chooser: newChooser(cfg),
 		rows:    floats(max(tokenBlock, expertBlock) * width),
 		scores:  floats(queryBlock * s.seq),
 		grads:   floats(queryBlock * s.seq),

@@ -8,6 +8,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/engine/enginetest"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/scalar"
 	"github.com/mistura-project/mistura/internal/model"
 )
 
@@ -40,7 +41,9 @@ func train(t testing.TB, e *Engine, a *AdamW, first, steps, seq int) (losses []f
 	t.Helper()
 	for step := first; step < first+steps; step++ {
 		e.ZeroGrads()
-		stats, err := e.Backward(Batch{Tokens: randomTokens(e.cfg, uint64(step), 3, seq), Rows: 3, Boundaries: step%2 == 1, EndToken: 1})
+		b := randomBatch(e.cfg, uint64(step), 3, seq)
+		b.Boundaries, b.EndToken = step%2 == 1, 1
+		stats, err := e.Backward(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -48,6 +51,7 @@ func train(t testing.TB, e *Engine, a *AdamW, first, steps, seq int) (losses []f
 		if s := a.Step(e.Params(), e.Grads(), 1e-2); !s.Applied {
 			t.Fatalf("step %d has gradient norm %v", step, s.GradNorm)
 		}
+		e.UpdateState()
 		losses = append(losses, stats.LossSum, stats.BalanceLoss, stats.ZLoss)
 	}
 	return losses
@@ -55,10 +59,11 @@ func train(t testing.TB, e *Engine, a *AdamW, first, steps, seq int) (losses []f
 
 // TestThreadsDoNotChangeBits is rule D2.
 func TestThreadsDoNotChangeBits(t *testing.T) {
-	configs := enginetest.Configs()
+	names := []string{"grouped queries, no shared expert", "norm head, tied, one key head", "everything", "routing of every kind"}
 	for _, set := range kernel.Available() {
-		for _, cfg := range []model.Config{configs[1], configs[4], configs[len(configs)-2]} {
-			t.Run(set+"/"+cfg.Name, func(t *testing.T) {
+		for _, name := range names {
+			cfg := named(t, name)
+			t.Run(set+"/"+name, func(t *testing.T) {
 				var wantLosses []float64
 				var want []float32
 				for _, threads := range []int{1, 2, 3, 8} {
@@ -84,15 +89,16 @@ func TestSplitDoesNotChangeGradient(t *testing.T) {
 		t.Run(cfg.Name, func(t *testing.T) {
 			const rows, seq = 8, 33
 			e := newEngine(t, cfg, Options{Threads: 1})
-			tokens := randomTokens(cfg, 20, rows, seq)
-			whole, err := e.Backward(Batch{Tokens: tokens, Rows: rows})
+			b := randomBatch(cfg, 20, rows, seq)
+			b.Boundaries, b.EndToken = true, 4 // sequences differ in target tokens
+			whole, err := e.Backward(b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := slices.Clone(e.grads)
-			for _, part := range []int{1, 2, 4} {
+			for _, part := range []int{1, 2, 3, 4} {
 				e.ZeroGrads()
-				stats := splitBackward(t, e, tokens, rows, part)
+				stats := splitBackward(t, e, b, part)
 				if math.Abs(stats.LossSum/whole.LossSum-1) > 1e-12 || math.Abs(stats.BalanceLoss-whole.BalanceLoss) > 1e-12 {
 					t.Errorf("parts of %d: loss %v, balance %v; whole %v, %v", part, stats.LossSum, stats.BalanceLoss, whole.LossSum, whole.BalanceLoss)
 				}
@@ -107,19 +113,15 @@ func TestSplitDoesNotChangeGradient(t *testing.T) {
 	}
 }
 
-// splitBackward runs rows sequences in calls of part each. Sums add, means weigh
-// by tokens.
-func splitBackward(t *testing.T, e *Engine, tokens []int32, rows, part int) (total BatchStats) {
+// splitBackward runs a batch in calls of part sequences each.
+func splitBackward(t *testing.T, e *Engine, b Batch, part int) (total BatchStats) {
 	t.Helper()
-	each := len(tokens) / rows * part
-	for ; len(tokens) > 0; tokens = tokens[each:] {
-		s, err := e.Backward(Batch{Tokens: tokens[:each], Rows: part})
+	for from := 0; from < b.Rows; from += part {
+		s, err := e.Backward(b.sequences(from, min(from+part, b.Rows)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		total.Tokens += s.Tokens
-		total.LossSum += s.LossSum
-		total.BalanceLoss += s.BalanceLoss * float64(part) / float64(rows)
+		total.Add(s)
 	}
 	return total
 }
@@ -129,8 +131,8 @@ func splitBackward(t *testing.T, e *Engine, tokens []int32, rows, part int) (tot
 func TestPassesDoNotChangeGradient(t *testing.T) {
 	cfg := named(t, "plain")
 	const rows, seq = groupTokens/500 + 2, 500
-	e, tokens := newEngine(t, cfg, Options{Threads: 2}), randomTokens(cfg, 21, rows, seq)
-	stats, err := e.Backward(Batch{Tokens: tokens, Rows: rows})
+	e, b := newEngine(t, cfg, Options{Threads: 2}), Batch{Tokens: randomTokens(cfg, 21, rows, seq), Rows: rows}
+	stats, err := e.Backward(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +148,7 @@ func TestPassesDoNotChangeGradient(t *testing.T) {
 	}
 	want := slices.Clone(e.grads)
 	e.ZeroGrads()
-	splitBackward(t, e, tokens, rows, 1)
+	splitBackward(t, e, b, 1)
 	if i := sameBits(e.grads, want); i >= 0 {
 		t.Errorf("gradient of %s differs", tensorAt(cfg, i))
 	}
@@ -196,6 +198,101 @@ func TestShapesMayChange(t *testing.T) {
 			if sum != first[name] {
 				t.Errorf("shape %s: loss %v, before %v", name, sum, first[name])
 			}
+		}
+	}
+}
+
+// TestBalanceGradientWhateverTheCut is case A7: 8 identical sequences as micro-batch ×
+// accumulation 1×8, 2×4, 4×2 and 8×1. The router's gradient is that of the balance loss
+// alone once the z-loss is off and a router sees no loss of tokens: its weights do not
+// enter the output when only one expert is visited and weights are scaled to sum 1.
+func TestBalanceGradientWhateverTheCut(t *testing.T) {
+	cfg := named(t, "tied, top 1")
+	cfg.ZCoef = 0
+	e := newEngine(t, cfg, Options{Threads: 2})
+	one := randomTokens(cfg, 50, 1, 40)
+	b := Batch{Rows: 8}
+	for range b.Rows {
+		b.Tokens = append(b.Tokens, one...)
+	}
+	var want []float64
+	var logged float64
+	for _, part := range []int{8, 1, 2, 4} {
+		e.ZeroGrads()
+		stats := splitBackward(t, e, b, part)
+		e.ScaleGrads(1 / float32(stats.Tokens))
+		router := widen(e.g.layers[0].router)
+		if want == nil {
+			want, logged = router, stats.BalanceLoss
+		}
+		if r := relative(e.g.layers[0].router, want); !(r <= 1e-5) || scalar.Dot(router, router) == 0 {
+			t.Errorf("micro-batches of %d: the router's gradient is off by %.2g", part, r)
+		}
+		if math.Abs(stats.BalanceLoss/logged-1) > 1e-5 {
+			t.Errorf("micro-batches of %d: balance loss %v, of 8 %v", part, stats.BalanceLoss, logged)
+		}
+	}
+	cfg.BalanceCoef = 0
+	off := newEngine(t, cfg, Options{Threads: 1})
+	if _, err := off.Backward(b); err != nil {
+		t.Fatal(err)
+	}
+	if g := widen(off.g.layers[0].router); scalar.Dot(g, g) > 1e-9*scalar.Dot(want, want) {
+		t.Error("the router has a gradient without the balance loss: this test sees more than it")
+	}
+}
+
+// TestMeanOfUnequalParts is case A9: 100 tokens with a summed loss of 200 and 300 with
+// 1200 are 3.5 a token; a mean of means would say 3.0.
+func TestMeanOfUnequalParts(t *testing.T) {
+	var s BatchStats
+	s.Add(BatchStats{Sequences: 1, Tokens: 100, LossSum: 200})
+	s.Add(BatchStats{Sequences: 1, Tokens: 300, LossSum: 1200})
+	if s.Loss() != 3.5 {
+		t.Errorf("the mean loss is %v, want 3.5", s.Loss())
+	}
+	if empty := (BatchStats{}); !math.IsNaN(empty.Loss()) {
+		t.Errorf("no tokens have the loss %v", empty.Loss())
+	}
+}
+
+// TestGradientOfUnequalParts is the rest of A9: sequences of 100, 150, 75 and 75 target
+// tokens have one gradient, cut anyhow, as 100 and 300 too.
+func TestGradientOfUnequalParts(t *testing.T) {
+	cfg := named(t, "everything")
+	e := newEngine(t, cfg, Options{Threads: 2})
+	const end = 6
+	b := Batch{Rows: 4, Boundaries: true, EndToken: end}
+	for _, every := range []int{3, 151, 2, 2} { // input in so many ends a document
+		for i := range 151 {
+			token := int32(i*i) % end
+			if i%every == every-1 {
+				token = end
+			}
+			b.Tokens = append(b.Tokens, token)
+		}
+	}
+	var want []float64
+	var loss float64
+	for _, cut := range [][]int{{0, 4}, {0, 1, 4}, {0, 3, 4}, {0, 1, 2, 3, 4}} {
+		e.ZeroGrads()
+		var sum BatchStats
+		for i := range len(cut) - 1 {
+			s, err := e.Backward(b.sequences(cut[i], cut[i+1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum.Add(s)
+		}
+		if sum.Tokens != 400 {
+			t.Fatalf("cut at %v: %d target tokens", cut, sum.Tokens)
+		}
+		e.ScaleGrads(1 / float32(sum.Tokens))
+		if want == nil {
+			want, loss = widen(e.grads), sum.Loss()
+		}
+		if r := relative(e.grads, want); r > 1e-6 || math.Abs(sum.Loss()/loss-1) > 1e-6 {
+			t.Errorf("cut at %v: loss %v instead of %v, gradient off by %.2g", cut, sum.Loss(), loss, r)
 		}
 	}
 }

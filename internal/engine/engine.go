@@ -39,8 +39,12 @@ type Engine struct {
 	passBuffers
 	batchParts
 	chosen [][]int32 // [layers][N*K] experts of the whole batch
-	sums   []float64
-	rope   rope
+
+	alpha     float64 // of the routing warm-up; 1: the routers see no noise
+	noiseSeed uint64
+
+	sums []float64
+	rope rope
 
 	jobs  []job // gradient work that waits for the next phase
 	phase phase
@@ -50,6 +54,7 @@ type Engine struct {
 
 	gradScale    float32 // argument of the scale task
 	expertTokens []int64
+	step         []layerStep // [layers] since ZeroGrads
 }
 
 // engineTasks are the engine's phases as function values, made once so that no
@@ -81,6 +86,10 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 		sums:         make([]float64, max(cfg.Experts, cfg.Dim)),
 		expertTokens: make([]int64, cfg.Layers*cfg.Experts),
 		chosen:       make([][]int32, cfg.Layers),
+		alpha:        1,
+	}
+	for range cfg.Layers {
+		e.step = append(e.step, layerStep{counts: make([]int64, cfg.Experts)})
 	}
 	for _, w := range e.pool.workers {
 		w.watch.clock = o.Clock
@@ -111,8 +120,13 @@ func (e *Engine) Params() []float32 { return e.params }
 // Grads are the gradients that Backward adds to, in the order of Params.
 func (e *Engine) Grads() []float32 { return e.grads }
 
-// ZeroGrads sets all gradients to zero.
-func (e *Engine) ZeroGrads() { e.run(blocksOf(len(e.grads), flatBlock), e.tasks.zero) }
+// ZeroGrads sets all gradients to zero and forgets what UpdateState goes by.
+func (e *Engine) ZeroGrads() {
+	e.run(blocksOf(len(e.grads), flatBlock), e.tasks.zero)
+	for i := range e.step {
+		e.step[i].clear()
+	}
+}
 
 func (e *Engine) zeroItem(w *worker, item int) {
 	w.watch.turn(Gradients)

@@ -69,6 +69,7 @@ type decoder struct {
 	x, h, qkv, raw, o, weights []float32
 	gateUp, act, out           []float32
 	route                      []float32 // [2, E] logits above scores
+	chooser                    chooser
 	choice                     []int32
 	weight                     []float32
 	head                       []float32 // [V]
@@ -85,7 +86,7 @@ func newDecoder(e *Engine, length int) *decoder {
 		x: floats(cfg.Dim), h: floats(cfg.Dim), qkv: floats(e.qkvWidth()), raw: floats(e.qkvWidth()),
 		o: floats(cfg.QueryWidth()), weights: floats(length),
 		gateUp: floats(2 * width), act: floats(width), out: floats(cfg.Dim),
-		route: floats(2 * cfg.Experts), choice: make([]int32, cfg.TopK), weight: floats(cfg.TopK),
+		route: floats(2 * cfg.Experts), chooser: newChooser(cfg), choice: make([]int32, cfg.TopK), weight: floats(cfg.TopK),
 		head: floats(cfg.Vocab),
 	}
 	for range cfg.Layers {
@@ -182,7 +183,7 @@ func (d *decoder) experts(l *layer) {
 		copy(scores, logits)
 		d.kernel.Softmax(scores)
 	}
-	chooseTop(d.choice, logits)
+	l.choose(&d.chooser, d.choice, logits, scores)
 	l.weigh(d.weight, d.choice, scores)
 	for k, e := range d.choice {
 		d.mlp(&l.w.experts[e], d.weight[k])

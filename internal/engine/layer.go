@@ -12,14 +12,14 @@ type layer struct {
 
 // layerTasks are the layer's phases as function values, made once.
 type layerTasks struct {
-	attnIn, attend, attnOut, experts                         func(w *worker, item int)
+	attnIn, attend, attnOut, routeNoisy, experts             func(w *worker, item int)
 	expertsBackward, mlpBackward, attendBackward, inBackward func(w *worker, item int)
 }
 
 func newLayer(e *Engine, index int) *layer {
 	l := &layer{Engine: e, index: index, w: &e.w.layers[index], g: &e.g.layers[index]}
 	l.tasks = layerTasks{
-		attnIn: l.attnIn, attend: l.attend, attnOut: l.attnOut, experts: l.expertsForward,
+		attnIn: l.attnIn, attend: l.attend, attnOut: l.attnOut, routeNoisy: l.routeNoisy, experts: l.expertsForward,
 		expertsBackward: l.expertsBackward, mlpBackward: l.mlpBackward,
 		attendBackward: l.attendBackward, inBackward: l.inBackward,
 	}
@@ -48,6 +48,10 @@ func (l *layer) forward() {
 	l.run(l.shape.rows*l.cfg.Heads, l.tasks.attend)
 	l.run(blocks, l.tasks.attnOut)
 	if l.moe() {
+		if l.warm() {
+			l.measureLogits()
+			l.run(blocks, l.tasks.routeNoisy)
+		}
 		l.group()
 		l.run(len(l.acts.routing.chunks), l.tasks.experts)
 	}

@@ -94,7 +94,7 @@ func TestRopeAgreesWithTwin(t *testing.T) {
 			in := widen(x[h*d : (h+1)*d])
 			forward, backward, scale := in, in, 1.0 // values stay
 			if h < cfg.Heads+cfg.KVHeads {
-				forward, backward = scalar.Rotate(in, position, cfg.RopeTheta), scalar.RotateBackward(in, position, cfg.RopeTheta)
+				forward, backward = scalar.Rotate(in, cfg.Turned(), position, cfg.RopeTheta), scalar.RotateBackward(in, cfg.Turned(), position, cfg.RopeTheta)
 			}
 			if h < cfg.Heads {
 				scale = 1 / math.Sqrt(float64(d))
@@ -188,8 +188,8 @@ func checkRouter(t *testing.T, l *layer, tokens int) {
 	normals(8, l.dWeight)
 	var twins []scalar.Routed[float64]
 	for i := range tokens {
-		l.routeToken(i)
-		twin := scalar.Route(cfg, widen(r.logits[i*cfg.Experts:(i+1)*cfg.Experts]), nil)
+		l.routeToken(l.pool.workers[0], i)
+		twin := scalar.Route(cfg, widen(r.logits[i*cfg.Experts:(i+1)*cfg.Experts]), nil, nil)
 		twins = append(twins, twin)
 		near(t, "weights", r.weight[i*cfg.TopK:(i+1)*cfg.TopK], twin.Weight, 1e-6)
 		for k, e := range twin.Choice {
@@ -210,42 +210,6 @@ func checkRouter(t *testing.T, l *layer, tokens int) {
 }
 
 func pair32(a, b float64) []float32 { return []float32{float32(a), float32(b)} }
-
-// TestChooseTop is case A6: a tie goes to the lowest number, and what would tie in
-// a narrower format does not tie here.
-func TestChooseTop(t *testing.T) {
-	log := func(x float64) float32 { return float32(math.Log(x)) }
-	for _, c := range []struct {
-		name   string
-		logits []float32
-		want   []int32
-	}{
-		{"tie", []float32{0.5, 0.5, 0.1, 0.1}, []int32{0}},
-		{"chosen in fp32", []float32{log(0.3000), log(0.3001), log(0.2), log(0.1999)}, []int32{1}},
-		{"all equal", []float32{1, 1, 1, 1}, []int32{0, 1, 2}},
-		{"largest first", []float32{1, 3, 2, 3}, []int32{1, 3, 2, 0}},
-		{"not a number", []float32{float32(math.NaN()), float32(math.NaN())}, []int32{0, 1}},
-	} {
-		got := make([]int32, len(c.want))
-		chooseTop(got, c.logits)
-		if !slices.Equal(got, c.want) {
-			t.Errorf("%s: chose %v, want %v", c.name, got, c.want)
-		}
-	}
-}
-
-func TestChooseTopAgreesWithTwin(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		logits := rapid.SliceOfN(rapid.Map(rapid.IntRange(-3, 3), func(i int) float32 { return float32(i) }), 1, 12).Draw(t, "logits")
-		got := make([]int32, rapid.IntRange(1, len(logits)).Draw(t, "k"))
-		chooseTop(got, logits)
-		for i, want := range scalar.TopK(logits, len(got)) {
-			if int(got[i]) != want {
-				t.Fatalf("chose %v of %v, twin %v", got, logits, scalar.TopK(logits, len(got)))
-			}
-		}
-	})
-}
 
 // TestGroup checks the grouping against its definition, for experts without
 // tokens and with more than a block of them too.

@@ -6,27 +6,30 @@ import (
 	"github.com/mistura-project/mistura/internal/model"
 )
 
-// rope holds the rotary positions (arXiv 2104.09864) of a sequence. Element i of
-// a head turns with element i + d/2 by position·theta^(-2i/d). Queries are scaled
-// by 1/√d on the way, which saves scaling the scores.
+// rope holds the rotary positions (arXiv 2104.09864) of a sequence. Of the R leading
+// elements of a head element i turns with element i + R/2 by position·theta^(-2i/R);
+// the others stay. Queries are scaled by 1/√d on the way, which saves scaling the
+// scores.
 type rope struct {
-	query, key []float32 // [T, 2, d/2]: cosines above sines, the query's times 1/√d
-	half       int
-	heads      int // query heads
-	turned     int // query and key heads
+	query, key []float32 // [T, 2, R/2]: cosines above sines, the query's times 1/√d
+	half       int       // R/2
+	dim        int       // d
+	scale      float32   // 1/√d
+	heads      int       // query heads
+	turned     int       // query and key heads
 }
 
 func newRope(cfg model.Config, seq int) rope {
-	half := cfg.HeadDim / 2
+	turned := cfg.Turned()
+	half, scale := turned/2, 1/math.Sqrt(float64(cfg.HeadDim))
 	r := rope{
-		query: floats(seq * cfg.HeadDim), key: floats(seq * cfg.HeadDim),
-		half: half, heads: cfg.Heads, turned: cfg.Heads + cfg.KVHeads,
+		query: floats(seq * turned), key: floats(seq * turned),
+		half: half, dim: cfg.HeadDim, scale: float32(scale), heads: cfg.Heads, turned: cfg.Heads + cfg.KVHeads,
 	}
-	scale := 1 / math.Sqrt(float64(cfg.HeadDim))
 	for t := range seq {
 		for i := range half {
-			angle := float64(t) * math.Pow(cfg.RopeTheta, -float64(2*i)/float64(cfg.HeadDim))
-			c, s, at := math.Cos(angle), math.Sin(angle), t*cfg.HeadDim+i
+			angle := float64(t) * math.Pow(cfg.RopeTheta, -float64(2*i)/float64(turned))
+			c, s, at := math.Cos(angle), math.Sin(angle), t*turned+i
 			r.query[at], r.query[at+half] = float32(c*scale), float32(s*scale)
 			r.key[at], r.key[at+half] = float32(c), float32(s)
 		}
@@ -44,11 +47,22 @@ func (r *rope) table(h, position int) (cos, sin []float32) {
 	return t[:r.half], t[r.half:]
 }
 
+// still scales the elements of head h that do not turn.
+func (r *rope) still(h int, x []float32) {
+	if h >= r.heads {
+		return
+	}
+	for i := range x {
+		x[i] *= r.scale
+	}
+}
+
 // turn rotates the queries and keys at the front of one token's qkv in place.
 func (r *rope) turn(qkv []float32, position int) {
 	for h := range r.turned {
 		cos, sin := r.table(h, position)
-		x := qkv[2*r.half*h : 2*r.half*(h+1)]
+		x := qkv[r.dim*h : r.dim*(h+1)]
+		r.still(h, x[2*r.half:])
 		a, b := x[:r.half], x[r.half:][:r.half]
 		cos, sin = cos[:len(a)], sin[:len(a)]
 		for i, p := range a {
@@ -64,7 +78,8 @@ func (r *rope) turn(qkv []float32, position int) {
 func (r *rope) turnBack(qkv []float32, position int) {
 	for h := range r.turned {
 		cos, sin := r.table(h, position)
-		x := qkv[2*r.half*h : 2*r.half*(h+1)]
+		x := qkv[r.dim*h : r.dim*(h+1)]
+		r.still(h, x[2*r.half:])
 		a, b := x[:r.half], x[r.half:][:r.half]
 		cos, sin = cos[:len(a)], sin[:len(a)]
 		for i, p := range a {

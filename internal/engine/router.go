@@ -9,13 +9,15 @@ import (
 // routing is what one layer's router decided for a pass, and what its gradient
 // needs of it.
 type routing struct {
-	logits []float32 // [N, E]
+	logits []float32 // [N, E]; noisy in a routing warm-up
 	scores []float32 // [N, E] softmax or sigmoid of the logits
 	lse    []float32 // [N] log Σ exp of the logits
 	choice []int32   // [N, K] chosen experts, the largest logit first
 	weight []float32 // [N, K] their weights
 	norm   []float32 // [N] what the weights were divided by; 1 unless NormTopK
 	counts []int32   // [rows, E] choices of each sequence
+	sums   []sums    // [rows] of the clean logits; only in a routing warm-up
+	noise  []noise   // [rows] only in a routing warm-up
 
 	// The chosen (token, slot) pairs grouped by expert, tokens rising in a group.
 	start  []int32 // [E+1] first position of each group
@@ -44,7 +46,7 @@ func newRouting(cfg model.Config, s shape) routing {
 }
 
 // routeToken turns the logits of token t into scores, choices and weights.
-func (l *layer) routeToken(t int) {
+func (l *layer) routeToken(w *worker, t int) {
 	cfg, r := &l.cfg, &l.acts.routing
 	logits := r.logits[t*cfg.Experts : (t+1)*cfg.Experts]
 	scores := r.scores[t*cfg.Experts : (t+1)*cfg.Experts]
@@ -58,33 +60,9 @@ func (l *layer) routeToken(t int) {
 	if len(l.imposed) > 0 {
 		copy(choice, l.imposed[l.index][t*cfg.TopK:])
 	} else {
-		chooseTop(choice, logits)
+		l.choose(&w.scratch.chooser, choice, logits, scores)
 	}
 	r.norm[t] = l.weigh(r.weight[t*cfg.TopK:(t+1)*cfg.TopK], choice, scores)
-}
-
-// chooseTop fills choice with the numbers of the largest logits, largest first,
-// the lowest number first among equals. The choice is made on logits in fp32:
-// scores of unequal logits may round to the same value.
-func chooseTop(choice []int32, logits []float32) {
-	for k := range choice {
-		best := int32(-1)
-		for e, x := range logits {
-			if (best < 0 || x > logits[best]) && !contains(choice[:k], int32(e)) {
-				best = int32(e)
-			}
-		}
-		choice[k] = best
-	}
-}
-
-func contains(list []int32, x int32) bool {
-	for _, y := range list {
-		if y == x {
-			return true
-		}
-	}
-	return false
 }
 
 // weigh fills in the weights of the chosen experts and gives the divisor.
@@ -94,16 +72,25 @@ func (l *layer) weigh(weight []float32, choice []int32, scores []float32) float3
 		weight[k] = scores[e]
 		sum += scores[e]
 	}
-	if !l.cfg.NormTopK {
-		return 1
-	}
-	if l.cfg.Router == model.Sigmoid {
+	switch {
+	case !l.cfg.NormTopK:
+		sum = 1
+	case l.cfg.Router == model.Sigmoid:
 		sum += sigmoidFloor
 	}
+	scale := l.routedScale()
 	for k := range weight {
-		weight[k] /= sum
+		weight[k] = scale * (weight[k] / sum)
 	}
 	return sum
+}
+
+// routedScale is what the weights of chosen experts are multiplied by.
+func (l *layer) routedScale() float32 {
+	if l.cfg.RoutedScale == 0 {
+		return 1
+	}
+	return float32(l.cfg.RoutedScale)
 }
 
 // sigmoids is dst = 1/(1+exp(-x)).
@@ -206,6 +193,9 @@ func (l *layer) routeTokenBackward(w *worker, t int) {
 		l.kernel.ExpSum(softmax, span(r.logits), r.lse[t])
 	}
 	l.kernel.Axpy(d, softmax, float32(counted)*2*float32(cfg.ZCoef)*r.lse[t])
+	if l.warm() {
+		l.kernel.Scale(d, float32(l.alpha))
+	}
 }
 
 // balanceBackward sets d to the gradient of the balance loss with respect to the
@@ -232,7 +222,7 @@ func (l *layer) balanceBackward(d, scores []float32, counts []int32, counted flo
 
 // weighBackward adds to d what reaches the scores of token t through its weights.
 func (l *layer) weighBackward(d []float32, t int) {
-	k, r := l.cfg.TopK, &l.acts.routing
+	k, r, scale := l.cfg.TopK, &l.acts.routing, l.routedScale()
 	grads, weights := l.dWeight[t*k:(t+1)*k], r.weight[t*k:(t+1)*k]
 	shift := float32(0)
 	if l.cfg.NormTopK {
@@ -241,6 +231,6 @@ func (l *layer) weighBackward(d []float32, t int) {
 		}
 	}
 	for i, e := range r.choice[t*k : (t+1)*k] {
-		d[e] += (grads[i] - shift) / r.norm[t]
+		d[e] += (float32(scale*grads[i]) - shift) / r.norm[t]
 	}
 }

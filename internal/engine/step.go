@@ -3,6 +3,7 @@ package engine
 // BatchStats is what one call of Backward saw. Losses are means so that they
 // can be read as they are; LossSum is a sum so that calls can be added.
 type BatchStats struct {
+	Sequences   int     // rows of the batch
 	Tokens      int     // target tokens: inputs whose loss counts
 	LossSum     float64 // cross-entropy in nats, summed over the tokens
 	BalanceLoss float64 // B of the package comment, mean over sequences and MoE layers; 0 without MoE layers
@@ -12,6 +13,29 @@ type BatchStats struct {
 	ExpertTokens []int64
 }
 
+// Add makes of s the stats of both batches together. Losses of tokens add up and are
+// divided once, by all target tokens: a mean of means would depend on how the tokens
+// were cut into batches (case A9). Router losses are means over sequences.
+func (s *BatchStats) Add(o BatchStats) {
+	if all := float64(s.Sequences + o.Sequences); all > 0 {
+		share := float64(o.Sequences) / all
+		s.BalanceLoss += float64(share * (o.BalanceLoss - s.BalanceLoss))
+		s.ZLoss += float64(share * (o.ZLoss - s.ZLoss))
+	}
+	s.Sequences += o.Sequences
+	s.Tokens += o.Tokens
+	s.LossSum += o.LossSum
+	if s.ExpertTokens == nil {
+		s.ExpertTokens = make([]int64, len(o.ExpertTokens))
+	}
+	for i, n := range o.ExpertTokens {
+		s.ExpertTokens[i] += n
+	}
+}
+
+// Loss is the mean over target tokens in nats; NaN where there are none.
+func (s BatchStats) Loss() float64 { return s.LossSum / float64(s.Tokens) }
+
 // Backward computes the losses of a batch and adds their gradient, that of a sum
 // over target tokens, to Grads. It fails, before anything changed, when the tokens
 // cannot be cut into the rows, a token or an imposed choice does not exist.
@@ -20,7 +44,7 @@ func (e *Engine) Backward(b Batch) (BatchStats, error) {
 	if err != nil {
 		return BatchStats{}, err
 	}
-	s := BatchStats{ExpertTokens: e.expertTokens}
+	s := BatchStats{Sequences: b.Rows, ExpertTokens: e.expertTokens}
 	clear(e.expertTokens)
 	e.eachPass(b, seq, func() {
 		e.forward()
@@ -80,11 +104,17 @@ func (e *Engine) addStats(s *BatchStats) {
 		if !l.moe() {
 			continue
 		}
+		if l.warm() {
+			for _, sequence := range l.acts.routing.sums {
+				e.step[l.index].logits.add(sequence)
+			}
+		}
 		balance, z := l.routerLosses()
 		s.BalanceLoss += balance
 		s.ZLoss += z
 		for i, c := range l.acts.routing.counts[:e.shape.rows*e.cfg.Experts] {
 			e.expertTokens[l.index*e.cfg.Experts+i%e.cfg.Experts] += int64(c)
+			e.step[l.index].counts[i%e.cfg.Experts] += int64(c)
 		}
 	}
 }

@@ -26,6 +26,11 @@ func newEngine(t testing.TB, cfg model.Config, o Options) *Engine {
 	for i := range e.params {
 		e.params[i] = float32(0.4 * stream.Normal())
 	}
+	for _, l := range e.layers {
+		if stats := l.w.routerStats; stats != nil {
+			stats[1] = float32(math.Abs(float64(stats[1]))) // a variance
+		}
+	}
 	return e
 }
 
@@ -52,9 +57,47 @@ func relative(got []float32, want []float64) float64 {
 	return math.Sqrt(difference / norm)
 }
 
-// twinBatch is a batch as the twin takes it.
-func twinBatch(b Batch, imposed [][]int32) scalar.Batch {
-	return scalar.Batch{Tokens: b.Tokens, Rows: b.Rows, Boundaries: b.Boundaries, EndToken: b.EndToken, Choices: imposed}
+// randomBatch is a batch in the middle of the routing warm-up, if the model has one.
+func randomBatch(cfg model.Config, index uint64, rows, seq int) Batch {
+	b := Batch{Tokens: randomTokens(cfg, index, rows, seq), Rows: rows}
+	if cfg.RoutingWarmupTokens > 0 {
+		b.Warmup = &RoutingWarmup{Tokens: int64(cfg.RoutingWarmupTokens) * 3 / 5, Seed: 17}
+		for row := range rows {
+			b.Warmup.Samples = append(b.Warmup.Samples, 1000*index+uint64(row))
+		}
+	}
+	return b
+}
+
+// sequences are rows [from, to) of a batch.
+func (b Batch) sequences(from, to int) Batch {
+	width := len(b.Tokens) / b.Rows
+	b.Tokens, b.Rows = b.Tokens[from*width:to*width], to-from
+	if b.Warmup != nil {
+		w := *b.Warmup
+		w.Samples = w.Samples[from:to]
+		b.Warmup = &w
+	}
+	return b
+}
+
+// twinBatch is a batch as the twin takes it. Its noise is drawn one number after the
+// other, the engine's skips to where it is.
+func twinBatch(cfg model.Config, b Batch, imposed [][]int32) scalar.Batch {
+	twin := scalar.Batch{Tokens: b.Tokens, Rows: b.Rows, Boundaries: b.Boundaries, EndToken: b.EndToken, Choices: imposed}
+	if w, seq := b.Warmup, len(b.Tokens)/b.Rows-1; w != nil {
+		twin.Warmup = &scalar.Warmup{
+			Alpha: float64(w.Tokens) / float64(cfg.RoutingWarmupTokens),
+			Eps: func(row, layer, token, expert int) float64 {
+				stream := rng.New(w.Seed, rng.Routing, w.Samples[row])
+				for range (layer*seq+token)*cfg.Experts + expert {
+					stream.Normal()
+				}
+				return stream.Normal()
+			},
+		}
+	}
+	return twin
 }
 
 // checkAgainstTwin compares a batch's losses and every tensor's gradient with
@@ -66,7 +109,7 @@ func checkAgainstTwin(t *testing.T, e *Engine, b Batch) {
 		t.Fatal(err)
 	}
 	twin := scalar.NewModel[float64](e.cfg, e.params)
-	want := twin.Run(twinBatch(b, e.Choices()), true)
+	want := twin.Run(twinBatch(e.cfg, b, e.Choices()), true)
 	if stats.Tokens != want.Tokens {
 		t.Errorf("%d target tokens, twin %d", stats.Tokens, want.Tokens)
 	}
@@ -90,7 +133,7 @@ func TestBackwardAgreesWithTwin(t *testing.T) {
 		for _, cfg := range enginetest.Configs() {
 			t.Run(name+"/"+cfg.Name, func(t *testing.T) {
 				e := newEngine(t, cfg, Options{Threads: 2, Kernel: kernelSet(t, name)})
-				checkAgainstTwin(t, e, Batch{Tokens: randomTokens(cfg, 1, 3, 21), Rows: 3})
+				checkAgainstTwin(t, e, randomBatch(cfg, 1, 3, 21))
 			})
 		}
 	}
@@ -99,8 +142,8 @@ func TestBackwardAgreesWithTwin(t *testing.T) {
 // TestBackwardAgreesWithTwinAcrossBlocks has sequences that are longer than a
 // block of tokens, do not end with one, and straddle their bounds.
 func TestBackwardAgreesWithTwinAcrossBlocks(t *testing.T) {
-	configs := enginetest.Configs()
-	for _, cfg := range []model.Config{configs[1], configs[len(configs)-2]} {
+	for _, name := range []string{"grouped queries, no shared expert", "everything"} {
+		cfg := named(t, name)
 		t.Run(cfg.Name, func(t *testing.T) {
 			e := newEngine(t, cfg, Options{Threads: 2})
 			checkAgainstTwin(t, e, Batch{Tokens: randomTokens(cfg, 2, 2, tokenBlock+37), Rows: 2})
@@ -111,14 +154,17 @@ func TestBackwardAgreesWithTwinAcrossBlocks(t *testing.T) {
 // TestChoicesAgreeWithTwin leaves the twin its own choices: on random weights no
 // two logits are as close as rounding.
 func TestChoicesAgreeWithTwin(t *testing.T) {
-	cfg := enginetest.Configs()[0]
-	e, b := newEngine(t, cfg, Options{Threads: 1}), Batch{Tokens: randomTokens(cfg, 3, 2, 30), Rows: 2}
-	if _, err := e.Backward(b); err != nil {
-		t.Fatal(err)
-	}
-	want := scalar.NewModel[float64](cfg, e.params).Run(twinBatch(b, nil), false).Choices
-	if fmt.Sprint(e.Choices()) != fmt.Sprint(want) {
-		t.Error("the engine chose other experts than its twin")
+	for _, cfg := range enginetest.Configs() {
+		t.Run(cfg.Name, func(t *testing.T) {
+			e, b := newEngine(t, cfg, Options{Threads: 1}), randomBatch(cfg, 3, 2, 30)
+			if _, err := e.Backward(b); err != nil {
+				t.Fatal(err)
+			}
+			want := scalar.NewModel[float64](cfg, e.params).Run(twinBatch(cfg, b, nil), false).Choices
+			if fmt.Sprint(e.Choices()) != fmt.Sprint(want) {
+				t.Error("the engine chose other experts than its twin")
+			}
+		})
 	}
 }
 

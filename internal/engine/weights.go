@@ -25,6 +25,8 @@ type layerWeights struct {
 	qNorm, kNorm []float32 // [d], nil without QKNorm
 	mlpNorm      []float32 // [D]
 	router       []float32 // [E, D], nil in a dense layer
+	routerBias   []float32 // [E], nil without RouterBias
+	routerStats  []float32 // mean and variance of the logits; nil without routing warm-up
 	experts      []swiglu  // nil in a dense layer
 	wide         swiglu    // the dense MLP or the shared experts: every token passes it
 }
@@ -85,6 +87,9 @@ func (v viewer) layer(cfg model.Config, l int) layerWeights {
 		kNorm:    v.one(name("attention.k_norm")),
 		mlpNorm:  v.one(name("mlp.norm")),
 		router:   v.one(name("router")),
+
+		routerBias:  v.one(name("router_bias")),
+		routerStats: v.one(name("router_stats")),
 	}
 	if cfg.Dense(l) {
 		w.wide = v.swiglu(name("dense."), cfg.DenseFFN)

@@ -53,6 +53,12 @@ func tiny(t testing.TB, change func(*runfile.Run)) (runfile.Run, *corpus.Set, st
 	return run, data, dir
 }
 
+// withState gives the model tensors that no gradient moves: router bias and statistics.
+func withState(r *runfile.Run) {
+	r.Model.RouterBias, r.Model.BiasRate = true, 0.01
+	r.Model.RoutingWarmupTokens, r.Model.RoutingWarmupWindow = 1200, 5
+}
+
 // seeded is a learner with the run's initial weights at version 0.
 func seeded(t testing.TB, run runfile.Run, data *corpus.Set) *Learner {
 	t.Helper()

@@ -115,19 +115,20 @@ func (l *Learner) Step() (StepStats, error) {
 	if len(l.samples) == 0 {
 		return StepStats{}, fmt.Errorf("inner step %d: no samples are leased", l.step+1)
 	}
-	batch, err := l.backward()
+	tokens := int64(len(l.samples)) * int64(l.run.Train.SequenceTokens)
+	clock := l.clock.at(l.ownTokens()) + tokens
+	batch, err := l.backward(clock)
 	if err != nil {
 		return StepStats{}, fmt.Errorf("inner step %d: %w", l.step+1, err)
 	}
 	l.engine.ScaleGrads(1 / float32(batch.Tokens))
-	tokens := int64(len(l.samples)) * int64(l.run.Train.SequenceTokens)
-	rate := l.schedule.Rate(l.clock.at(l.ownTokens())+tokens) * l.joinerFactor()
+	rate := l.schedule.Rate(clock) * l.joinerFactor()
 	applied := l.adam.Step(l.engine.Params(), l.engine.Grads(), rate)
 
 	l.step++
 	l.position += int64(len(l.samples))
 	stats := StepStats{
-		Loss: batch.LossSum / float64(batch.Tokens), GradientNorm: applied.GradNorm, ExpertLoad: l.load(batch.ExpertTokens),
+		Loss: batch.Loss(), GradientNorm: applied.GradNorm, ExpertLoad: l.load(batch.ExpertTokens),
 		Rate: rate, Tokens: tokens, Applied: applied.Applied,
 	}
 	if !applied.Applied {
@@ -135,6 +136,7 @@ func (l *Learner) Step() (StepStats, error) {
 		stats.Loss = math.NaN() // shown as non-finite, whatever the forward pass said
 		return stats, nil
 	}
+	l.engine.UpdateState()
 	if l.joinSteps >= 0 {
 		l.joinSteps++
 	}
@@ -145,8 +147,8 @@ func (l *Learner) Step() (StepStats, error) {
 }
 
 // backward accumulates the gradient of the summed token loss over the step's
-// micro-batches.
-func (l *Learner) backward() (engine.BatchStats, error) {
+// micro-batches; clock is in tokens.
+func (l *Learner) backward(clock int64) (engine.BatchStats, error) {
 	seq := l.run.Train.SequenceTokens
 	l.engine.ZeroGrads()
 	sum := engine.BatchStats{ExpertTokens: make([]int64, len(l.expert))}
@@ -158,15 +160,14 @@ func (l *Learner) backward() (engine.BatchStats, error) {
 				return sum, err
 			}
 		}
-		b, err := l.engine.Backward(engine.Batch{Tokens: l.tokens, Rows: rows})
+		b, err := l.engine.Backward(engine.Batch{
+			Tokens: l.tokens, Rows: rows,
+			Warmup: &engine.RoutingWarmup{Tokens: clock, Seed: l.run.Seed, Samples: l.samples[first : first+rows]},
+		})
 		if err != nil {
 			return sum, err
 		}
-		sum.Tokens += b.Tokens
-		sum.LossSum += b.LossSum
-		for i, n := range b.ExpertTokens {
-			sum.ExpertTokens[i] += n
-		}
+		sum.Add(b)
 	}
 	return sum, nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
@@ -40,7 +41,12 @@ func TestB2NonFiniteStep(t *testing.T) {
 // does not show in a single bit of the weights (D2 of the design). The loss that is
 // shown is a sum over passes and may differ in its last ones.
 func TestStepIsTheSameHoweverItIsComputed(t *testing.T) {
-	run, data, _ := tiny(t, nil)
+	t.Run("plain", func(t *testing.T) { stepIsTheSame(t, nil) })
+	t.Run("with state", func(t *testing.T) { stepIsTheSame(t, withState) })
+}
+
+func stepIsTheSame(t *testing.T, change func(*runfile.Run)) {
+	run, data, _ := tiny(t, change)
 	want := seeded(t, run, data)
 	want.Lease(0, 40)
 	losses := steps(t, want, 10)
@@ -130,5 +136,36 @@ func TestExpertLoad(t *testing.T) {
 	last[2] = 7
 	if got := l.load(tokens); got != float64(experts) {
 		t.Errorf("one expert has all: load %v, want %d", got, experts)
+	}
+}
+
+// A step moves the router's state when it is applied, and only then.
+func TestStepMovesState(t *testing.T) {
+	run, data, _ := tiny(t, withState)
+	l := seeded(t, run, data)
+	l.Lease(0, 100)
+	state := func() (elements []float32) {
+		for _, tensor := range run.Model.Tensors() {
+			if tensor.Kind == model.State {
+				elements = append(elements, l.Params()[tensor.Offset:tensor.Offset+tensor.Size()]...)
+			}
+		}
+		return elements
+	}
+	if !sameBits(state(), make([]float32, len(state()))) {
+		t.Error("state is not 0 at the start")
+	}
+	steps(t, l, 1)
+	moved := state()
+	for i, x := range moved {
+		if x == 0 {
+			t.Errorf("element %d did not move", i)
+		}
+	}
+	for i := range run.Model.Dim * run.Model.Vocab {
+		l.Params()[i] = float32(math.NaN())
+	}
+	if s := steps(t, l, 1)[0]; s.Applied || !sameBits(state(), moved) {
+		t.Errorf("a step that was not applied moved state: %+v", s)
 	}
 }

@@ -1,6 +1,7 @@
 package island
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"math"
@@ -58,9 +59,15 @@ func reborn(t testing.TB, run runfile.Run, data *corpus.Set, old *Learner) *Lear
 	return l
 }
 
-// A learner that takes over its saved state goes on with the same bits.
+// A learner that takes over its saved state goes on with the same bits. Case B11: the
+// fp32 masters are in that state, and the digests of all tensors are the same after.
 func TestRestoredLearnerGoesOn(t *testing.T) {
-	run, data, _ := tiny(t, nil)
+	t.Run("weights", func(t *testing.T) { restoredLearnerGoesOn(t, nil) })
+	t.Run("weights and state", func(t *testing.T) { restoredLearnerGoesOn(t, withState) })
+}
+
+func restoredLearnerGoesOn(t *testing.T, change func(*runfile.Run)) {
+	run, data, _ := tiny(t, change)
 	st := store.NewMemory()
 	old, s := trained(t, run, data, st)
 	l := reborn(t, run, data, old)
@@ -69,6 +76,9 @@ func TestRestoredLearnerGoesOn(t *testing.T) {
 	}
 	if l.step != 12 || l.position != 48 || l.leases.granted != 48 {
 		t.Errorf("step %d, position %d, granted %d", l.step, l.position, l.leases.granted)
+	}
+	if got, want := masterDigests(l), masterDigests(old); !slices.EqualFunc(got, want, bytes.Equal) {
+		t.Error("master weights have other digests after the restore")
 	}
 	l.Lease(48, 400)
 	want, got := steps(t, old, 6), steps(t, l, 6)
@@ -89,6 +99,16 @@ func TestRestoredLearnerGoesOn(t *testing.T) {
 			t.Errorf("fragment %d: %v, want %v", p, b.message, a.message)
 		}
 	}
+}
+
+// masterDigests are those of a learner's weights, tensor by tensor.
+func masterDigests(l *Learner) (digests [][]byte) {
+	for _, f := range l.fragments {
+		own := make([]float32, f.Size)
+		f.Gather(own, l.Params())
+		digests = append(digests, f.Digests(own)...)
+	}
+	return digests
 }
 
 // A fragment that is not kept starts at the syncer's value and counts from here: its

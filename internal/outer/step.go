@@ -10,6 +10,11 @@ type Step struct {
 	Momentum float64 // μ, 0 <= μ < 1
 }
 
+// StateStep is the outer step of tensors that are state, not trained (a router's bias and
+// statistics): with share 1 they become the learners' mean. There is no gradient that a
+// rate, a momentum or a share could make more or less of.
+func StateStep() Step { return Step{Rate: 1, Momentum: 0} }
+
 // Apply makes the share σ of a step, in place:
 //
 //	d = σ Δ;  b = μ^σ b + d;  Θ = Θ - η (d + μ b)

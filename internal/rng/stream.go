@@ -47,6 +47,18 @@ func (s *Stream) Uint32() uint32 {
 	return w
 }
 
+// Skip passes over the next n words, at a cost that does not depend on n.
+func (s *Stream) Skip(n uint64) {
+	at := s.block*4 + n
+	if s.next < len(s.words) {
+		at -= uint64(len(s.words) - s.next)
+	}
+	s.block, s.next = at/4, len(s.words)
+	for range at % 4 {
+		s.Uint32()
+	}
+}
+
 // Uint64 is uniform over 64 bits. It takes two words, the low half first.
 func (s *Stream) Uint64() uint64 {
 	low := s.Uint32()

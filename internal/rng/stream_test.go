@@ -118,3 +118,18 @@ func BenchmarkNormal(b *testing.B) {
 		s.Normal()
 	}
 }
+
+func TestSkip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		read, skip := New(3, Test, 1), New(3, Test, 1)
+		for _, n := range rapid.SliceOfN(rapid.Uint64Range(0, 30), 1, 6).Draw(t, "skips") {
+			for range n {
+				read.Uint32()
+			}
+			skip.Skip(n)
+			if got, want := skip.Uint32(), read.Uint32(); got != want {
+				t.Fatalf("after a skip of %d words %08x, want %08x", n, got, want)
+			}
+		}
+	})
+}

@@ -129,6 +129,12 @@ func plain(t testing.TB, run runfile.Run, dataDir string) curve {
 	return k
 }
 
+// withState gives the model tensors that no gradient moves: router bias and statistics.
+func withState(run *runfile.Run) {
+	run.Model.RouterBias, run.Model.BiasRate = true, 0.01
+	run.Model.RoutingWarmupTokens, run.Model.RoutingWarmupWindow = 4000, 20
+}
+
 // D5 of the design: a run with one island is the plain run. Losses, rates and final
 // weights are the same to the bit as those of the learner alone.
 func TestOneIslandIsThePlainRun(t *testing.T) {
@@ -138,6 +144,7 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 		"overlap":      func(run *runfile.Run) { run.Exchange.OverlapSteps = 3 },
 		"no overlap":   func(run *runfile.Run) { run.Exchange.OverlapSteps = 0 },
 		"one fragment": func(run *runfile.Run) { run.Exchange.Fragments = 1 },
+		"state":        withState,
 		"two threads":  func(run *runfile.Run) { run.Islands[0].Threads = 2 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -156,9 +163,9 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 
 // B6 (CASES: 20 steps straight against 10, save, hard kill, resume to 20): here an
 // interrupt at about half of 200 steps, twice, and a resume, with one island. Losses
-// and final weights are the bits of the run without a stop.
+// and final weights, a router's state among them, are the bits of the run without a stop.
 func TestB6InterruptAndResume(t *testing.T) {
-	run := alone(t, nil)
+	run := alone(t, withState)
 	want, _ := straight(t, run)
 	dir, got := folder(t), newCurve()
 	for i, stop := range []uint64{60, 120} {

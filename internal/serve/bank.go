@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -130,11 +131,25 @@ func (b *bank) merge(m syncer.Merge) syncer.Merged {
 	delta := make([]float32, f.Size)
 	outer.Mean(delta, f.Sizes, parts)
 	b.next = &merged{m.Fragment, slices.Clone(b.theta[m.Fragment]), slices.Clone(b.momentum[m.Fragment])}
-	b.step.Apply(b.next.theta, b.next.momentum, delta, m.Share)
+	b.advance(f, delta, m.Share)
 	return syncer.Merged{
 		Finite: outer.Finite(b.next.theta) && outer.Finite(b.next.momentum),
 		Digest: digestOf(b.next.theta, b.next.momentum),
 		Norm:   outer.Norms(delta, []int{len(delta)})[0],
+	}
+}
+
+// advance makes the outer step of the computed merge, tensor by tensor.
+func (b *bank) advance(f fragment.Fragment, delta []float32, share float64) {
+	from := 0
+	for i, t := range f.Tensors {
+		step, part := b.step, share
+		if t.Kind == model.State {
+			step, part = outer.StateStep(), 1
+		}
+		to := from + f.Sizes[i]
+		step.Apply(b.next.theta[from:to], b.next.momentum[from:to], delta[from:to], part)
+		from = to
 	}
 }
 

@@ -65,6 +65,28 @@ func TestB1MeanWithoutTheRefused(t *testing.T) {
 	}
 }
 
+// State takes the mean weighed by tokens and nothing else: no rate, no share, no
+// momentum of an earlier merge.
+func TestStateIsTheMean(t *testing.T) {
+	b := oneWeight(outer.Step{Rate: 0.7, Momentum: 0.9}, 1)
+	b.fragments[0].Tensors[1].Kind = model.State
+	for round := range 2 {
+		send(b, 1, 300, 0.2, 0.4, -1)
+		send(b, 2, 100, 0.2, 0.8, 3)
+		b.merge(syncer.Merge{Share: 0.25, Keys: []syncer.Key{{Incarnation: 1, Sequence: 1}, {Incarnation: 2, Sequence: 1}}})
+		b.install(syncer.Install{Version: uint64(round + 1)})
+		want := []float64{-0.5 * float64(round+1), 0}
+		for i, got := range b.theta[0][1:] {
+			if math.Abs(float64(got)-want[i]) > 1e-6 {
+				t.Errorf("merge %d: state %d is %v, want %v", round+1, i, got, want[i])
+			}
+		}
+	}
+	if moved := 1 - float64(b.theta[0][0]); moved < 0.05 || moved > 0.3 {
+		t.Errorf("the weight moved by %v: the outer step is not that of a share", moved)
+	}
+}
+
 // B13 through the bank: pseudo-gradient 0.2 at weight 1; rate 1 without momentum gives
 // 0.8, rate 0.7 with momentum 0.9 gives 0.734.
 func TestB13OuterStep(t *testing.T) {

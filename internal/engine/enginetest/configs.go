@@ -39,6 +39,24 @@ func Configs() []model.Config {
 		c.Heads, c.KVHeads, c.QKNorm, c.NormHead = 4, 2, true, true
 		c.Layers, c.DenseLayers, c.DenseFFN, c.Experts, c.SharedExperts = 3, 1, 8, 4, 2
 	})
+	add("partial rotary positions", func(c *model.Config) { c.HeadDim, c.RotaryDims = 6, 4 })
+	add("bias", func(c *model.Config) { c.RouterBias, c.BiasRate = true, 0.01 })
+	add("sigmoid, bias, scaled weights", func(c *model.Config) {
+		c.Router, c.RouterBias, c.BiasRate, c.RoutedScale = model.Sigmoid, true, 0.01, 2.5
+	})
+	add("groups, scaled weights as scored", func(c *model.Config) {
+		c.Experts, c.ExpertGroups, c.TopGroups, c.NormTopK, c.RoutedScale = 6, 3, 2, false, 1.5
+	})
+	add("sigmoid, groups", func(c *model.Config) {
+		c.Router, c.Experts, c.TopK, c.ExpertGroups, c.TopGroups = model.Sigmoid, 8, 3, 4, 2
+	})
+	add("routing warm-up", func(c *model.Config) { c.RoutingWarmupTokens, c.RoutingWarmupWindow = 1000, 4 })
+	add("routing of every kind", func(c *model.Config) {
+		c.Layers, c.DenseLayers, c.DenseFFN, c.QKNorm, c.RotaryDims = 3, 1, 8, true, 2
+		c.Router, c.RouterBias, c.BiasRate, c.RoutedScale = model.Sigmoid, true, 0.01, 2
+		c.Experts, c.ExpertGroups, c.TopGroups, c.TopK = 6, 3, 2, 3
+		c.RoutingWarmupTokens, c.RoutingWarmupWindow = 1000, 4
+	})
 	add("no router losses", func(c *model.Config) { c.BalanceCoef, c.ZCoef = 0, 0 })
 	return all
 }

@@ -13,6 +13,7 @@ type layerTape[F Float] struct {
 	o          [][]F // attention of all heads, side by side
 	mid, m     [][]F // x plus attention, and its norm
 	wide       []mlpTape[F]
+	logits     [][]F // of the router
 	routed     []Routed[F]
 	experts    [][]mlpTape[F] // [token][choice]
 	expertOuts [][][]F
@@ -42,6 +43,11 @@ func (l *layerTape[F]) forward(x [][]F) [][]F {
 	norm, _ := l.weight("mlp.norm")
 	for t := range x {
 		l.m = append(l.m, RMSNorm(norm, l.mid[t], l.s.m.Config.NormEps))
+	}
+	if !l.s.m.Config.Dense(l.layer) {
+		l.forwardRouter()
+	}
+	for t := range x {
 		out[t] = append([]F(nil), l.mid[t]...)
 		l.forwardMLP(out[t], t)
 	}
@@ -88,7 +94,7 @@ func (l *layerTape[F]) project(name string, heads int, turn bool) (raw, done hea
 				z = RMSNorm(gain, z, c.NormEps)
 			}
 			if turn {
-				done[i][t] = Rotate(z, l.s.position[t], c.RopeTheta)
+				done[i][t] = Rotate(z, c.Turned(), l.s.position[t], c.RopeTheta)
 			}
 		}
 	}
@@ -105,7 +111,7 @@ func (l *layerTape[F]) projectBackward(dH [][]F, name string, raw, d headsOf[F],
 		for i := range d {
 			g := d[i][t]
 			if turn {
-				g = RotateBackward(g, l.s.position[t], c.RopeTheta)
+				g = RotateBackward(g, c.Turned(), l.s.position[t], c.RopeTheta)
 			}
 			if turn && c.QKNorm {
 				gain, dGain := l.weight("attention." + name + "_norm")

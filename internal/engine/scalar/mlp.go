@@ -51,14 +51,17 @@ func (l *layerTape[F]) forwardMLP(out []F, t int) {
 	if c.Dense(l.layer) {
 		return
 	}
-	router, _ := l.weight("router")
 	var choice []int
 	if imposed := l.s.batch.Choices; imposed != nil {
 		for _, e := range imposed[l.layer][(l.s.first+t)*c.TopK:][:c.TopK] {
 			choice = append(choice, int(e))
 		}
 	}
-	r := Route(c, Linear(router, l.m[t], c.Experts), choice)
+	var bias []F
+	if c.RouterBias {
+		bias, _ = l.weight("router_bias")
+	}
+	r := Route(c, l.logits[t], bias, choice)
 	var tapes []mlpTape[F]
 	var outs [][]F
 	for i, e := range r.Choice {
@@ -68,6 +71,45 @@ func (l *layerTape[F]) forwardMLP(out []F, t int) {
 	}
 	l.routed = append(l.routed, r)
 	l.experts, l.expertOuts = append(l.experts, tapes), append(l.expertOuts, outs)
+}
+
+// forwardRouter gives the logits that the router sees: noisy ones in a warm-up.
+func (l *layerTape[F]) forwardRouter() {
+	c := l.s.m.Config
+	router, _ := l.weight("router")
+	for t := range l.m {
+		l.logits = append(l.logits, Linear(router, l.m[t], c.Experts))
+	}
+	w := l.s.batch.Warmup
+	if w == nil {
+		return
+	}
+	mean, variance := moments(l.logits)
+	if stats, _ := l.weight("router_stats"); stats[1] > 0 {
+		mean, variance = stats[0], stats[1]
+	}
+	for t, logits := range l.logits {
+		for e := range logits {
+			drawn := mean + sqrt(variance)*F(w.Eps(l.s.row, l.layer, t, e))
+			logits[e] = F(w.Alpha)*logits[e] + (1-F(w.Alpha))*drawn
+		}
+	}
+}
+
+// moments are mean and variance of all elements.
+func moments[F Float](x [][]F) (mean, variance F) {
+	n := F(len(x) * len(x[0]))
+	for _, row := range x {
+		for _, v := range row {
+			mean += v / n
+		}
+	}
+	for _, row := range x {
+		for _, v := range row {
+			variance += (v - mean) * (v - mean) / n
+		}
+	}
+	return mean, variance
 }
 
 // backwardMLP gives the gradient of the MLPs' input.
@@ -105,5 +147,10 @@ func (l *layerTape[F]) backwardExperts(dM, dOut []F, t int, dShare []F, dLogSum 
 	}
 	router, dRouter := l.weight("router")
 	dLogits := RouteBackward(l.s.m.Config, r, dWeight, dShare, dLogSum)
+	if w := l.s.batch.Warmup; w != nil {
+		for e := range dLogits {
+			dLogits[e] *= F(w.Alpha)
+		}
+	}
 	Add(dM, LinearBackward(dRouter, router, l.m[t], dLogits), 1)
 }

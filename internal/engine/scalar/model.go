@@ -32,6 +32,16 @@ type Batch struct {
 	EndToken   int32
 
 	Choices Choices // imposed unless nil
+
+	Warmup *Warmup // nil: the routers see their logits as they are
+}
+
+// Warmup is the noise of a routing warm-up: a router sees alpha·logit + (1-alpha)·(mean
+// + deviation·eps), mean and deviation those of the tensor router_stats or, where that
+// holds no variance, of all of the sequence's logits. No gradient flows through them.
+type Warmup struct {
+	Alpha float64
+	Eps   func(row, layer, token, expert int) float64
 }
 
 // Choices are expert choices by layer: TopK for each input, one behind the other.
@@ -77,7 +87,7 @@ func (m *Model[F]) Run(b Batch, backward bool) Result[F] {
 	width := len(b.Tokens) / b.Rows
 	r := Result[F]{Choices: make(Choices, m.Config.Layers)}
 	for row := range b.Rows {
-		s := &sequence[F]{m: m, batch: b, first: row * (width - 1), tokens: b.Tokens[row*width : (row+1)*width]}
+		s := &sequence[F]{m: m, batch: b, row: row, first: row * (width - 1), tokens: b.Tokens[row*width : (row+1)*width]}
 		s.findDocuments()
 		s.forward()
 		if backward {
@@ -112,6 +122,7 @@ func (r *Result[F]) add(c model.Config, s *sequence[F]) {
 type sequence[F Float] struct {
 	m      *Model[F]
 	batch  Batch
+	row    int // number in the batch
 	first  int // number of its first input among those of the batch
 	tokens []int32
 

@@ -76,12 +76,13 @@ func RMSNormBackward[F Float](dGain, gain, x []F, eps float64, dY []F) (dX []F) 
 	return dX
 }
 
-// Rotate turns the pairs (i, i+d/2) of one head by position·theta^(-2i/d).
-func Rotate[F Float](x []F, position int, theta float64) []F {
-	half := len(x) / 2
-	y := make([]F, len(x))
+// Rotate turns the pairs (i, i+turned/2) of one head's first elements by
+// position·theta^(-2i/turned).
+func Rotate[F Float](x []F, turned, position int, theta float64) []F {
+	half := turned / 2
+	y := append([]F(nil), x...)
 	for i := range half {
-		angle := float64(position) * math.Pow(theta, -2*float64(i)/float64(len(x)))
+		angle := float64(position) * math.Pow(theta, -2*float64(i)/float64(turned))
 		c, s := F(math.Cos(angle)), F(math.Sin(angle))
 		y[i], y[i+half] = x[i]*c-x[i+half]*s, x[i+half]*c+x[i]*s
 	}
@@ -89,8 +90,8 @@ func Rotate[F Float](x []F, position int, theta float64) []F {
 }
 
 // RotateBackward is the gradient of Rotate: a turn the other way.
-func RotateBackward[F Float](dY []F, position int, theta float64) []F {
-	return Rotate(dY, -position, theta)
+func RotateBackward[F Float](dY []F, turned, position int, theta float64) []F {
+	return Rotate(dY, turned, -position, theta)
 }
 
 // Softmax is exp(x)/Σ exp(x), and the log of the denominator.

@@ -2,6 +2,7 @@ package scalar_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/engine/scalar"
@@ -36,11 +37,16 @@ func TestRMSNormBackward(t *testing.T) {
 
 func TestRotate(t *testing.T) {
 	x, dY := normals(5, 8), normals(6, 8)
-	checkGradient(t, x, scalar.RotateBackward(dY, 3, 100), func() float64 { return scalar.Dot(dY, scalar.Rotate(x, 3, 100)) }, bound)
+	for _, turned := range []int{8, 6, 2} {
+		checkGradient(t, x, scalar.RotateBackward(dY, turned, 3, 100), func() float64 { return scalar.Dot(dY, scalar.Rotate(x, turned, 3, 100)) }, bound)
+		if got := scalar.Rotate(x, turned, 3, 100); !slices.Equal(got[turned:], x[turned:]) {
+			t.Errorf("elements from %d on went from %v to %v", turned, x[turned:], got[turned:])
+		}
+	}
 
 	// The product of a query and a key depends on their distance alone.
-	near := scalar.Dot(scalar.Rotate(x, 2, 100), scalar.Rotate(dY, 5, 100))
-	far := scalar.Dot(scalar.Rotate(x, 12, 100), scalar.Rotate(dY, 15, 100))
+	near := scalar.Dot(scalar.Rotate(x, 6, 2, 100), scalar.Rotate(dY, 6, 5, 100))
+	far := scalar.Dot(scalar.Rotate(x, 6, 12, 100), scalar.Rotate(dY, 6, 15, 100))
 	if math.Abs(near-far) > 1e-12 {
 		t.Errorf("products at distance 3 are %v and %v", near, far)
 	}

@@ -1,6 +1,10 @@
 package scalar
 
-import "github.com/mistura-project/mistura/internal/model"
+import (
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/model"
+)
 
 // Routed is what the router decided for one token.
 type Routed[F Float] struct {
@@ -18,8 +22,9 @@ type Routed[F Float] struct {
 // floor keeps a division by chosen or all sigmoid scores finite.
 const floor = 1e-20
 
-// Route decides by the logits. A choice that is not nil is imposed.
-func Route[F Float](c model.Config, logits []F, choice []int) Routed[F] {
+// Route decides by the logits and, when it is not nil, by the bias of the experts. A
+// choice that is not nil is imposed.
+func Route[F Float](c model.Config, logits, bias []F, choice []int) Routed[F] {
 	r := Routed[F]{Logits: logits, Choice: choice, Sum: 1, Total: 1}
 	r.Soft, r.LogSum = Softmax(logits)
 	r.Scores = r.Soft
@@ -31,7 +36,7 @@ func Route[F Float](c model.Config, logits []F, choice []int) Routed[F] {
 		}
 	}
 	if choice == nil {
-		r.Choice = TopK(logits, c.TopK)
+		r.Choice = Choose(c, logits, r.Scores, bias)
 	}
 	if c.NormTopK {
 		r.Sum = 0
@@ -43,12 +48,59 @@ func Route[F Float](c model.Config, logits []F, choice []int) Routed[F] {
 		}
 	}
 	for _, e := range r.Choice {
-		r.Weight = append(r.Weight, r.Scores[e]/r.Sum)
+		r.Weight = append(r.Weight, r.Scores[e]/r.Sum*routedScale[F](c))
 	}
 	for _, s := range r.Scores {
 		r.Share = append(r.Share, s/r.Total)
 	}
 	return r
+}
+
+// routedScale is what weights are multiplied by.
+func routedScale[F Float](c model.Config) F {
+	if c.RoutedScale == 0 {
+		return 1
+	}
+	return F(c.RoutedScale)
+}
+
+// Choose gives the experts that a token visits, the best first: by score plus bias
+// where there is a bias, else by logit, and in the best TopGroups groups only.
+func Choose[F Float](c model.Config, logits, scores, bias []F) []int {
+	by := append([]F(nil), logits...)
+	for e, b := range bias {
+		by[e] = scores[e] + b
+	}
+	if c.ExpertGroups < 2 {
+		return TopK(by, c.TopK)
+	}
+	each := c.Experts / c.ExpertGroups
+	var groups []F
+	for g := range c.ExpertGroups {
+		members := append([]F(nil), by[g*each:(g+1)*each]...)
+		if c.Router == model.Sigmoid && bias == nil {
+			members = append([]F(nil), scores[g*each:(g+1)*each]...)
+		}
+		slices.Sort(members)
+		best := members[each-1]
+		if c.Router == model.Sigmoid && each > 1 {
+			best += members[each-2]
+		}
+		groups = append(groups, best)
+	}
+	var inside []int // experts of the groups that stay, in order
+	var values []F
+	kept := TopK(groups, c.TopGroups)
+	for e := range c.Experts {
+		if slices.Contains(kept, e/each) {
+			inside, values = append(inside, e), append(values, by[e])
+		}
+	}
+	var chosen []int
+	for _, i := range TopK(values, c.TopK) {
+		chosen = append(chosen, inside[i])
+	}
+	return chosen
 }
 
 // TopK gives the numbers of the k largest values, the lowest number first among
@@ -83,10 +135,12 @@ func RouteBackward[F Float](c model.Config, r Routed[F], dWeight, dShare []F, dL
 	}
 	shift := F(0)
 	if c.NormTopK {
-		shift = Dot(dWeight, r.Weight)
+		for i, e := range r.Choice {
+			shift += dWeight[i] * r.Scores[e] / r.Sum
+		}
 	}
 	for i, e := range r.Choice {
-		dScores[e] += (dWeight[i] - shift) / r.Sum
+		dScores[e] += routedScale[F](c) * (dWeight[i] - shift) / r.Sum
 	}
 	var d []F
 	if c.Router == model.Softmax {

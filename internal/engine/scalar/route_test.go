@@ -16,10 +16,10 @@ func TestRouteBackward(t *testing.T) {
 			t.Run(fmt.Sprintf("%s norm %v", router, norm), func(t *testing.T) {
 				c := model.Config{Router: router, NormTopK: norm, Experts: 5, TopK: 2}
 				logits, dWeight, dShare := normals(20, 5), normals(21, 2), normals(22, 5)
-				r := scalar.Route(c, logits, nil)
+				r := scalar.Route(c, logits, nil, nil)
 				d := scalar.RouteBackward(c, r, dWeight, dShare, 0.7)
 				checkGradient(t, logits, d, func() float64 {
-					r := scalar.Route(c, logits, r.Choice)
+					r := scalar.Route(c, logits, nil, r.Choice)
 					return scalar.Dot(dWeight, r.Weight) + scalar.Dot(dShare, r.Share) + 0.7*r.LogSum
 				}, bound)
 			})
@@ -42,7 +42,7 @@ func TestRouterLossesBackward(t *testing.T) {
 			if choices != nil {
 				choice = choices[i]
 			}
-			tokens = append(tokens, scalar.Route(c, l, choice))
+			tokens = append(tokens, scalar.Route(c, l, nil, choice))
 		}
 		return tokens
 	}
@@ -71,7 +71,7 @@ func TestBalanceLossConvention(t *testing.T) {
 	c := model.Config{Router: model.Softmax, Experts: 8, TopK: 2}
 	var tokens []scalar.Routed[float64]
 	for i := range 4 {
-		tokens = append(tokens, scalar.Route(c, make([]float64, 8), []int{2 * i, 2*i + 1}))
+		tokens = append(tokens, scalar.Route(c, make([]float64, 8), nil, []int{2 * i, 2*i + 1}))
 	}
 	if balance, _, _, _ := scalar.RouterLosses(c, tokens); math.Abs(balance-1) > 1e-12 {
 		t.Errorf("balance loss is %v at perfect balance", balance)
