@@ -46,7 +46,7 @@ func newSample(env *Env) *cobra.Command {
 DIR is the folder of a run, of which the newest whole checkpoint is taken, or of
 one checkpoint. Every file of the checkpoint is compared with its digest first.
 The text ends with --tokens or where the model ends the document. An empty prompt
-begins a new document. Equal seeds give equal texts.`,
+stands for a line break. Equal seeds give equal texts.`,
 		Example: `  mistura sample --from runs/ling-nano-1 --prompt 'func '
   mistura sample --from runs/ling-nano-1/checkpoints/00000004 --prompt 'package ' --tokens 500 --temperature 0`,
 		Args: noArgs,
@@ -140,11 +140,12 @@ func (m *openedModel) sample(ctx context.Context, w io.Writer, f *sampleFlags) e
 // errEnded: the model has ended the document.
 var errEnded = errors.New("the document ended")
 
-// promptTokens are the bytes of the prompt; an empty one is the end of the document
-// before.
+// promptTokens are the bytes of the prompt; an empty one is a line break. It cannot be
+// the end of the document before: with document boundaries no model learns what
+// follows on that.
 func promptTokens(prompt string) []int32 {
 	if prompt == "" {
-		return []int32{corpus.EndOfDocument}
+		return []int32{'\n'}
 	}
 	tokens := make([]int32, len(prompt))
 	for i := range len(prompt) {

@@ -162,6 +162,7 @@ func (l *Learner) backward(clock int64) (engine.BatchStats, error) {
 		}
 		b, err := l.engine.Backward(engine.Batch{
 			Tokens: l.tokens, Rows: rows,
+			Boundaries: l.run.Train.DocumentBoundaries, EndToken: corpus.EndOfDocument,
 			Warmup: &engine.RoutingWarmup{Tokens: clock, Seed: l.run.Seed, Samples: l.samples[first : first+rows]},
 		})
 		if err != nil {

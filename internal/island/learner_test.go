@@ -1,7 +1,10 @@
 package island
 
 import (
+	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -167,5 +170,38 @@ func TestStepMovesState(t *testing.T) {
 	}
 	if s := steps(t, l, 1)[0]; s.Applied || !sameBits(state(), moved) {
 		t.Errorf("a step that was not applied moved state: %+v", s)
+	}
+}
+
+// A step's loss is the mean over target tokens: a model that knows nothing is at ln 256
+// whatever share of the tokens ends a document, and E8's masked ones do not count.
+func TestLossIsOfTargetTokens(t *testing.T) {
+	text := filepath.Join(t.TempDir(), "numbers")
+	if err := os.Mkdir(text, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 200 { // every fourth token ends a document
+		if err := os.WriteFile(filepath.Join(text, fmt.Sprint(i)), []byte(fmt.Sprintf("%03d", i)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, boundaries := range []bool{true, false} {
+		run, data, _ := tiny(t, func(r *runfile.Run) {
+			r.Data.Paths, r.Train.DocumentBoundaries = []string{text}, boundaries
+		})
+		l := seeded(t, run, data)
+		clear(l.Params())
+		l.samples = []uint64{0, 1, 2, 3, 4, 5, 6, 7}
+		b, err := l.backward(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := 8 * run.Train.SequenceTokens
+		if boundaries {
+			want -= want / 4
+		}
+		if b.Tokens != want || math.Abs(b.Loss()-math.Log(256)) > 1e-5 {
+			t.Errorf("boundaries %v: loss %v over %d target tokens, want ln 256 over %d", boundaries, b.Loss(), b.Tokens, want)
+		}
 	}
 }

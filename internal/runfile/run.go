@@ -44,19 +44,20 @@ type Data struct {
 
 // Train is the inner optimisation of every island.
 type Train struct {
-	SequenceTokens int     `yaml:"sequence_tokens"` // length of one sample
-	BatchSequences int     `yaml:"batch_sequences"` // samples of one forward and backward pass
-	Accumulate     int     `yaml:"accumulate"`      // passes of one step
-	PeakRate       float64 `yaml:"peak_rate"`       // learning rate after warm-up
-	FinalRate      float64 `yaml:"final_rate"`      // learning rate at the end
-	WarmupTokens   Count   `yaml:"warmup_tokens"`   // auto: 5 % of tokens
-	DecayTokens    Count   `yaml:"decay_tokens"`    // the last ones, shape wsd; auto: 20 % of tokens
-	Shape          string  `yaml:"shape"`           // wsd or cosine
-	Beta1          float64 `yaml:"beta1"`           // AdamW
-	Beta2          float64 `yaml:"beta2"`
-	Eps            float64 `yaml:"eps"`
-	WeightDecay    float64 `yaml:"weight_decay"` // of matrices; norms and embeddings take none
-	ClipNorm       float64 `yaml:"clip_norm"`    // bound of the global gradient norm; 0: none
+	SequenceTokens     int     `yaml:"sequence_tokens"`     // length of one sample
+	BatchSequences     int     `yaml:"batch_sequences"`     // samples of one forward and backward pass
+	Accumulate         int     `yaml:"accumulate"`          // passes of one step
+	DocumentBoundaries bool    `yaml:"document_boundaries"` // documents that share a sample do not see each other
+	PeakRate           float64 `yaml:"peak_rate"`           // learning rate after warm-up
+	FinalRate          float64 `yaml:"final_rate"`          // learning rate at the end
+	WarmupTokens       Count   `yaml:"warmup_tokens"`       // auto: 5 % of tokens
+	DecayTokens        Count   `yaml:"decay_tokens"`        // the last ones, shape wsd; auto: 20 % of tokens
+	Shape              string  `yaml:"shape"`               // wsd or cosine
+	Beta1              float64 `yaml:"beta1"`               // AdamW
+	Beta2              float64 `yaml:"beta2"`
+	Eps                float64 `yaml:"eps"`
+	WeightDecay        float64 `yaml:"weight_decay"` // of matrices; norms and embeddings take none
+	ClipNorm           float64 `yaml:"clip_norm"`    // bound of the global gradient norm; 0: none
 }
 
 // Eval says when and how much the validation loss is measured.

@@ -145,6 +145,7 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 		"no overlap":   func(run *runfile.Run) { run.Exchange.OverlapSteps = 0 },
 		"one fragment": func(run *runfile.Run) { run.Exchange.Fragments = 1 },
 		"state":        withState,
+		"text runs on": func(run *runfile.Run) { run.Train.DocumentBoundaries = false },
 		"two threads":  func(run *runfile.Run) { run.Islands[0].Threads = 2 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/ledger"
 )
@@ -68,7 +69,7 @@ func (e *evaluator) final(params []float32) (float64, error) {
 	return e.loss(params, e.op.run.Eval.FinalSequences)
 }
 
-// loss is the mean next-token loss in nats over held-out sequences spread evenly
+// loss is the mean loss of a target token in nats over held-out sequences spread evenly
 // over the text; at most as many as there are.
 func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 	copy(e.engine.Params(), params)
@@ -86,7 +87,10 @@ func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 				return 0, err
 			}
 		}
-		s, n, err := e.engine.Loss(engine.Batch{Tokens: batch, Rows: rows})
+		s, n, err := e.engine.Loss(engine.Batch{
+			Tokens: batch, Rows: rows,
+			Boundaries: e.op.run.Train.DocumentBoundaries, EndToken: corpus.EndOfDocument,
+		})
 		if err != nil {
 			return 0, err
 		}

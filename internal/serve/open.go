@@ -149,9 +149,17 @@ func openCorpus(ctx context.Context, o Options, spec corpus.Spec, dir string) (*
 		return nil, err
 	}
 	i := set.Info
-	emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("text: %s, %s training and %s held-out tokens",
-		i.Source, ledger.Amount(float64(i.TrainTokens)), ledger.Amount(float64(i.ValidTokens)))})
+	emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("text: %s, %s training and %s held-out tokens, %s",
+		i.Source, ledger.Amount(float64(i.TrainTokens)), ledger.Amount(float64(i.ValidTokens)), documents(o.Run))})
 	return set, nil
+}
+
+// documents says how documents that share a sample are treated.
+func documents(run runfile.Run) string {
+	if run.Train.DocumentBoundaries {
+		return "documents kept apart"
+	}
+	return "documents run on"
 }
 
 // saveBytes is the size of one checkpoint: parameters and outer momentum, and
