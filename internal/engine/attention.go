@@ -24,7 +24,7 @@ func (l *layer) attnIn(w *worker, item int) {
 	if l.cfg.QKNorm {
 		out = a.raw
 	}
-	l.kernel.NT(out[from*width:], a.h[from*dim:], l.w.qkv, to-from, width, dim, dim, dim, width, false)
+	l.nt(w, l.linear(qkvLinear).forward(), out[from*width:], a.h[from*dim:], l.w.qkv, to-from, width, dim, dim, dim, width, false)
 	for t := from; t < to; t++ {
 		if l.cfg.QKNorm {
 			l.normHeads(t)
@@ -73,14 +73,14 @@ func (l *layer) attend(w *worker, item int) {
 		from, to := block(i, queryBlock, seq)
 		low := int(l.begin[first+from])
 		keys := to - low
-		l.scores(w.scratch.scores, first, from, to, at)
+		l.scores(w, w.scratch.scores, first, from, to, at)
 		for t := from; t < to; t++ {
 			scores := w.scratch.scores[(t-from)*keys : (t-from+1)*keys]
 			seen := l.seen(scores, first, t, low)
 			top, sum := l.kernel.Softmax(seen)
 			a.lse[(first+t)*l.cfg.Heads+query] = top + float32(math.Log(float64(sum)))
 		}
-		l.kernel.NN(a.o[(first+from)*l.cfg.QueryWidth()+at.q:], w.scratch.scores, a.qkv[(first+low)*width+at.v:],
+		l.nn(w, valuesCall, a.o[(first+from)*l.cfg.QueryWidth()+at.q:], w.scratch.scores, a.qkv[(first+low)*width+at.v:],
 			to-from, d, keys, keys, width, l.cfg.QueryWidth(), false)
 	}
 }
@@ -88,9 +88,9 @@ func (l *layer) attend(w *worker, item int) {
 // scores are the products of queries [from, to) with keys [low, to) of the
 // sequence that begins at token first, [to-from, to-low]; low is where the document
 // of the first query begins. What a query does not see is there but means nothing.
-func (l *layer) scores(dst []float32, first, from, to int, at heads) {
+func (l *layer) scores(w *worker, dst []float32, first, from, to int, at heads) {
 	width, low := l.qkvWidth(), int(l.begin[first+from])
-	l.kernel.NT(dst, l.acts.qkv[(first+from)*width+at.q:], l.acts.qkv[(first+low)*width+at.k:],
+	l.nt(w, scoresCall, dst, l.acts.qkv[(first+from)*width+at.q:], l.acts.qkv[(first+low)*width+at.k:],
 		to-from, to-low, l.cfg.HeadDim, width, width, to-low, false)
 }
 
@@ -111,16 +111,16 @@ func (l *layer) attnOut(w *worker, item int) {
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, query := &l.acts, l.cfg.Dim, l.cfg.QueryWidth()
 	copy(a.mid[from*dim:to*dim], a.x[from*dim:to*dim])
-	l.kernel.NT(a.mid[from*dim:], a.o[from*query:], l.w.o, to-from, dim, query, query, query, dim, true)
+	l.nt(w, l.linear(oLinear).forward(), a.mid[from*dim:], a.o[from*query:], l.w.o, to-from, dim, query, query, query, dim, true)
 	w.watch.turn(SharedForward)
 	l.norm(a.m, a.mlpInv, a.mid, l.w.mlpNorm, from, to)
-	l.wideForward(from, to)
+	l.wideForward(w, from, to)
 	if !l.moe() {
 		return
 	}
 	w.watch.turn(RouterForward)
 	experts := l.cfg.Experts
-	l.kernel.NT(a.routing.logits[from*experts:], a.m[from*dim:], l.w.router, to-from, experts, dim, dim, dim, experts, false)
+	l.nt(w, l.linear(routerLinear).forward(), a.routing.logits[from*experts:], a.m[from*dim:], l.w.router, to-from, experts, dim, dim, dim, experts, false)
 	if l.warm() {
 		return // noise needs the logits of all tokens
 	}

@@ -30,8 +30,8 @@ func (l *layer) attendBlockBackward(w *worker, first, from, to, query int) {
 	at, n, low := l.heads(query), to-from, int(l.begin[first+from])
 	p, dS, keys, start := w.scratch.scores, w.scratch.grads, to-low, first+low
 	dO := l.dO[(first+from)*wide+at.q:]
-	l.scores(p, first, from, to, at)
-	l.kernel.NT(dS, dO, a.qkv[start*width+at.v:], n, keys, d, wide, width, keys, false)
+	l.scores(w, p, first, from, to, at)
+	l.nt(w, dScoresCall, dS, dO, a.qkv[start*width+at.v:], n, keys, d, wide, width, keys, false)
 	for t := from; t < to; t++ {
 		i, row := (first+t)*wide+at.q, t-from
 		pRow, dRow := l.seen(p[row*keys:(row+1)*keys], first, t, low), l.seen(dS[row*keys:(row+1)*keys], first, t, low)
@@ -39,9 +39,9 @@ func (l *layer) attendBlockBackward(w *worker, first, from, to, query int) {
 		l.kernel.MulSub(dRow, pRow, dRow, l.kernel.Dot(l.dO[i:i+d], a.o[i:i+d]))
 	}
 	q, k := (first+from)*width+at.q, start*width+at.k
-	l.kernel.NN(l.dQKV[q:], dS, a.qkv[k:], n, d, keys, keys, width, width, false)
-	l.kernel.TN(l.dQKV[k:], dS, a.qkv[q:], keys, d, n, keys, width, width, true)
-	l.kernel.TN(l.dQKV[start*width+at.v:], p, dO, keys, d, n, keys, wide, width, true)
+	l.nn(w, dKeyCall, l.dQKV[q:], dS, a.qkv[k:], n, d, keys, keys, width, width, false)
+	l.tn(w, dKeyCall, l.dQKV[k:], dS, a.qkv[q:], keys, d, n, keys, width, width, true)
+	l.tn(w, dValueCall, l.dQKV[start*width+at.v:], p, dO, keys, d, n, keys, wide, width, true)
 }
 
 // inBackward is an item of the layer's last backward phase: for a block of
@@ -51,13 +51,14 @@ func (l *layer) inBackward(w *worker, item int) {
 	w.watch.turn(AttentionBackward)
 	from, to := block(item, tokenBlock, l.shape.tokens())
 	a, dim, width := &l.acts, l.cfg.Dim, l.qkvWidth()
+	l.roundHeads(w, from, to)
 	for t := from; t < to; t++ {
 		l.rope.turnBack(l.dQKV[t*width:(t+1)*width], l.position(t))
 	}
 	if l.cfg.QKNorm {
 		l.normHeadsBackward(w, from, to)
 	}
-	l.kernel.NN(l.dH[from*dim:], l.dProjected()[from*width:], l.w.qkv, to-from, dim, width, width, dim, dim, false)
+	l.nn(w, l.linear(qkvLinear).inputGrad(), l.dH[from*dim:], l.dProjected()[from*width:], l.w.qkv, to-from, dim, width, width, dim, dim, false)
 	l.normBackward(w, l.dx, l.dMid, l.dH, a.x, l.w.attnNorm, a.attnInv, from, to)
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
 )
@@ -18,6 +19,8 @@ type Options struct {
 	// Clock gives the time since some moment, to measure what Spent tells; nil: nothing
 	// is measured.
 	Clock func() time.Duration
+	// Numeric is the arithmetic to emulate; nil means fp32 as it is.
+	Numeric *numeric.Profile
 }
 
 // maxThreads keeps a mistyped number from starting a million goroutines.
@@ -51,6 +54,12 @@ type Engine struct {
 
 	queueing Part // what the jobs that are being queued belong to
 	tasks    engineTasks
+
+	profile    *numeric.Profile
+	rules      [numeric.Operators]rule
+	delayed    *delayed // scales per tensor; nil: the profile has none
+	training   bool     // the pass is one of Backward
+	lossFactor float32  // gradients are of the losses times it
 
 	gradScale    float32 // argument of the scale task
 	expertTokens []int64
@@ -94,6 +103,7 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 	for _, w := range e.pool.workers {
 		w.watch.clock = o.Clock
 	}
+	e.emulate(o.Numeric)
 	e.w, e.g = viewWeights(cfg, e.params), viewWeights(cfg, e.grads)
 	for i := range cfg.Layers {
 		e.layers = append(e.layers, newLayer(e, i))
@@ -120,12 +130,13 @@ func (e *Engine) Params() []float32 { return e.params }
 // Grads are the gradients that Backward adds to, in the order of Params.
 func (e *Engine) Grads() []float32 { return e.grads }
 
-// ZeroGrads sets all gradients to zero and forgets what UpdateState goes by.
+// ZeroGrads begins a step: it sets all gradients to zero and forgets what UpdateState goes by.
 func (e *Engine) ZeroGrads() {
 	e.run(blocksOf(len(e.grads), flatBlock), e.tasks.zero)
 	for i := range e.step {
 		e.step[i].clear()
 	}
+	e.beginNumericStep()
 }
 
 func (e *Engine) zeroItem(w *worker, item int) {

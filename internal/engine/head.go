@@ -35,7 +35,7 @@ func (e *Engine) lossForward(w *worker, item int) {
 	if e.cfg.NormHead {
 		e.scaleColumns(e.final, from, to)
 	}
-	e.kernel.NT(e.logits[from*vocab:], e.final[from*dim:], e.w.head, to-from, vocab, dim, dim, dim, vocab, false)
+	e.nt(w, e.headLinear().forward(), e.logits[from*vocab:], e.final[from*dim:], e.w.head, to-from, vocab, dim, dim, dim, vocab, false)
 	for t := from; t < to; t++ {
 		row := e.logits[t*vocab : (t+1)*vocab]
 		if e.labels[t] == masked {
@@ -68,8 +68,11 @@ func (e *Engine) lossBackward(w *worker, item int) {
 			continue
 		}
 		e.logits[t*vocab+int(e.labels[t])] -= 1
+		if e.lossFactor != 1 {
+			e.kernel.Scale(e.logits[t*vocab:(t+1)*vocab], e.lossFactor)
+		}
 	}
-	e.kernel.NN(e.dH[from*dim:], e.logits[from*vocab:], e.w.head, to-from, dim, vocab, vocab, dim, dim, false)
+	e.nn(w, e.headLinear().inputGrad(), e.dH[from*dim:], e.logits[from*vocab:], e.w.head, to-from, dim, vocab, vocab, dim, dim, false)
 	if e.cfg.NormHead {
 		e.scaleColumns(e.dH, from, to)
 	}

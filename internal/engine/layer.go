@@ -68,10 +68,10 @@ func (l *layer) backward() {
 	l.run(blocks, l.tasks.mlpBackward)
 	l.queueMLPGrads()
 	l.queueing = AttentionBackward
-	l.weightGrad(l.g.o, l.dMid, a.o, n, l.cfg.Dim, l.cfg.QueryWidth())
+	l.weightGrad(l.linear(oLinear), l.g.o, l.dMid, a.o, n, l.cfg.Dim, l.cfg.QueryWidth())
 	l.run(l.shape.rows*l.cfg.KVHeads, l.tasks.attendBackward)
 	l.run(blocks, l.tasks.inBackward)
-	l.weightGrad(l.g.qkv, l.dProjected(), a.h, n, l.qkvWidth(), l.cfg.Dim)
+	l.weightGrad(l.linear(qkvLinear), l.g.qkv, l.dProjected(), a.h, n, l.qkvWidth(), l.cfg.Dim)
 	if l.cfg.QKNorm {
 		l.headGainGrad(l.g.qNorm, 0, l.cfg.Heads)
 		l.headGainGrad(l.g.kNorm, l.cfg.Heads, l.cfg.KVHeads)

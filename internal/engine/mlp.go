@@ -2,7 +2,7 @@ package engine
 
 // wideForward runs the MLP that all tokens pass for tokens [from, to) and writes
 // mid plus its result, or mid alone when there is none, as the layer's output.
-func (l *layer) wideForward(from, to int) {
+func (l *layer) wideForward(w *worker, from, to int) {
 	a, dim, f := &l.acts, l.cfg.Dim, l.w.wide.width
 	out := l.output()[from*dim : to*dim]
 	copy(out, a.mid[from*dim:to*dim])
@@ -10,9 +10,9 @@ func (l *layer) wideForward(from, to int) {
 		return
 	}
 	n := to - from
-	l.kernel.NT(a.gateUp[from*2*f:], a.m[from*dim:], l.w.wide.gateUp, n, 2*f, dim, dim, dim, 2*f, false)
+	l.nt(w, l.linear(wideUpLinear).forward(), a.gateUp[from*2*f:], a.m[from*dim:], l.w.wide.gateUp, n, 2*f, dim, dim, dim, 2*f, false)
 	l.activate(a.act, a.gateUp, f, from, to)
-	l.kernel.NT(out, a.act[from*f:], l.w.wide.down, n, dim, f, f, f, dim, true)
+	l.nt(w, l.linear(wideDownLinear).forward(), out, a.act[from*f:], l.w.wide.down, n, dim, f, f, f, dim, true)
 }
 
 // activate is act = silu(gate)·up for rows [from, to).
@@ -31,9 +31,9 @@ func (l *layer) expertsForward(w *worker, item int) {
 	n, expert := to-from, &l.w.experts[c.expert]
 	w.watch.turn(ExpertsForward)
 	l.gather(w.scratch.rows, a.m, from, to)
-	l.kernel.NT(a.groupGU[from*2*f:], w.scratch.rows, expert.gateUp, n, 2*f, dim, dim, dim, 2*f, false)
+	l.nt(w, l.expertUp(int(c.expert)).forward(), a.groupGU[from*2*f:], w.scratch.rows, expert.gateUp, n, 2*f, dim, dim, dim, 2*f, false)
 	l.activate(a.groupAct, a.groupGU, f, from, to)
-	l.kernel.NT(l.groupOut[from*dim:], a.groupAct[from*f:], expert.down, n, dim, f, f, f, dim, false)
+	l.nt(w, l.expertDown(int(c.expert)).forward(), l.groupOut[from*dim:], a.groupAct[from*f:], expert.down, n, dim, f, f, f, dim, false)
 }
 
 // gather copies the rows of x [N, D] of the tokens at positions [from, to).
@@ -67,7 +67,7 @@ func (l *layer) expertsBackward(w *worker, item int) {
 	w.watch.turn(ExpertsBackward)
 	l.gather(l.groupDY[from*dim:], l.dx, from, to)
 	l.gather(l.groupX[from*dim:], a.m, from, to)
-	l.kernel.NN(dAct, l.groupDY[from*dim:], expert.down, n, f, dim, dim, f, f, false)
+	l.nn(w, l.expertDown(int(c.expert)).inputGrad(), dAct, l.groupDY[from*dim:], expert.down, n, f, dim, dim, f, f, false)
 	for i := from; i < to; i++ {
 		pair := a.routing.source[i]
 		weight := a.routing.weight[pair]
@@ -77,7 +77,7 @@ func (l *layer) expertsBackward(w *worker, item int) {
 		l.kernel.Scale(d, weight)
 		l.activateBackward(l.groupDGU, a.groupGU, d, f, i)
 	}
-	l.kernel.NN(l.groupDX[from*dim:], l.groupDGU[from*2*f:], expert.gateUp, n, dim, 2*f, 2*f, dim, dim, false)
+	l.nn(w, l.expertUp(int(c.expert)).inputGrad(), l.groupDX[from*dim:], l.groupDGU[from*2*f:], expert.gateUp, n, dim, 2*f, 2*f, dim, dim, false)
 }
 
 // activateBackward takes the gradient of activate's output in row i to that of
@@ -102,12 +102,12 @@ func (l *layer) mlpBackward(w *worker, item int) {
 			l.addExpertGrads(t)
 		}
 		experts := l.cfg.Experts
-		l.kernel.NN(l.dM[from*dim:], l.dRouter[from*experts:], l.w.router, n, dim, experts, experts, dim, dim, true)
+		l.nn(w, l.linear(routerLinear).inputGrad(), l.dM[from*dim:], l.dRouter[from*experts:], l.w.router, n, dim, experts, experts, dim, dim, true)
 	}
 	w.watch.turn(SharedBackward)
 	l.normBackward(w, l.dMid, l.dx, l.dM, a.mid, l.w.mlpNorm, a.mlpInv, from, to)
 	w.watch.turn(AttentionBackward)
-	l.kernel.NN(l.dO[from*query:], l.dMid[from*dim:], l.w.o, n, query, dim, dim, query, query, false)
+	l.nn(w, l.linear(oLinear).inputGrad(), l.dO[from*query:], l.dMid[from*dim:], l.w.o, n, query, dim, dim, query, query, false)
 }
 
 // wideBackward adds to dM what comes through the MLP that all tokens pass.
@@ -117,11 +117,11 @@ func (l *layer) wideBackward(w *worker, from, to int) {
 		return
 	}
 	n, dAct := to-from, w.scratch.rows
-	l.kernel.NN(dAct, l.dx[from*dim:], l.w.wide.down, n, f, dim, dim, f, f, false)
+	l.nn(w, l.linear(wideDownLinear).inputGrad(), dAct, l.dx[from*dim:], l.w.wide.down, n, f, dim, dim, f, f, false)
 	for t := from; t < to; t++ {
 		l.activateBackward(l.dGateUp, a.gateUp, dAct[(t-from)*f:(t-from+1)*f], f, t)
 	}
-	l.kernel.NN(l.dM[from*dim:], l.dGateUp[from*2*f:], l.w.wide.gateUp, n, dim, 2*f, 2*f, dim, dim, true)
+	l.nn(w, l.linear(wideUpLinear).inputGrad(), l.dM[from*dim:], l.dGateUp[from*2*f:], l.w.wide.gateUp, n, dim, 2*f, 2*f, dim, dim, true)
 }
 
 // addExpertGrads adds to dM what comes through token t's routed experts.
@@ -140,17 +140,17 @@ func (l *layer) queueMLPGrads() {
 	l.queueing = ExpertsBackward
 	for e := range g.experts {
 		f, from, to := l.cfg.ExpertFFN, int(a.routing.start[e]), int(a.routing.start[e+1])
-		l.weightGrad(g.experts[e].gateUp, l.groupDGU[from*2*f:], l.groupX[from*dim:], to-from, 2*f, dim)
-		l.weightGrad(g.experts[e].down, l.groupDY[from*dim:], a.groupAct[from*f:], to-from, dim, f)
+		l.weightGrad(l.expertUp(e), g.experts[e].gateUp, l.groupDGU[from*2*f:], l.groupX[from*dim:], to-from, 2*f, dim)
+		l.weightGrad(l.expertDown(e), g.experts[e].down, l.groupDY[from*dim:], a.groupAct[from*f:], to-from, dim, f)
 	}
 	l.queueing = SharedBackward
 	if f := g.wide.width; f > 0 {
-		l.weightGrad(g.wide.gateUp, l.dGateUp, a.m, n, 2*f, dim)
-		l.weightGrad(g.wide.down, l.dx, a.act, n, dim, f)
+		l.weightGrad(l.linear(wideUpLinear), g.wide.gateUp, l.dGateUp, a.m, n, 2*f, dim)
+		l.weightGrad(l.linear(wideDownLinear), g.wide.down, l.dx, a.act, n, dim, f)
 	}
 	l.gainGrad(g.mlpNorm, l.dM, a.mid, a.mlpInv)
 	if l.moe() {
 		l.queueing = RouterBackward
-		l.weightGrad(g.router, l.dRouter, a.m, n, l.cfg.Experts, dim)
+		l.weightGrad(l.linear(routerLinear), g.router, l.dRouter, a.m, n, l.cfg.Experts, dim)
 	}
 }

@@ -11,6 +11,7 @@ type phase struct {
 // as they are until the next phase has run.
 type job struct {
 	kind    jobKind
+	call    call
 	c, a, b []float32 // gradient; gradient of the output; input
 	m, n, k int
 	part    Part
@@ -31,9 +32,9 @@ const (
 )
 
 // do is one job, in rising order of tokens.
-func (e *Engine) do(j *job) {
+func (e *Engine) do(w *worker, j *job) {
 	if j.kind == productJob {
-		e.kernel.TN(j.c, j.a, j.b, j.m, j.n, j.k, j.lda, j.ldb, j.n, true)
+		e.tn(w, j.call, j.c, j.a, j.b, j.m, j.n, j.k, j.lda, j.ldb, j.n, true)
 		return
 	}
 	for t := range j.k {
@@ -57,21 +58,21 @@ func (e *Engine) phaseItem(w *worker, item int) {
 	} else {
 		j := &e.jobs[item-e.phase.items]
 		w.watch.turn(j.part)
-		e.do(j)
+		e.do(w, j)
 	}
 	w.watch.turn(Waiting)
 }
 
 // weightGrad queues the gradient of a matrix [out, in]: g += dYᵀ·X over rows
 // tokens, dY [rows, out], X [rows, in].
-func (e *Engine) weightGrad(g, dY, x []float32, rows, out, in int) {
+func (e *Engine) weightGrad(matrix linear, g, dY, x []float32, rows, out, in int) {
 	if rows == 0 {
 		return
 	}
 	for i := range blocksOf(out, gradRows) {
 		from, to := block(i, gradRows, out)
 		e.jobs = append(e.jobs, job{
-			kind: productJob, c: g[from*in : to*in], a: dY[from:], b: x,
+			kind: productJob, call: matrix.weightGrad(), c: g[from*in : to*in], a: dY[from:], b: x,
 			m: to - from, n: in, k: rows, lda: out, ldb: in, part: e.queueing,
 		})
 	}

@@ -40,9 +40,13 @@ const (
 // worker is one member of the pool with its private memory.
 type worker struct {
 	scratch scratch
-	watch   stopwatch
-	asleep  atomic.Bool
-	wake    chan struct{}
+	round   roundScratch
+	amax    amaxes // nil unless scales are per tensor
+	// saturated: a value of this step was beyond a format that has no infinity for it.
+	saturated bool
+	watch     stopwatch
+	asleep    atomic.Bool
+	wake      chan struct{}
 }
 
 func newPool(threads int) *pool {

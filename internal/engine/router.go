@@ -179,7 +179,7 @@ func (l *layer) routeTokenBackward(w *worker, t int) {
 	span := func(x []float32) []float32 { return x[t*cfg.Experts : (t+1)*cfg.Experts] }
 	d, scores := span(l.dRouter), span(r.scores)
 	row := t / l.shape.seq
-	counted := float64(l.targets[row]) / float64(l.shape.seq)
+	counted := float64(l.targets[row]) / float64(l.shape.seq) * float64(l.lossFactor)
 	l.balanceBackward(d, scores, r.counts[row*cfg.Experts:], counted)
 	l.weighBackward(d, t)
 	softmax := scores
@@ -200,7 +200,7 @@ func (l *layer) routeTokenBackward(w *worker, t int) {
 
 // balanceBackward sets d to the gradient of the balance loss with respect to the
 // scores of one token; counted is the share of its sequence's inputs that are
-// target tokens. The fractions f_e are counts and have none.
+// target tokens, times the loss factor. The fractions f_e are counts and have none.
 func (l *layer) balanceBackward(d, scores []float32, counts []int32, counted float64) {
 	cfg := &l.cfg
 	if cfg.BalanceCoef == 0 {

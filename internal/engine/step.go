@@ -46,6 +46,8 @@ func (e *Engine) Backward(b Batch) (BatchStats, error) {
 	}
 	s := BatchStats{Sequences: b.Rows, ExpertTokens: e.expertTokens}
 	clear(e.expertTokens)
+	e.training = true
+	defer func() { e.training = false }()
 	e.eachPass(b, seq, func() {
 		e.forward()
 		e.addStats(&s)
@@ -86,7 +88,7 @@ func (e *Engine) backward() {
 	n := e.shape.tokens()
 	e.run(blocksOf(n, tokenBlock), e.tasks.lossBackward)
 	e.queueing = HeadBackward
-	e.weightGrad(e.g.head, e.logits, e.final, n, e.cfg.Vocab, e.cfg.Dim)
+	e.weightGrad(e.headLinear(), e.g.head, e.logits, e.final, n, e.cfg.Vocab, e.cfg.Dim)
 	e.gainGrad(e.g.norm, e.dH, e.x, e.finalInv)
 	for i := range e.layers {
 		e.layers[len(e.layers)-1-i].backward()

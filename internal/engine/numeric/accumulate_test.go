@@ -162,8 +162,8 @@ func TestMultiplyAgreesWithDot(t *testing.T) {
 				}
 			}
 			var x, y Operand
-			x.Load(a, m, k, f.MinExponent())
-			y.Load(b, n, k, f.MinExponent())
+			x.Load(a, m, k, f.MinExponent(), nil)
+			y.Load(b, n, k, f.MinExponent(), nil)
 			model.Multiply(c, n+1, &x, &y)
 			for at := range c {
 				if !same(c[at], want[at]) {

@@ -15,8 +15,8 @@ func BenchmarkMultiply(b *testing.B) {
 			x, y, c := draw(s, f, m*k), draw(s, f, n*k), make([]float32, m*n)
 			var left, right Operand
 			for b.Loop() {
-				left.Load(x, m, k, f.MinExponent())
-				right.Load(y, n, k, f.MinExponent())
+				left.Load(x, m, k, f.MinExponent(), nil)
+				right.Load(y, n, k, f.MinExponent(), nil)
 				model.Multiply(c, n, &left, &right)
 			}
 			b.ReportMetric(m*n*k*float64(b.N)/b.Elapsed().Seconds()/1e6, "Mproducts/s")

@@ -17,8 +17,10 @@ type Operand struct {
 const zeroExponent = -1 << 13
 
 // Load fills the operand with x [rows, k], values of a format whose smallest normal
-// exponent is least. x is kept until the next Load.
-func (o *Operand) Load(x []float32, rows, k, least int) {
+// exponent is least. x is kept until the next Load. Where values have scales per block,
+// scales are [blocks of k][rows]: a subnormal of the format stands as much higher or lower
+// as its scale says; no scales: 1.
+func (o *Operand) Load(x []float32, rows, k, least int, scales []float32) {
 	o.K, o.least, o.plain = k, least, x[:rows*k]
 	o.values, o.exponents, o.finite = grow(o.values, rows*k), grow(o.exponents, rows*k), grow(o.finite, rows)
 	for r := range rows {
@@ -27,13 +29,21 @@ func (o *Operand) Load(x []float32, rows, k, least int) {
 			u := math.Float32bits(x[i])
 			o.values[i] = float64(x[i])
 			exponent := max(int(u>>23&0xff), 1) - 127
-			o.exponents[i] = int16(max(exponent, least))
+			o.exponents[i] = int16(max(exponent, least+scaleExponent(scales, rows, r, i-r*k)))
 			if u<<1 == 0 {
 				o.exponents[i] = zeroExponent
 			}
 			o.finite[r] = o.finite[r] && exponent < 128
 		}
 	}
+}
+
+// scaleExponent is that of the scale of element i of row r.
+func scaleExponent(scales []float32, rows, r, i int) int {
+	if len(scales) == 0 {
+		return 0
+	}
+	return int(math.Float32bits(scales[i/ScaleBlock*rows+r])>>23&0xff) - 127
 }
 
 func grow[T any](x []T, n int) []T {
