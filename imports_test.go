@@ -18,11 +18,11 @@ func layers() []layer {
 	return []layer{
 		{[]string{"bench/engine", "bench/lone", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
-		{[]string{"internal/dash", "internal/island", "internal/serve"},
+		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
 		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
-			"internal/engine/scalar", "internal/store", "internal/store/storetest", "internal/transport"},
+			"internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
 			"effects act on orders and are replaced by a simulator's; none may decide or need another"},
 		{[]string{"internal/audit"}, "the audit judges what is on a tape, whoever wrote it, and must not share the writers' reasoning"},
 		{[]string{"internal/coord", "internal/ledger", "internal/syncer"},

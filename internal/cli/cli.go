@@ -57,7 +57,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
-	root.AddCommand(newTrain(env), newSample(env), newJoin(env), newVersion(env))
+	root.AddCommand(newTrain(env), newSample(env), newJoin(env), newVersion(env), newBench(env))
 	return root
 }
 
@@ -66,7 +66,7 @@ func noVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	next := "see mistura --help"
+	next := "see " + cmd.CommandPath() + " --help"
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		next = "did you mean " + near[0] + "?"
 	}

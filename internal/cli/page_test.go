@@ -2,22 +2,25 @@ package cli
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/gauge"
 	"github.com/mistura-project/mistura/internal/ledger"
 )
 
-// docs/cli.md describes every key of the summary, every verb and every variable.
+// docs/cli.md describes every key of the summary and of a measurement, every verb and every variable.
 func TestPageIsComplete(t *testing.T) {
 	data, err := os.ReadFile("../../docs/cli.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	page := string(data)
-	want := []string{noColorVariable, termVariable, kernel.Variable}
+	want := []string{noColorVariable, termVariable, gcVariable, kernel.Variable}
 	for _, v := range newRoot(&Env{}).Commands() {
 		want = append(want, "mistura "+v.Name())
 	}
@@ -40,6 +43,14 @@ func TestPageIsComplete(t *testing.T) {
 		}
 		want = append(want, key)
 	}
+	var bench map[string]any
+	if encoded, err = json.Marshal(gauge.Report{}); err == nil {
+		err = json.Unmarshal(encoded, &bench)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, slices.Collect(maps.Keys(bench))...)
 	for _, word := range want {
 		if !strings.Contains(page, "`"+word) {
 			t.Errorf("%s is not on the page", word)

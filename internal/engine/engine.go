@@ -23,8 +23,8 @@ type Options struct {
 	Numeric *numeric.Profile
 }
 
-// maxThreads keeps a mistyped number from starting a million goroutines.
-const maxThreads = 1024
+// MaxThreads keeps a mistyped number from starting a million goroutines.
+const MaxThreads = 1024
 
 // Engine holds the parameters of one model, their gradients and the memory of a
 // training step. Its methods must not be called concurrently.
@@ -78,9 +78,9 @@ func New(cfg model.Config, o Options) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	if o.Threads < 1 || o.Threads > maxThreads {
+	if o.Threads < 1 || o.Threads > MaxThreads {
 		return nil, &fault.Input{Where: "threads", Value: fmt.Sprint(o.Threads), Problem: "is out of range",
-			Next: fmt.Sprintf("use 1 to %d", maxThreads)}
+			Next: fmt.Sprintf("use 1 to %d", MaxThreads)}
 	}
 	if o.Kernel == nil {
 		set, err := kernel.New("")
