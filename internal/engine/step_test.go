@@ -120,7 +120,8 @@ func TestNewRefuses(t *testing.T) {
 }
 
 // TestUniformRouterIsBalanced is case A8: B is 1.0 at perfect balance; the other
-// convention would read 2.0 here.
+// convention, larger by the factor TopK, would read 2.0 here, so that its coefficient c
+// is c·TopK in ours.
 func TestUniformRouterIsBalanced(t *testing.T) {
 	cfg := named(t, "plain")
 	cfg.Experts = 8

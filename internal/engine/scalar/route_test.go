@@ -66,7 +66,8 @@ func TestRouterLossesBackward(t *testing.T) {
 }
 
 // TestBalanceLossConvention is case A8: a uniform router over 8 experts that picks
-// 2 reads 1.0 here; the convention that does not divide by the number picked reads 2.0.
+// 2 reads 1.0 here; the convention that does not divide by the number picked reads 2.0,
+// so that its coefficient c is 2c in ours.
 func TestBalanceLossConvention(t *testing.T) {
 	c := model.Config{Router: model.Softmax, Experts: 8, TopK: 2}
 	var tokens []scalar.Routed[float64]
