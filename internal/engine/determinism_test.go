@@ -129,28 +129,32 @@ func splitBackward(t *testing.T, e *Engine, b Batch, part int) (total BatchStats
 // TestPassesDoNotChangeGradient has a batch above groupTokens, which is worked
 // off in several passes.
 func TestPassesDoNotChangeGradient(t *testing.T) {
-	cfg := named(t, "plain")
-	const rows, seq = groupTokens/500 + 2, 500
-	e, b := newEngine(t, cfg, Options{Threads: 2}), Batch{Tokens: randomTokens(cfg, 21, rows, seq), Rows: rows}
-	stats, err := e.Backward(b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e.capacity.tokens() > groupTokens {
-		t.Errorf("a pass holds %d tokens", e.capacity.tokens())
-	}
-	choices := int64(0)
-	for _, n := range stats.ExpertTokens {
-		choices += n
-	}
-	if want := int64(rows * seq * cfg.TopK * cfg.Layers); choices != want {
-		t.Errorf("%d choices are counted, want %d", choices, want)
-	}
-	want := slices.Clone(e.grads)
-	e.ZeroGrads()
-	splitBackward(t, e, b, 1)
-	if i := sameBits(e.grads, want); i >= 0 {
-		t.Errorf("gradient of %s differs", tensorAt(cfg, i))
+	for _, name := range []string{"plain", "routing warm-up"} {
+		t.Run(name, func(t *testing.T) {
+			cfg := named(t, name)
+			const rows, seq = groupTokens/500 + 2, 500
+			e, b := newEngine(t, cfg, Options{Threads: 2}), randomBatch(cfg, 21, rows, seq)
+			stats, err := e.Backward(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.capacity.tokens() > groupTokens {
+				t.Errorf("a pass holds %d tokens", e.capacity.tokens())
+			}
+			choices := int64(0)
+			for _, n := range stats.ExpertTokens {
+				choices += n
+			}
+			if want := int64(rows * seq * cfg.TopK * cfg.Layers); choices != want {
+				t.Errorf("%d choices are counted, want %d", choices, want)
+			}
+			want := slices.Clone(e.grads)
+			e.ZeroGrads()
+			splitBackward(t, e, b, 1)
+			if i := sameBits(e.grads, want); i >= 0 {
+				t.Errorf("gradient of %s differs", tensorAt(cfg, i))
+			}
+		})
 	}
 }
 

@@ -15,12 +15,12 @@
 //	logits = head · norm(x)
 //
 // with RMSNorm, grouped-query attention with rotary positions (element i of a
-// head is paired with element i + HeadDim/2), SwiGLU experts of which each token
+// head is paired with element i + R/2, R of them turning), SwiGLU experts of which each token
 // visits the TopK with the largest router logits (a tie goes to the lowest
-// number), a shared MLP, and no token ever dropped. Routers are softmax or sigmoid, with
-// groups of experts, a bias and a routing warm-up if the configuration has them. With NormHead the columns of
-// the head are divided by their L2 norm over the vocabulary plus 1e-7; no
-// gradient flows through that norm.
+// number), a shared MLP, and no token ever dropped. Routers are softmax or sigmoid,
+// with groups of experts, a bias and a routing warm-up if the configuration has
+// them. With NormHead the columns of the head are divided by their L2 norm over the
+// vocabulary plus 1e-7; no gradient flows through that norm.
 //
 // # Losses
 //
@@ -36,7 +36,7 @@
 //   - B = E · Σ_e f_e · P_e, f_e the fraction of the sequence's TopK·T choices
 //     that fell on expert e, P_e the mean of its score, scores scaled to sum 1
 //     per token. B is 1.0 at perfect balance; the other convention, which does not
-//     divide f_e by TopK, reads TopK there: a coefficient c of it is c·TopK here (case A8).
+//     divide f_e by TopK, reads TopK there: a coefficient c of it is c·TopK here.
 //   - Z = mean over tokens of (log Σ_e exp logit_e)², for both kinds of router.
 //
 // # Determinism
