@@ -20,6 +20,7 @@ func layers() []layer {
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
+		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
 		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
 			"internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/huggingface"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
 )
@@ -17,14 +16,14 @@ import (
 // modelPart is the part of a checkpoint that holds the global parameters.
 const modelPart = "model.safetensors"
 
-// checkpointsFolder holds the checkpoints of a run.
-const checkpointsFolder = "checkpoints"
-
 // checkpointMeta is what sampling needs of a manifest.
 type checkpointMeta struct {
 	Model        model.Config `json:"model"`
 	Tokens       int64        `json:"tokens"`
 	SampleTokens int          `json:"sample_tokens"` // of a training sequence
+
+	Tokenizer string              `json:"tokenizer"` // of the text that was trained on; empty: none was
+	Origin    *huggingface.Origin `json:"origin"`    // nil: not imported
 }
 
 // openedModel is a model of a checkpoint, ready to write.
@@ -37,20 +36,11 @@ type openedModel struct {
 // openModel loads the model of a run's newest whole checkpoint or of one checkpoint,
 // after comparing everything with its digest.
 func openModel(ctx context.Context, env *Env, from string) (*openedModel, error) {
-	c, err := findCheckpoint(ctx, env, from)
+	c, meta, err := openCheckpoint(ctx, env, from)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Verify(ctx); err != nil {
-		return nil, err
-	}
-	m := &openedModel{path: c.Path()}
-	if err := c.Meta(&m.meta); err != nil {
-		return nil, err
-	}
-	if err := m.meta.Model.Validate(); err != nil {
-		return nil, fmt.Errorf("the model in %s: %w", c.Path(), err)
-	}
+	m := &openedModel{path: c.Path(), meta: meta}
 	if m.engine, err = newEngine(m.meta); err != nil {
 		return nil, err
 	}
@@ -59,6 +49,31 @@ func openModel(ctx context.Context, env *Env, from string) (*openedModel, error)
 		return nil, err
 	}
 	return m, nil
+}
+
+// openCheckpoint finds a checkpoint, compares everything with its digest, and gives
+// what its manifest says.
+func openCheckpoint(ctx context.Context, env *Env, from string) (store.Checkpoint, checkpointMeta, error) {
+	c, err := findCheckpoint(ctx, env, from)
+	if err != nil {
+		return c, checkpointMeta{}, err
+	}
+	if err := c.Verify(ctx); err != nil {
+		return c, checkpointMeta{}, err
+	}
+	meta, err := metaOf(c)
+	return c, meta, err
+}
+
+func metaOf(c store.Checkpoint) (checkpointMeta, error) {
+	var meta checkpointMeta
+	if err := c.Meta(&meta); err != nil {
+		return meta, err
+	}
+	if err := meta.Model.Validate(); err != nil {
+		return meta, fmt.Errorf("the model in %s: %w", c.Path(), err)
+	}
+	return meta, nil
 }
 
 // load fills the parameters; a tensor that is missing is an error that names it.
@@ -87,18 +102,7 @@ func findCheckpoint(ctx context.Context, env *Env, from string) (store.Checkpoin
 	case !info.IsDir():
 		return store.Checkpoint{}, usage("--from", from, "is not a folder", next)
 	}
-	if run, number, ok := asCheckpoint(from); ok {
-		st, err := store.OpenFolder(run)
-		if err != nil {
-			return store.Checkpoint{}, err
-		}
-		return store.Load(ctx, st, number)
-	}
-	st, err := store.OpenFolder(from)
-	if err != nil {
-		return store.Checkpoint{}, err
-	}
-	c, incomplete, err := store.Newest(ctx, st)
+	c, incomplete, err := store.CheckpointAt(ctx, from)
 	if err != nil {
 		return c, err
 	}
@@ -106,18 +110,4 @@ func findCheckpoint(ctx context.Context, env *Env, from string) (store.Checkpoin
 		fmt.Fprintf(env.Stderr, "mistura: passed over %s\n", oneLine(i.String()))
 	}
 	return c, nil
-}
-
-// asCheckpoint takes a path apart that ends in checkpoints/NUMBER.
-func asCheckpoint(from string) (run string, number uint64, ok bool) {
-	path, err := filepath.Abs(from)
-	if err != nil {
-		return "", 0, false
-	}
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	parent := filepath.Dir(path)
-	number, err = strconv.ParseUint(filepath.Base(path), 10, 64)
-	return filepath.Dir(parent), number, err == nil && filepath.Base(parent) == checkpointsFolder
 }

@@ -57,7 +57,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
-	root.AddCommand(newTrain(env), newSample(env), newJoin(env), newVersion(env), newBench(env))
+	root.AddCommand(newTrain(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newDebug(env))
 	return root
 }
 

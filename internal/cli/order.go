@@ -1,22 +1,26 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/huggingface"
+	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 // newRun is the run that file and flags ask for, resolved.
-func newRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
+func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
 	file, data, err := splitArgs(args, f.data)
 	if err != nil {
 		return runfile.Run{}, err
@@ -29,6 +33,16 @@ func newRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, erro
 	}
 	if r, err = override(r, cmd.Flags(), f, data); err != nil {
 		return r, err
+	}
+	if cmd.Flags().Changed("from") {
+		if r, err = startFrom(env, r, f); err != nil {
+			return r, err
+		}
+	}
+	if r.Model.From != "" {
+		if r.Model.From, err = filepath.Abs(r.Model.From); err != nil {
+			return r, fmt.Errorf("finding %s: %w", r.Model.From, err)
+		}
 	}
 	for i, path := range r.Data.Paths {
 		if r.Data.Paths[i], err = filepath.Abs(path); err != nil {
@@ -72,7 +86,7 @@ func readRun(file string) (runfile.Run, error) {
 func override(r runfile.Run, flags *pflag.FlagSet, f *trainFlags, data []string) (runfile.Run, error) {
 	var err error
 	if flags.Changed("model") {
-		if r, err = r.FromFlag("model.preset", "--model").WithModel(f.model); err != nil {
+		if r, err = withModel(r, f.model); err != nil {
 			return r, err
 		}
 	}
@@ -97,6 +111,39 @@ func override(r runfile.Run, flags *pflag.FlagSet, f *trainFlags, data []string)
 		r.Seed = f.seed
 	}
 	return r, nil
+}
+
+// withModel takes the model of a flag: a preset, or a config.json or its folder.
+func withModel(r runfile.Run, name string) (runfile.Run, error) {
+	if slices.Contains(model.PresetNames(), name) {
+		return r.FromFlag("model.preset", "--model").WithModel(name)
+	}
+	if _, err := os.Stat(name); err != nil {
+		return r, usage("--model", name, "no such preset", "choose one of "+strings.Join(model.PresetNames(), ", ")+", or give the path of a Hugging Face config.json")
+	}
+	d, err := huggingface.ReadConfig(name)
+	if err != nil {
+		return r, err
+	}
+	return r.FromFlag("model", "--model").WithConfig(d.Config, ""), nil
+}
+
+// startFrom takes model and first weights from a checkpoint. Its router is past its
+// warm-up.
+func startFrom(env *Env, r runfile.Run, f *trainFlags) (runfile.Run, error) {
+	if f.model != "" {
+		return r, usage("--model", f.model, "cannot go with --from, which takes the model from the checkpoint", "leave one of them out")
+	}
+	c, err := findCheckpoint(context.Background(), env, f.from)
+	if err != nil {
+		return r, err
+	}
+	meta, err := metaOf(c)
+	if err != nil {
+		return r, err
+	}
+	meta.Model.RoutingWarmupTokens = 0
+	return r.FromFlag("model.from", "--from").WithConfig(meta.Model, c.Path()), nil
 }
 
 // resumedRun is the run in a folder, with the few things that may change.

@@ -25,6 +25,7 @@ type trainFlags struct {
 	data    []string
 	tokens  countFlag
 	model   string
+	from    string
 	islands islandsFlag
 	out     string
 	seed    uint64
@@ -48,6 +49,7 @@ stops at once.`,
 		Example: `  mistura train
   mistura train run.yaml --tokens 2M
   mistura train --data notes.jsonl --data books/ --islands 3
+  mistura train --from runs/ling-nano-1 --data notes.jsonl
   mistura train --resume runs/ling-nano-1`,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,7 +59,8 @@ stops at once.`,
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.data, "data", nil, "text `PATH` to train on: file, folder or JSON Lines with a \"text\" field; may be repeated (default the Go source tree)")
 	flags.Var(&f.tokens, "tokens", "`N` tokens to train in all, such as 400k, 2M, 1B")
-	flags.StringVar(&f.model, "model", "", "preset `NAME` of the model")
+	flags.StringVar(&f.model, "model", "", "preset `NAME` of the model, or the path of a Hugging Face config.json")
+	flags.StringVar(&f.from, "from", "", "take the model and its first weights from a run or checkpoint folder `DIR`")
 	flags.Var(&f.islands, "islands", "`N` islands, or the pace of each, such as 1,0.5")
 	flags.StringVar(&f.out, "out", "", "run folder `DIR` (default the next free runs/NAME-N)")
 	flags.Uint64Var(&f.seed, "seed", 1, "`N` that every random draw comes from")
@@ -82,7 +85,7 @@ func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags) error 
 		}
 		return env.train(run, f.resume, true, f.json)
 	}
-	run, err := newRun(cmd, args, f)
+	run, err := newRun(env, cmd, args, f)
 	if err != nil {
 		return err
 	}

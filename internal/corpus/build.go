@@ -243,7 +243,7 @@ func (t *tokenFile) close() error {
 // for bytes, n-gram figures.
 func describeTokens(ctx context.Context, dir string, vocab int) (index, error) {
 	x := index{
-		Format: Format, Tokenizer: bytesTokenizer, Vocab: vocab, WidthBytes: widthOf(vocab),
+		Format: Format, Tokenizer: ByteTokenizer, Vocab: vocab, WidthBytes: widthOf(vocab),
 		Train: part{File: trainName}, Valid: part{File: validName},
 	}
 	group, ctx := errgroup.WithContext(ctx)

@@ -27,8 +27,8 @@ const (
 
 // The values of tokenizer.
 const (
-	bytesTokenizer = "bytes" // the one built in
-	givenTokens    = "given" // the tokens came from elsewhere
+	ByteTokenizer = "bytes" // the one built in
+	givenTokens   = "given" // the tokens came from elsewhere
 )
 
 // index is the content of index.json.
@@ -91,9 +91,9 @@ func decodeIndex(path string, data []byte) (index, error) {
 // problem tells what contradicts itself in an index, or nothing.
 func (x index) problem() string {
 	switch {
-	case x.Tokenizer != bytesTokenizer && x.Tokenizer != givenTokens:
+	case x.Tokenizer != ByteTokenizer && x.Tokenizer != givenTokens:
 		return fmt.Sprintf("tokenizer is %q", x.Tokenizer)
-	case x.Tokenizer == bytesTokenizer && x.Vocab != Vocab:
+	case x.Tokenizer == ByteTokenizer && x.Vocab != Vocab:
 		return fmt.Sprintf("vocab is %d, the tokenizer %q has %d", x.Vocab, x.Tokenizer, Vocab)
 	case x.Vocab < 1 || x.Vocab > math.MaxInt32:
 		return fmt.Sprintf("vocab is %d", x.Vocab)

@@ -51,7 +51,7 @@ func TestPageAgreesWithTheStructs(t *testing.T) {
 }
 
 func pageDefault(key string) string {
-	if strings.HasPrefix(key, "model.") && key != "model.preset" {
+	if strings.HasPrefix(key, "model.") && key != "model.preset" && key != "model.from" {
 		return "of the preset"
 	}
 	def := Default().text(key)

@@ -48,6 +48,13 @@ func (r Run) WithModel(name string) (Run, error) {
 	return r, nil
 }
 
+// WithConfig replaces the whole model section by a model that is no preset, and by
+// the folder of its first weights; from is empty if they are drawn.
+func (r Run) WithConfig(cfg model.Config, from string) Run {
+	r.Model = Model{From: from, Config: cfg}
+	return r
+}
+
 // model gives the model section with its preset filled in: the base that the
 // section's other keys are then read over.
 func (d *decoder) model(root *ast.MappingNode) (Model, error) {

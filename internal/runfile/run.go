@@ -33,6 +33,7 @@ type Run struct {
 // always complete: Parse fills it from the preset before it reads the other keys.
 type Model struct {
 	Preset       string `yaml:"preset"` // empty: every other key counts from zero
+	From         string `yaml:"from"`   // run or checkpoint folder that the first weights are from; empty: they are drawn
 	model.Config `yaml:",inline"`
 }
 

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +13,6 @@ import (
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/corpus"
-	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/fragment"
@@ -39,7 +39,8 @@ type opened struct {
 	corpus  *corpus.Set
 	dataDir string
 	kernel  *kernel.Set
-	notes   []string // to tell the user
+	notes   []string        // to tell the user
+	origin  json.RawMessage // of a model that was imported: what import noted; goes into checkpoints
 
 	fromCheckpoint string // path of the one it goes on from; empty for a new run
 
@@ -68,6 +69,11 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		}
 		if err := unused(o.Dir); err != nil {
 			return nil, err
+		}
+		if o.Run.Model.From != "" {
+			if _, err := findFirst(ctx, o.Run); err != nil {
+				return nil, err
+			}
 		}
 	}
 	folder, err := store.OpenFolder(o.Dir)
@@ -172,14 +178,17 @@ func (op *opened) saveBytes() int64 {
 func (op *opened) begin(ctx context.Context) error {
 	op.runID, op.era = randomName(6), 1
 	params := make([]float32, op.run.Model.Size())
-	engine.InitParams(op.run.Model.Config, op.run.Seed, params)
+	weights, err := op.firstWeights(ctx, params)
+	if err != nil {
+		return err
+	}
 	op.bank.load(params, make([]float32, len(params)))
 	op.coord = coord.New(op.coordConfig())
 	op.sync = syncer.New(op.syncConfig())
 	if err := op.writeRunFile(ctx, op.store.Create); err != nil {
 		return err
 	}
-	return op.openTapes(ctx, eraRecord{})
+	return op.openTapes(ctx, eraRecord{Weights: weights})
 }
 
 // writeRunFile stores the resolved run so that it can be run again as it is: in a
@@ -217,6 +226,7 @@ type eraRecord struct {
 	DataDigest string    `json:"data_digest"`
 	Run        string    `json:"run_yaml"`
 	Checkpoint uint64    `json:"from_checkpoint,omitempty"`
+	Weights    string    `json:"weights_sha256,omitempty"`
 	Undone     []undone  `json:"undone,omitempty"`
 }
 

@@ -42,6 +42,7 @@ func (op *opened) resume(ctx context.Context) error {
 	if err := op.fits(meta); err != nil {
 		return err
 	}
+	op.origin = meta.Origin
 	op.runID, op.fromCheckpoint = meta.RunID, checkpointPath(op.store, c.Number())
 	var tables syncer.Tables
 	var snap coord.Snapshot

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,7 @@ type Meta struct {
 	KernelSet    string               `json:"kernel_set"`
 	Run          string               `json:"run_yaml"`
 	Islands      map[string]SavedPart `json:"islands"`
+	Origin       json.RawMessage      `json:"origin,omitempty"` // of an imported model
 }
 
 // SavedPart is an island's own state in a checkpoint.
@@ -91,7 +93,7 @@ func (h *host) meta(c *cutState) Meta {
 	m := Meta{
 		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
 		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: h.corpus.Info.Tokenizer,
-		DataDigest: h.corpus.Info.Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{},
+		DataDigest: h.corpus.Info.Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{}, Origin: h.origin,
 	}
 	c.islands = map[string]*captured{}
 	for _, member := range c.coord.Members {

@@ -25,6 +25,8 @@ type Tensor struct {
 	F32   []float32
 }
 
+func (t Tensor) info() TensorInfo { return TensorInfo{Name: t.Name, Dtype: "F32", Shape: t.Shape} }
+
 const (
 	headerLengthBytes = 8
 	headerAlign       = 8         // of the first tensor's byte
@@ -43,7 +45,7 @@ type headerEntry struct {
 // SafetensorsSize is the number of bytes that WriteSafetensors writes; the tensors'
 // values may be absent.
 func SafetensorsSize(tensors []Tensor, meta map[string]string) (int64, error) {
-	header, dataBytes, err := encodeHeader(tensors, meta)
+	header, dataBytes, err := encodeHeader(infosOf(tensors, Tensor.info), meta)
 	if err != nil {
 		return 0, fmt.Errorf("size of safetensors: %w", err)
 	}
@@ -61,7 +63,7 @@ func WriteSafetensors(w io.Writer, tensors []Tensor, meta map[string]string) err
 }
 
 func writeSafetensors(w io.Writer, tensors []Tensor, meta map[string]string) error {
-	header, _, err := encodeHeader(tensors, meta)
+	header, _, err := encodeHeader(infosOf(tensors, Tensor.info), meta)
 	if err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func writeFloats(w io.Writer, values []float32, buf []byte) error {
 
 // encodeHeader gives the padded JSON header and the bytes of all tensors. It is
 // written by hand because the order of keys matters.
-func encodeHeader(tensors []Tensor, meta map[string]string) (header []byte, dataBytes int64, err error) {
+func encodeHeader(tensors []TensorInfo, meta map[string]string) (header []byte, dataBytes int64, err error) {
 	var out bytes.Buffer
 	out.WriteByte('{')
 	if len(meta) > 0 {
@@ -131,19 +133,23 @@ func encodeHeader(tensors []Tensor, meta map[string]string) (header []byte, data
 	return out.Bytes(), dataBytes, nil
 }
 
-func entryOf(t Tensor, begin int64) (headerEntry, error) {
+func entryOf(t TensorInfo, begin int64) (headerEntry, error) {
+	size := dtypeBytes(t.Dtype)
+	if size == 0 {
+		return headerEntry{}, fmt.Errorf("type %q is not known", t.Dtype)
+	}
 	n, err := elements(t.Shape)
 	if err != nil {
 		return headerEntry{}, err
 	}
-	if n > (math.MaxInt64-begin)/4 {
+	if n > (math.MaxInt64-begin)/size {
 		return headerEntry{}, errors.New("the file would be too large")
 	}
 	shape := t.Shape
 	if shape == nil {
 		shape = []int{} // a scalar, not null
 	}
-	return headerEntry{Dtype: "F32", Shape: shape, Offsets: [2]int64{begin, begin + 4*n}}, nil
+	return headerEntry{Dtype: t.Dtype, Shape: shape, Offsets: [2]int64{begin, begin + size*n}}, nil
 }
 
 // elements is the product of a shape.

@@ -1,0 +1,36 @@
+package huggingface
+
+import (
+	"context"
+
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// Meta stands in the manifest of an imported checkpoint: what of a run's it can know.
+type Meta struct {
+	Model        model.Config `json:"model"`
+	Tokens       int64        `json:"tokens"`        // trained by us: none
+	SampleTokens int          `json:"sample_tokens"` // the longest text that it was made for; 0: not known
+	Origin       Origin       `json:"origin"`
+}
+
+// importedNumber is the number of a checkpoint in a folder of its own.
+const importedNumber = 1
+
+// Save writes the model as a checkpoint in an empty store. What fails leaves none.
+func (d *Folder) Save(ctx context.Context, st store.Store, part string) (store.Checkpoint, error) {
+	tensors := d.Tensors()
+	need, err := store.StreamsSize(tensors, nil)
+	if err != nil {
+		return store.Checkpoint{}, err
+	}
+	if err := CheckSpace(ctx, st.Location(), need); err != nil {
+		return store.Checkpoint{}, err
+	}
+	full := func(_ context.Context, _ int, full error) error { return full } // nobody waits for space
+	return store.Save(ctx, st, importedNumber, func(ctx context.Context, w *store.Writer) (any, error) {
+		meta := Meta{Model: d.Config, SampleTokens: d.Positions, Origin: d.Origin()}
+		return meta, w.Streams(ctx, part, tensors, nil)
+	}, full)
+}

@@ -1,0 +1,133 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// first is the checkpoint that a run's first weights are from.
+type first struct {
+	store.Checkpoint
+	origin     json.RawMessage
+	incomplete []store.Incomplete
+}
+
+// findFirst finds the checkpoint in model.from, which must hold the run's model.
+func findFirst(ctx context.Context, run runfile.Run) (first, error) {
+	c, incomplete, err := store.CheckpointAt(ctx, run.Model.From)
+	if err != nil {
+		return first{}, err
+	}
+	var meta struct {
+		Model  model.Config    `json:"model"`
+		Origin json.RawMessage `json:"origin"`
+	}
+	if err := c.Meta(&meta); err != nil {
+		return first{}, err
+	}
+	if key := otherModel(meta.Model, run.Model.Config); key != "" {
+		return first{}, &fault.Input{
+			Where: run.Where("model." + key), Value: fmt.Sprint(valueOf(run.Model.Config, key)),
+			Problem: fmt.Sprintf("is %v in the model that the first weights are from (%s)", valueOf(meta.Model, key), c.Path()),
+			Next:    "use --from " + run.Model.From + ", which takes the model from there",
+		}
+	}
+	return first{Checkpoint: c, origin: meta.Origin, incomplete: incomplete}, nil
+}
+
+// firstWeights fills the parameters of a new run: drawn from its seed, or those of
+// the checkpoint in model.from, of which it gives the digest. Moments, clocks and
+// state that the checkpoint does not have begin as in any new run.
+func (op *opened) firstWeights(ctx context.Context, params []float32) (digest string, err error) {
+	engine.InitParams(op.run.Model.Config, op.run.Seed, params)
+	if op.run.Model.From == "" {
+		return "", nil
+	}
+	c, err := findFirst(ctx, op.run)
+	if err != nil {
+		return "", err
+	}
+	if err := c.Verify(ctx); err != nil {
+		return "", err
+	}
+	if err := readWeights(ctx, c.Checkpoint, op.run.Model.Config, params); err != nil {
+		return "", err
+	}
+	op.origin = c.origin
+	for _, i := range c.incomplete {
+		op.notes = append(op.notes, i.String()+"; not used")
+	}
+	op.notes = append(op.notes, "first weights: "+c.Path())
+	for _, p := range c.Parts() {
+		if p.Name == modelPart {
+			digest = p.SHA256
+		}
+	}
+	return digest, nil
+}
+
+// readWeights reads every tensor of the model. State of training may be missing and
+// keeps what it has, and may be in the file and stay there.
+func readWeights(ctx context.Context, c store.Checkpoint, cfg model.Config, params []float32) error {
+	f, err := c.Tensors(ctx, modelPart)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	there := map[string]bool{}
+	for _, info := range f.Tensors() {
+		there[info.Name] = true
+	}
+	for _, t := range cfg.Tensors() {
+		if t.Kind == model.State && !there[t.Name] {
+			continue
+		}
+		if err := f.ReadF32(t.Name, params[t.Offset:t.Offset+t.Size()]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// keysOfTraining are the keys of a model that say how it is trained. They may differ
+// from those of the run that the first weights are from; all others make another model.
+func keysOfTraining() []string {
+	return []string{"name", "bias_rate", "routing_warmup_tokens", "routing_warmup_window", "balance_coef", "z_coef", "init_std"}
+}
+
+// otherModel is the first key by which two configurations are different models.
+func otherModel(a, b model.Config) string {
+	for _, key := range modelKeys() {
+		if valueOf(a, key) != valueOf(b, key) && !slices.Contains(keysOfTraining(), key) {
+			return key
+		}
+	}
+	return ""
+}
+
+func modelKeys() []string {
+	var keys []string
+	for i := range reflect.TypeFor[model.Config]().NumField() {
+		keys = append(keys, reflect.TypeFor[model.Config]().Field(i).Tag.Get("yaml"))
+	}
+	return keys
+}
+
+// valueOf is the value of a key of a model.
+func valueOf(c model.Config, key string) any {
+	for i, k := range modelKeys() {
+		if k == key {
+			return reflect.ValueOf(c).Field(i).Interface()
+		}
+	}
+	return nil
+}
