@@ -9,7 +9,7 @@ BENCHTIME   ?= 1s
 TESTFLAGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check bench compare race format vet static tidy generated platforms clean
+.PHONY: help build test oracle check bench compare race format vet static tidy generated platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,11 @@ build: ## build bin/mistura
 
 test: ## run all tests; what is not installed is skipped by name
 	go run ./checks/testrun $(TESTFLAGS) ./...
+
+oracle: ## everything that is compared with PyTorch, to the end, and the table of it (Debian's python3-torch; minutes)
+	@mkdir -p checks/out
+	go test -count 1 -timeout 30m ./internal/engine/oracle -table "$(CURDIR)/checks/out/oracle.md"
+	@cat checks/out/oracle.md
 
 check: format vet static tidy generated platforms ## all that a change must pass beside the tests
 

@@ -23,7 +23,7 @@ func layers() []layer {
 		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
 		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
-			"internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
+			"internal/engine/oracle", "internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
 			"effects act on orders and are replaced by a simulator's; none may decide or need another"},
 		{[]string{"internal/audit"}, "the audit judges what is on a tape, whoever wrote it, and must not share the writers' reasoning"},
 		{[]string{"internal/coord", "internal/ledger", "internal/syncer"},

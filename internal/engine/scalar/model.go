@@ -16,6 +16,9 @@ type Model[F Float] struct {
 	// head as it is: what "detached" means to finite differences.
 	HeadNorms []F
 
+	// Observe, when not nil, is given every intermediate tensor of a forward pass.
+	Observe Observer[F]
+
 	tensors map[string]model.Tensor
 }
 
@@ -90,6 +93,9 @@ func (m *Model[F]) Run(b Batch, backward bool) Result[F] {
 		s := &sequence[F]{m: m, batch: b, row: row, first: row * (width - 1), tokens: b.Tokens[row*width : (row+1)*width]}
 		s.findDocuments()
 		s.forward()
+		if m.Observe != nil {
+			s.observe(row, m.Observe)
+		}
 		if backward {
 			s.backward()
 		}
