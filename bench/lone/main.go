@@ -140,7 +140,7 @@ func plainRun(run runfile.Run, data string, kernels *kernel.Set) (time.Duration,
 		return 0, nil, err
 	}
 	defer set.Close()
-	l, err := island.NewLearner(run, set, runtime.NumCPU(), kernels)
+	l, err := island.NewLearner(run, set, runtime.NumCPU(), kernels, nil)
 	if err != nil {
 		return 0, nil, err
 	}

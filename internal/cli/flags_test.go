@@ -84,14 +84,14 @@ func TestFlagsOfTrainStandOnThePage(t *testing.T) {
 }
 
 func TestIslandsFlag(t *testing.T) {
-	two := []runfile.Island{{Name: "fast", Pace: 1}, {Name: "slow", Pace: 0.5, Threads: 1}}
+	two := []runfile.Island{{Name: "fast", Pace: 1, Numeric: "fp32"}, {Name: "slow", Pace: 0.5, Threads: 1, Numeric: "bf16"}}
 	for text, want := range map[string]string{
-		"1":          "[{fast 1 0}]",
-		"2":          "[{fast 1 0} {slow 0.5 1}]",
-		"4":          "[{fast 1 0} {slow 0.5 1} {island-3 1 0} {island-4 1 0}]",
-		"0.5":        "[{fast 0.5 0}]",
-		"1,1":        "[{fast 1 0} {slow 1 1}]",
-		"1,0.5, 0.2": "[{fast 1 0} {slow 0.5 1} {island-3 0.2 0}]",
+		"1":          "[{fast 1 0 fp32}]",
+		"2":          "[{fast 1 0 fp32} {slow 0.5 1 bf16}]",
+		"4":          "[{fast 1 0 fp32} {slow 0.5 1 bf16} {island-3 1 0 } {island-4 1 0 }]",
+		"0.5":        "[{fast 0.5 0 fp32}]",
+		"1,1":        "[{fast 1 0 fp32} {slow 1 1 bf16}]",
+		"1,0.5, 0.2": "[{fast 1 0 fp32} {slow 0.5 1 bf16} {island-3 0.2 0 }]",
 	} {
 		var f islandsFlag
 		if err := f.Set(text); err != nil {
@@ -113,7 +113,7 @@ func TestIslandsFlag(t *testing.T) {
 func TestIslandsFlagFindsFreeNames(t *testing.T) {
 	f := islandsFlag{count: 3}
 	got := f.apply([]runfile.Island{{Name: "island-2", Pace: 1}})
-	if fmt.Sprint(got) != "[{island-2 1 0} {island-3 1 0} {island-4 1 0}]" {
+	if fmt.Sprint(got) != "[{island-2 1 0 } {island-3 1 0 } {island-4 1 0 }]" {
 		t.Errorf("got %v", got)
 	}
 }

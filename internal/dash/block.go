@@ -80,7 +80,8 @@ func islands(s *ledger.Status, columns, rows int, color bool) []string {
 			add(normal, "loss "+i.Loss.Text(3)).
 			add(faint, "norm "+i.GradientNorm.Text(2)).
 			add(faint, "load "+i.ExpertLoad.Text(2)).
-			add(warning, restarts(i.Restarts))
+			add(warning, restarts(i.Restarts)).
+			add(faint, i.Numeric)
 		lines = append(lines, r.String())
 	}
 	if rest > 0 {

@@ -46,7 +46,7 @@ func history() []ledger.Event {
 		ledger.RunStarted{At: at(0), RunID: "r-1", Dir: "runs/ling-nano-1", Era: 1, Tokens: 400_000, Params: 3e6, ActiveParams: 6e5,
 			Islands: []string{"fast", "slow"}, BigramNats: 2.701, TrigramNats: 1.902},
 		ledger.IslandStarted{At: at(0), Island: "fast", Incarnation: 1},
-		ledger.IslandStarted{At: at(0), Island: "slow", Incarnation: 2},
+		ledger.IslandStarted{At: at(0), Island: "slow", Incarnation: 2, Numeric: "emulated bf16"},
 		ledger.IslandReady{At: at(1), Island: "fast", Incarnation: 1},
 		ledger.IslandReady{At: at(1), Island: "slow", Incarnation: 2},
 	}
@@ -75,7 +75,7 @@ func history() []ledger.Event {
 		case 30:
 			events = append(events,
 				ledger.IslandGone{At: now, Island: "slow", Incarnation: 2, Kind: ledger.Died, Reason: "signal: killed"},
-				ledger.IslandStarted{At: now, Island: "slow", Incarnation: 4, Restart: true},
+				ledger.IslandStarted{At: now, Island: "slow", Incarnation: 4, Restart: true, Numeric: "emulated bf16"},
 				ledger.IslandReady{At: now, Island: "slow", Incarnation: 4})
 		}
 	}

@@ -103,6 +103,9 @@ func islandText(i ledger.IslandSummary) string {
 		fmt.Sprintf("%15s", speed(i.TokensPerSecond)),
 		fmt.Sprintf("%d steps", i.Steps),
 	}
+	if i.Numeric != "fp32" {
+		fields = append(fields, i.Numeric)
+	}
 	for _, extra := range []string{restarts(i.Restarts), some(i.Dropped, "dropped"), some(i.Refused, "refused")} {
 		if extra != "" {
 			fields = append(fields, extra)

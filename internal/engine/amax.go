@@ -98,11 +98,12 @@ func (d *delayed) advance(workers []*worker) {
 
 // NumericState is what the numeric profile carries from step to step: the magnitudes
 // that scales per tensor come from, [AmaxHistory][tensors]. It is the engine's own,
-// and nil under a profile that carries nothing. It is whole after ZeroGrads.
+// and nil under a profile that carries nothing. It is asked for between steps.
 func (e *Engine) NumericState() []float32 {
 	if e.delayed == nil {
 		return nil
 	}
+	e.delayed.advance(e.pool.workers)
 	return e.delayed.history
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
@@ -59,10 +60,15 @@ func withState(r *runfile.Run) {
 	r.Model.RoutingWarmupTokens, r.Model.RoutingWarmupWindow = 1200, 5
 }
 
-// seeded is a learner with the run's initial weights at version 0.
+// seeded is a learner with the run's initial weights at version 0, that emulates what
+// the first island of the run does.
 func seeded(t testing.TB, run runfile.Run, data *corpus.Set) *Learner {
 	t.Helper()
-	l, err := NewLearner(run, data, 1, nil)
+	profile, err := numeric.Find(run.Islands[0].Numeric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := NewLearner(run, data, 1, nil, profile)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -26,6 +27,7 @@ type Learner struct {
 	step      uint64 // inner steps of this incarnation
 	position  int64  // samples trained by this incarnation, in lease order
 	skipped   uint64 // steps not applied because they were not finite
+	scaling   lossScaling
 
 	clock     clock
 	joinSteps int64 // steps since it joined with zero moments in mid-run; -1: it did not
@@ -57,8 +59,9 @@ type StepStats struct {
 }
 
 // NewLearner makes a replica for a resolved run that computes with the kernel set
-// (nil: the fastest there is); its weights are zero until it is seeded.
-func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set) (*Learner, error) {
+// (nil: the fastest there is) and emulates the profile (nil: nothing); its weights
+// are zero until it is seeded.
+func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set, profile *numeric.Profile) (*Learner, error) {
 	if set == nil {
 		var err error
 		if set, err = kernel.New(""); err != nil {
@@ -66,7 +69,7 @@ func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set)
 		}
 	}
 	cfg := run.Model.Config
-	eng, err := engine.New(cfg, engine.Options{Threads: threads, Kernel: set})
+	eng, err := engine.New(cfg, engine.Options{Threads: threads, Kernel: set, Numeric: profile})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine: %w", err)
 	}
@@ -80,6 +83,7 @@ func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set)
 		order:     corpus.NewOrder(run.Seed, data.Train.Windows(t.SequenceTokens)),
 		expert:    make([]int64, cfg.Layers*cfg.Experts),
 		joinSteps: -1,
+		scaling:   newLossScaling(profile, run.StepTokens()),
 	}
 	l.fragments = newFragments(cfg, run.Exchange.Fragments)
 	return l, nil
@@ -121,9 +125,13 @@ func (l *Learner) Step() (StepStats, error) {
 	if err != nil {
 		return StepStats{}, fmt.Errorf("inner step %d: %w", l.step+1, err)
 	}
-	l.engine.ScaleGrads(1 / float32(batch.Tokens))
+	l.engine.ScaleGrads(1 / (float32(batch.Tokens) * l.scaling.factor()))
 	rate := l.schedule.Rate(clock) * l.joinerFactor()
-	applied := l.adam.Step(l.engine.Params(), l.engine.Grads(), rate)
+	applied := engine.StepStats{GradNorm: math.Inf(1)} // of gradients that a chip without infinity has cut
+	if !l.engine.Overflowed() {
+		applied = l.adam.Step(l.engine.Params(), l.engine.Grads(), rate)
+	}
+	l.scaling.after(!applied.Applied)
 
 	l.step++
 	l.position += int64(len(l.samples))
@@ -151,6 +159,7 @@ func (l *Learner) Step() (StepStats, error) {
 func (l *Learner) backward(clock int64) (engine.BatchStats, error) {
 	seq := l.run.Train.SequenceTokens
 	l.engine.ZeroGrads()
+	l.engine.SetLossFactor(l.scaling.factor())
 	sum := engine.BatchStats{ExpertTokens: make([]int64, len(l.expert))}
 	for first := 0; first < len(l.samples); first += l.run.Train.BatchSequences {
 		rows := min(l.run.Train.BatchSequences, len(l.samples)-first)

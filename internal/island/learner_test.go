@@ -71,7 +71,7 @@ func stepIsTheSame(t *testing.T, change func(*runfile.Run)) {
 			t.Errorf("%s: other weights", name)
 		}
 	}
-	threads, err := NewLearner(run, data, 3, nil)
+	threads, err := NewLearner(run, data, 3, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

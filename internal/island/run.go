@@ -15,6 +15,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -159,7 +160,7 @@ func (r *runner) enter(ctx context.Context, island string) error {
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
-	r.log.Info("ready", "stamp_tokens", stamp, "position_samples", r.learner.position)
+	r.log.Info("ready", "numeric", r.learner.engine.Numeric(), "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
 }
 
@@ -173,10 +174,10 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 		return fmt.Errorf("run file from the coordinator: %w", err)
 	}
 	r.run, r.pacer = run, pacer{pace: 1}
-	threads := 1
+	threads, emulated := 1, ""
 	for _, i := range run.Islands {
 		if i.Name == island {
-			r.pacer.pace = i.Pace
+			r.pacer.pace, emulated = i.Pace, i.Numeric
 			threads = cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
 		}
 	}
@@ -186,7 +187,11 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if r.data, err = corpus.Open(w.DataDir); err != nil {
 		return err
 	}
-	r.learner, err = NewLearner(run, r.data, threads, r.kernel)
+	profile, err := numeric.Find(emulated)
+	if err != nil {
+		return err
+	}
+	r.learner, err = NewLearner(run, r.data, threads, r.kernel, profile)
 	return err
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/store"
@@ -36,6 +37,9 @@ type counters struct {
 	ClockOwn   int64              `json:"clock_own_tokens"`
 	Experts    []int64            `json:"expert_tokens"`
 	Fragments  []fragmentCounters `json:"fragments"`
+
+	LossScale float32 `json:"loss_scale"` // 0: none
+	GoodSteps int     `json:"loss_scale_steps"`
 }
 
 type fragmentCounters struct {
@@ -135,6 +139,7 @@ func (l *Learner) capture() (*capture, error) {
 		}
 		c.tensors = append(c.tensors, named(part.prefix, l.run.Model.Config, slices.Clone(part.flat))...)
 	}
+	c.tensors = append(c.tensors, l.numericTensors()...)
 	return c, nil
 }
 
@@ -151,6 +156,7 @@ func (l *Learner) counters() counters {
 	c := counters{
 		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, AdamSteps: l.adam.Steps(),
 		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Experts: slices.Clone(l.expert),
+		LossScale: l.scaling.scale.Value, GoodSteps: l.scaling.scale.Good,
 	}
 	for _, f := range l.fragments {
 		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, slices.Clone(f.sentExperts)})
@@ -194,6 +200,12 @@ func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandSta
 				return fmt.Errorf("saved state %s: %w", s.Object, err)
 			}
 		}
+	}
+	if err := l.restoreNumeric(r); err != nil {
+		return fmt.Errorf("saved state %s: %w", s.Object, err)
+	}
+	if err := l.scaling.restore(numeric.LossScale{Value: c.LossScale, Good: c.GoodSteps}); err != nil {
+		return fmt.Errorf("saved state %s: %w", s.Object, err)
 	}
 	l.take(c, s, weights)
 	return nil

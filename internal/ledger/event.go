@@ -32,6 +32,7 @@ type IslandStarted struct {
 	Island      string
 	Incarnation uint64
 	Restart     bool
+	Numeric     string // what it emulates, "emulated" and the profile; empty: nothing
 }
 
 // IslandReady: the island holds the model and begins to train. Steps and Tokens are
@@ -190,10 +191,14 @@ func (e RunStarted) String() string {
 }
 
 func (e IslandStarted) String() string {
-	if e.Restart {
-		return fmt.Sprintf("island %s started again (incarnation %d)", e.Island, e.Incarnation)
+	what := ""
+	if e.Numeric != "" {
+		what = ", " + e.Numeric
 	}
-	return fmt.Sprintf("island %s started", e.Island)
+	if e.Restart {
+		return fmt.Sprintf("island %s started again (incarnation %d)%s", e.Island, e.Incarnation, what)
+	}
+	return fmt.Sprintf("island %s started%s", e.Island, what)
 }
 
 func (e IslandReady) String() string { return fmt.Sprintf("island %s trains", e.Island) }

@@ -19,6 +19,7 @@ type Island struct {
 	State    State
 	Reason   string // of the last departure
 	Restarts int
+	Numeric  string // what it emulates; empty: nothing
 
 	Tokens  int64 // trained
 	Steps   int64 // inner steps
@@ -38,7 +39,7 @@ type Island struct {
 }
 
 func (i *Island) start(e IslandStarted) {
-	i.State = Starting
+	i.State, i.Numeric = Starting, e.Numeric
 	if e.Restart {
 		i.Restarts++
 	}

@@ -7,7 +7,7 @@ func Notable(e Event) bool {
 	case StepDone, Merged, Consumed, IslandReady:
 		return false
 	case IslandStarted:
-		return e.Restart
+		return e.Restart || e.Numeric != "" // emulation is said once, at the start
 	case IslandGone:
 		return e.Kind != Finished
 	default:

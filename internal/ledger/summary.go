@@ -1,5 +1,7 @@
 package ledger
 
+import "cmp"
+
 // Summary is what a run did, for people and as the JSON object that ends the
 // output of "mistura train --json". Keys are only ever added. A value that is
 // unknown is null.
@@ -41,6 +43,7 @@ type IslandSummary struct {
 	Refused         int    `json:"refused"`
 	GradientNorm    Value  `json:"gradient_norm"` // of the last step, before clipping
 	ExpertLoad      Value  `json:"expert_load"`   // of the last step: busiest expert over mean, worst layer
+	Numeric         string `json:"numeric"`       // "fp32", or "emulated" and a profile of package numeric
 }
 
 // Summary sums the run up. A run that has not ended counts as failed.
@@ -87,6 +90,7 @@ func (s *Status) Summary() Summary {
 			Refused:         i.Refused,
 			GradientNorm:    i.GradientNorm,
 			ExpertLoad:      i.ExpertLoad,
+			Numeric:         cmp.Or(i.Numeric, "fp32"),
 		})
 	}
 	return sum

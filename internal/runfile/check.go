@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
 )
@@ -133,6 +134,9 @@ func (r Run) checkIslands() error {
 		if err != nil {
 			return err
 		}
+		if err := r.moved(path+"numeric", numericError(island.Numeric)); err != nil {
+			return err
+		}
 		seen[island.Name] = true
 	}
 	return nil
@@ -142,15 +146,26 @@ func (r Run) checkIslands() error {
 func (r Run) checkModel() error {
 	err := r.Model.Validate()
 	var in *fault.Input
+	if errors.As(err, &in) && in.Where != "model" {
+		return r.moved("model."+in.Where, err)
+	}
+	return r.moved("model", err)
+}
+
+// moved is err with its place in the run file, if it is bad input.
+func (r Run) moved(path string, err error) error {
+	var in *fault.Input
 	if !errors.As(err, &in) {
 		return err
 	}
 	moved := *in
-	moved.Where = r.Where("model")
-	if in.Where != "model" {
-		moved.Where = r.Where("model." + in.Where)
-	}
+	moved.Where = r.Where(path)
 	return &moved
+}
+
+func numericError(name string) error {
+	_, err := numeric.Find(name)
+	return err
 }
 
 // presets lists the presets for a message.

@@ -55,6 +55,7 @@ func (r *Run) fill() {
 		if r.Islands[i].Name == "" {
 			r.Islands[i].Name = fmt.Sprintf("island-%d", i+1)
 		}
+		r.Islands[i].Numeric = cmp.Or(r.Islands[i].Numeric, "fp32")
 	}
 }
 

@@ -92,6 +92,7 @@ type Island struct {
 	Name    string  `yaml:"name"`    // empty: island-1, island-2, … by place in the list
 	Pace    float64 `yaml:"pace"`    // share of full speed, above 0 and at most 1; below 1 is a test aid
 	Threads int     `yaml:"threads"` // 0: the machine's cores shared out; the bits are the same
+	Numeric string  `yaml:"numeric"` // profile of package numeric that it emulates; empty: fp32, no emulation
 }
 
 // Limits is when something counts as dead.

@@ -110,7 +110,7 @@ func plain(t testing.TB, run runfile.Run, dataDir string) curve {
 		t.Fatal(err)
 	}
 	defer data.Close()
-	l, err := island.NewLearner(run, data, 1, nil)
+	l, err := island.NewLearner(run, data, 1, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,7 +135,7 @@ func (h *host) launch(e coord.Launch) {
 		return
 	}
 	h.crew.processes[e.Incarnation] = p
-	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart})
+	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, Numeric: emulations(h.run)[e.Island]})
 }
 
 // admit welcomes a learner; the fragments follow from the syncer's queue.

@@ -225,9 +225,11 @@ type eraRecord struct {
 	Seed       uint64    `json:"seed"`
 	DataDigest string    `json:"data_digest"`
 	Run        string    `json:"run_yaml"`
-	Checkpoint uint64    `json:"from_checkpoint,omitempty"`
-	Weights    string    `json:"weights_sha256,omitempty"`
-	Undone     []undone  `json:"undone,omitempty"`
+	// Numeric is what islands emulate, by name; those in fp32 are not in it.
+	Numeric    map[string]string `json:"numeric,omitempty"`
+	Checkpoint uint64            `json:"from_checkpoint,omitempty"`
+	Weights    string            `json:"weights_sha256,omitempty"`
+	Undone     []undone          `json:"undone,omitempty"`
 }
 
 // undone lists merges of an earlier era that the checkpoint does not hold.
@@ -267,6 +269,7 @@ const (
 func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
 	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
 	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
+	e.Numeric = emulations(op.run)
 	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: firstView, Primary: "syncer-0/1", Copies: []string{}}
 	for p := range op.bank.fragments {
 		v.Fragments = append(v.Fragments, p)

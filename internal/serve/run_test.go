@@ -2,21 +2,34 @@ package serve_test
 
 import (
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "run") }
 
 func TestTwoUnlikeIslandsTrainOneModel(t *testing.T) {
-	sum := begin(t, folder(t), tiny(t, nil), false, nil).finish()
+	run := tiny(t, func(r *runfile.Run) { r.Islands[1].Numeric = "bf16" })
+	dir := folder(t)
+	sum := begin(t, dir, run, false, nil).finish()
 	loss, ok := sum.ValidLoss.Get()
 	if !ok || math.IsNaN(loss) || !sum.ValidFinal {
 		t.Fatalf("no validation loss of the finished model: %+v", sum)
 	}
 	if sum.Merges == 0 || sum.Checkpoint == nil || sum.Refused+sum.Dropped > 0 {
 		t.Errorf("merges, checkpoint or rulings are amiss: %+v", sum)
+	}
+	if got := sum.Islands[0].Numeric + ", " + sum.Islands[1].Numeric; got != "fp32, emulated bf16" {
+		t.Errorf("numeric: %s", got)
+	}
+	tape, err := os.ReadFile(filepath.Join(dir, "tape/era-0001/coord/0000000001.jsonl"))
+	if err != nil || !strings.Contains(string(tape), `"numeric":{"slow":"emulated bf16"}`) {
+		t.Errorf("the tape does not say that slow emulates: %v", err)
 	}
 	names := []string{sum.Islands[0].Name, sum.Islands[1].Name}
 	if !slices.Equal(names, []string{"fast", "slow"}) || sum.Islands[0].Tokens <= sum.Islands[1].Tokens || sum.Islands[1].Tokens == 0 {

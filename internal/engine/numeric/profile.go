@@ -94,13 +94,12 @@ func (p *Profile) String() string {
 	return "emulated " + p.Name
 }
 
-// Names lists all names that Find knows.
-func Names() []string {
-	var names []string
-	for _, p := range Profiles() {
-		names = append(names, p.Name)
+func names(profiles []Profile) []string {
+	var all []string
+	for _, p := range profiles {
+		all = append(all, p.Name)
 	}
-	return names
+	return all
 }
 
 // Find gives the profile of that name; an empty name is fp32. The error is a
@@ -116,7 +115,7 @@ func Find(name string) (*Profile, error) {
 	}
 	return nil, &fault.Input{
 		Where: "numeric", Value: name, Problem: "no such number format, nor a chip whose arithmetic is known",
-		Next: "use one of " + strings.Join(Names(), ", "),
+		Next: "use " + strings.Join(names(formatProfiles()), ", ") + ", or a chip that docs/engine.md lists, such as h800-80g-sxm, mi300x, ascend-910b2 or ppu-810e",
 	}
 }
 

@@ -1,0 +1,80 @@
+package island
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/engine/numeric"
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// lossScaling is dynamic loss scaling, for profiles that have it.
+type lossScaling struct {
+	on    bool
+	scale numeric.LossScale
+	share float32 // of the scale in a token's loss: 1 over the tokens of a step, rounded down to a power of two
+}
+
+func newLossScaling(p *numeric.Profile, stepTokens int64) lossScaling {
+	if p == nil || !p.LossScaling {
+		return lossScaling{}
+	}
+	share := 1 / float32(uint64(1)<<bits.Len64(uint64(stepTokens-1)))
+	return lossScaling{on: true, scale: numeric.NewLossScale(), share: share}
+}
+
+// factor is what the engine multiplies losses by, a power of two. The engine sums losses
+// over tokens, and the scale is meant for their mean.
+func (s *lossScaling) factor() float32 {
+	if !s.on {
+		return 1
+	}
+	return s.scale.Value * s.share
+}
+
+// after counts a step.
+func (s *lossScaling) after(overflow bool) {
+	if s.on {
+		s.scale = s.scale.Next(overflow)
+	}
+}
+
+// restore takes over a saved scale; the zero scale is that of a learner without scaling.
+func (s *lossScaling) restore(saved numeric.LossScale) error {
+	switch {
+	case s.on:
+		if err := saved.Check(); err != nil {
+			return err
+		}
+		s.scale = saved
+	case saved != numeric.LossScale{}:
+		return fmt.Errorf("it was saved with a loss scale of %v, and this island scales none", saved.Value)
+	}
+	return nil
+}
+
+// amaxName is the tensor of what the numeric profile carries from step to step.
+const amaxName = "numeric.amax"
+
+// numericTensors is a copy of that, if there is any.
+func (l *Learner) numericTensors() []store.Tensor {
+	state := l.engine.NumericState()
+	if state == nil {
+		return nil
+	}
+	shape := []int{numeric.AmaxHistory, len(state) / numeric.AmaxHistory}
+	return []store.Tensor{{Name: amaxName, Shape: shape, F32: slices.Clone(state)}}
+}
+
+// restoreNumeric takes over what numericTensors gave.
+func (l *Learner) restoreNumeric(r *store.Reader) error {
+	state := slices.Clone(l.engine.NumericState())
+	if state == nil {
+		return nil
+	}
+	if err := r.ReadF32(amaxName, state); err != nil {
+		return err
+	}
+	return l.engine.SetNumericState(state)
+}
