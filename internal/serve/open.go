@@ -216,17 +216,16 @@ func (op *opened) replace(ctx context.Context, name string, data []byte) error {
 
 // eraRecord opens the coordinator's tape of an era.
 type eraRecord struct {
-	Kind       string    `json:"kind"` // "era"
-	At         time.Time `json:"at"`
-	RunID      string    `json:"run_id"`
-	Era        uint32    `json:"era"`
-	Protocol   uint32    `json:"protocol"`
-	KernelSet  string    `json:"kernel_set"`
-	Seed       uint64    `json:"seed"`
-	DataDigest string    `json:"data_digest"`
-	Run        string    `json:"run_yaml"`
-	// Numeric is what islands emulate, by name; those in fp32 are not in it.
-	Numeric    map[string]string `json:"numeric,omitempty"`
+	Kind       string            `json:"kind"` // "era"
+	At         time.Time         `json:"at"`
+	RunID      string            `json:"run_id"`
+	Era        uint32            `json:"era"`
+	Protocol   uint32            `json:"protocol"`
+	KernelSet  string            `json:"kernel_set"`
+	Seed       uint64            `json:"seed"`
+	DataDigest string            `json:"data_digest"`
+	Run        string            `json:"run_yaml"`
+	Numeric    map[string]string `json:"numeric,omitempty"` // what islands emulate, by name; those in fp32 are not in it
 	Checkpoint uint64            `json:"from_checkpoint,omitempty"`
 	Weights    string            `json:"weights_sha256,omitempty"`
 	Undone     []undone          `json:"undone,omitempty"`
