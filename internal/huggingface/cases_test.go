@@ -1,6 +1,7 @@
 package huggingface
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,6 +71,21 @@ func TestD9EveryTensorIsNamed(t *testing.T) {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("%s is not in %v", name, err)
 		}
+	}
+}
+
+// A configuration of very many more tensors than there are is refused before they are
+// listed.
+func TestD9ConfigurationOfAnotherSize(t *testing.T) {
+	cfg := tiny(qwen3Name)
+	dir, _ := export(t, inMemory(cfg, random(cfg, 9)), Options{})
+	path := filepath.Join(dir, configName)
+	text := strings.Replace(content(t, dir)[configName], `"num_hidden_layers": 3`, `"num_hidden_layers": 4096`, 1)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "makes some 131072 tensors, the files hold 80") {
+		t.Error(err)
 	}
 }
 
@@ -332,4 +348,56 @@ func TestD16CastsAreSaid(t *testing.T) {
 			sameBits(t, "halves", got[tensor.Offset:tensor.Offset+6], []float32{1, 2, -0.5, 65504, 0x1p-24, 0})
 		}
 	}
+}
+
+// FuzzWeights: no file of weights makes the reader panic or take much memory, and
+// what is accepted gives every tensor of the model, finite.
+func FuzzWeights(f *testing.F) {
+	cfg := tiny(bailing2Name)
+	cfg.Layers, cfg.Experts, cfg.ExpertGroups, cfg.TopGroups, cfg.Vocab, cfg.RouterBias = 2, 2, 0, 0, 4, false
+	for _, o := range []Options{{Dtype: FP32, Layout: Split}, {Dtype: BF16, Layout: Split}} {
+		dir := filepath.Join(f.TempDir(), "model")
+		if _, err := Export(context.Background(), dir, inMemory(cfg, random(cfg, 1)), o); err != nil {
+			f.Fatal(err)
+		}
+		data, err := os.ReadFile(filepath.Join(dir, singleName))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+		f.Add(data[:len(data)-3])
+	}
+	fam := bailing2()
+	config := inMemory(cfg, nil).smallFiles(fam, Options{Dtype: FP32})[configName]
+	dir := f.TempDir() // of this process; its tests run one after the other
+	if err := os.WriteFile(filepath.Join(dir, configName), config, 0o644); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(filepath.Join(dir, singleName), data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Open(context.Background(), dir)
+		if err != nil {
+			return
+		}
+		defer d.Close()
+		for _, s := range d.Tensors() {
+			var out bytes.Buffer
+			if err := s.Write(&out); err != nil {
+				var in *fault.Input
+				if !errors.As(err, &in) {
+					t.Fatalf("%s: %v", s.Name, err)
+				}
+				continue
+			}
+			n := 4
+			for _, extent := range s.Shape {
+				n *= extent
+			}
+			if out.Len() != n {
+				t.Fatalf("%s of shape %v has %d bytes", s.Name, s.Shape, out.Len())
+			}
+		}
+	})
 }

@@ -20,7 +20,7 @@ const configName = "config.json"
 
 // maxExperts bounds the experts of all layers together, and so the number of tensors.
 // The largest models that are published have some tens of thousands.
-const maxExperts = 1 << 20
+const maxExperts = 1 << 18
 
 // Description is what a config.json says.
 type Description struct {

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
 )
 
@@ -49,14 +50,16 @@ func TestOutInOutIsTheSame(t *testing.T) {
 
 // In fp32 the weights come back to the bit.
 func TestWeightsComeBackToTheBit(t *testing.T) {
+	const models = 20 // of each family: files are brought to disk each time
 	for _, family := range Families() {
-		rapid.Check(t, func(rt *rapid.T) {
-			cfg := anyModel(rt, family)
+		draw := rapid.Custom(func(t *rapid.T) model.Config { return anyModel(t, family) })
+		for seed := range models {
+			cfg := draw.Example(seed)
 			params := random(cfg, 2)
 			dir, _ := export(t, inMemory(cfg, params), Options{Family: family})
 			_, got := read(t, dir)
 			sameBits(t, family, got, params)
-		})
+		}
 	}
 }
 
@@ -259,6 +262,14 @@ func TestExportAppearsWholeOrNotAtAll(t *testing.T) {
 		if _, err := Export(ctx, filepath.Join(parent, name), broken, o); !errors.As(err, &in) || !strings.Contains(err.Error(), "not empty") {
 			t.Errorf("%d: a folder is written over: %v", i, err)
 		}
+	}
+	stopped, stop := context.WithCancel(ctx)
+	stop()
+	if _, err := Export(stopped, filepath.Join(parent, "stopped"), broken, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("an interrupt gives %v", err)
+	}
+	if entries, err := os.ReadDir(parent); err != nil || len(entries) != 2 {
+		t.Errorf("left %v, %v", entries, err)
 	}
 	if err := CheckSpace(ctx, parent, math.MaxInt64); err == nil || !strings.Contains(err.Error(), "free") {
 		t.Errorf("a full disk gives %v", err)

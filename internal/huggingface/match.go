@@ -53,6 +53,9 @@ func (d *Folder) match(ctx context.Context, fam family) error {
 	for name := range d.held {
 		grouped = grouped || isGroup(name)
 	}
+	if err := d.plausible(grouped); err != nil {
+		return err
+	}
 	mismatch, used := &Mismatch{}, map[string]bool{}
 	for _, t := range fam.fileTensors(d.Config, grouped) {
 		h, ok := d.held[t.name]
@@ -87,6 +90,22 @@ func (d *Folder) match(ctx context.Context, fam family) error {
 		Problem: fmt.Sprintf("%d tensors of the model have no data and %d tensors of the files are not of the model", len(mismatch.Missing), len(mismatch.Unused)),
 		Next:    "give weights and config.json that belong together", Err: mismatch,
 	}
+}
+
+// plausible refuses a configuration of very many more tensors than the files hold
+// before they are listed.
+func (d *Folder) plausible(grouped bool) error {
+	perLayer := 8 // without experts, at least
+	if !grouped {
+		perLayer += 3 * d.Config.Experts
+	}
+	want := d.Config.Layers * perLayer
+	const slack = 10_000
+	if want <= 4*len(d.held)+slack {
+		return nil
+	}
+	return &fault.Input{Where: d.dir, Problem: fmt.Sprintf("config.json makes some %d tensors, the files hold %d", want, len(d.held)),
+		Next: "give weights and config.json that belong together"}
 }
 
 // take notes where the parts of one tensor of the files lie.

@@ -53,6 +53,12 @@ type Config struct {
 	InitStd float64 `yaml:"init_std" json:"init_std"` // standard deviation of initial weights
 }
 
+// TrainingKeys are the keys, as a run file spells them, that say how a model is
+// trained. All others say which model it is.
+func TrainingKeys() []string {
+	return []string{"name", "bias_rate", "routing_warmup_tokens", "routing_warmup_window", "balance_coef", "z_coef", "init_std"}
+}
+
 // QueryWidth is the width of all query heads together.
 func (c Config) QueryWidth() int { return c.Heads * c.HeadDim }
 

@@ -49,8 +49,15 @@ func (r Run) WithModel(name string) (Run, error) {
 }
 
 // WithConfig replaces the whole model section by a model that is no preset, and by
-// the folder of its first weights; from is empty if they are drawn.
+// the folder of its first weights; from is empty if they are drawn. What the file
+// says about how the model is trained stays.
 func (r Run) WithConfig(cfg model.Config, from string) Run {
+	said, fields := fieldsOf(reflect.ValueOf(r.Model.Config)), fieldsOf(reflect.ValueOf(&cfg).Elem())
+	for _, key := range model.TrainingKeys() {
+		if _, ok := r.origin.lines["model."+key]; ok {
+			fields[key].Set(said[key])
+		}
+	}
 	r.Model = Model{From: from, Config: cfg}
 	return r
 }

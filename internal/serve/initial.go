@@ -98,16 +98,11 @@ func readWeights(ctx context.Context, c store.Checkpoint, cfg model.Config, para
 	return nil
 }
 
-// keysOfTraining are the keys of a model that say how it is trained. They may differ
-// from those of the run that the first weights are from; all others make another model.
-func keysOfTraining() []string {
-	return []string{"name", "bias_rate", "routing_warmup_tokens", "routing_warmup_window", "balance_coef", "z_coef", "init_std"}
-}
-
-// otherModel is the first key by which two configurations are different models.
+// otherModel is the first key by which two configurations are different models. How
+// they are trained may differ.
 func otherModel(a, b model.Config) string {
 	for _, key := range modelKeys() {
-		if valueOf(a, key) != valueOf(b, key) && !slices.Contains(keysOfTraining(), key) {
+		if valueOf(a, key) != valueOf(b, key) && !slices.Contains(model.TrainingKeys(), key) {
 			return key
 		}
 	}
