@@ -2,8 +2,8 @@
 """Compare the logits of mistura with those of the Hugging Face library, in fp32.
 
 For each case a model with random weights is made and saved by the library, taken
-in by `mistura import`, and written again by `mistura export`; for one more a model
-is trained by mistura from a config.json and exported. Each time both programs read
+in by `mistura import`, and written again by `mistura export` in fp32 and bf16; for
+one more a model is trained by mistura from a config.json and exported. Each time both programs read
 the same tokens and their logits are compared. The library's own messages about
 tensors that are missing or unused count as failures too.
 
@@ -12,8 +12,8 @@ the folder with the files that their makers publish beside the weights
 (configuration_*.py, modeling_*.py). They are run, so look at them first.
 """
 import argparse
+import datetime
 import json
-import os
 import pathlib
 import shutil
 import subprocess
@@ -140,6 +140,17 @@ def check(report, binary, reader, family, what, fields, work):
         out = work / ("out-" + layout)
         mistura(binary, "export", "--format", "hf", "--from", work / "in", "--experts", layout, "--shard-size", "300KB", "--json", out)
         report.compare(f"the same, exported ({layout}) and read by the library", mine, loss, reader.read(out))
+    check_bf16(report, binary, reader, work)
+
+
+def check_bf16(report, binary, reader, work):
+    """Both read the weights of a bf16 export, and compute in fp32."""
+    mistura(binary, "export", "--format", "hf", "--from", work / "in", "--dtype", "bf16", "--json", work / "bf16")
+    if (kind := reader.config.from_pretrained(work / "bf16").torch_dtype) != torch.bfloat16:
+        raise SystemExit(f"the library takes the bf16 export for {kind}")
+    mistura(binary, "import", work / "bf16", "--out", work / "in-bf16", "--json")
+    mine, loss = ours(binary, work / "in-bf16")
+    report.compare("the same, exported in bf16, read by both", mine, loss, reader.read(work / "bf16"))
 
 
 def check_trained(report, binary, reader, family, fields, work):
@@ -162,7 +173,7 @@ def main():
     torch.set_num_threads(2)
     transformers.logging.set_verbosity_error()
     reader, report = Reader(args.family, args.code), Report()
-    print(f"{args.family}: transformers {transformers.__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}\n")
+    print(f"{datetime.date.today()}, {args.family}: transformers {transformers.__version__}, torch {torch.__version__}, Python {sys.version.split()[0]}\n")
     print("| case | largest logit | largest difference | relative to the largest logit | loss, relative | within 1e-4 |")
     print("| --- | --- | --- | --- | --- | --- |")
     for i, (what, fields) in enumerate(CASES[args.family]):
