@@ -22,6 +22,7 @@ func layers() []layer {
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
 		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
+		{[]string{"internal/footprint"}, "what processes take is counted from what is allocated below; whoever announces or refuses is above"},
 		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
 			"internal/engine/oracle", "internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
 			"effects act on orders and are replaced by a simulator's; none may decide or need another"},

@@ -49,6 +49,7 @@ func runJoin(env *Env, text string) error {
 		text, o.ParentStdin = strings.TrimSpace(string(line)), stdin
 	}
 	var err error
+	env.keepHeapSmall()
 	if o.Join, err = wire.ParseJoin(text); err != nil {
 		return err
 	}

@@ -78,15 +78,22 @@ func complete(cmd *cobra.Command, flag string, values []string) {
 }
 
 func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags) error {
+	env.keepHeapSmall()
 	if cmd.Flags().Changed("resume") {
 		run, err := resumedRun(cmd, args, f)
 		if err != nil {
+			return err
+		}
+		if err := serve.CheckMemory(run); err != nil {
 			return err
 		}
 		return env.train(run, f.resume, true, f.json)
 	}
 	run, err := newRun(env, cmd, args, f)
 	if err != nil {
+		return err
+	}
+	if err := serve.CheckMemory(run); err != nil {
 		return err
 	}
 	dir, undo, err := claim(run)

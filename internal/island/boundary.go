@@ -159,7 +159,8 @@ func (r *runner) verdict(v *wire.Verdict, m transport.Down) {
 	}
 	answer := &verdict{ruling: v.Ruling, version: v.Version, stamp: int64(v.StampTokens)}
 	if v.Ruling != wire.Ruling_REFUSED {
-		answer.value = make([]float32, f.Size)
+		f.value = reuse(f.value, f.Size)
+		answer.value = f.value
 		if err := wire.DecodeF32(answer.value, m.Payload); err != nil {
 			r.log.Error("verdict_unreadable", "fragment", v.Fragment, "err", err)
 			return
@@ -300,6 +301,7 @@ func (r *runner) capture(ctx context.Context) {
 	if err == nil {
 		r.saving.Go(func() {
 			r.stored.Store(r.save(ctx, c, ask))
+			c.release()
 			r.sayStored()
 		})
 	}

@@ -24,6 +24,8 @@ type exchange struct {
 	sentExperts  []int64 // tokens routed so far, by layer and expert
 
 	flight *flight
+	sent   []float32 // memory of the flight's sent
+	value  []float32 // memory of its verdict's value
 }
 
 // flight is the one contribution under way. It is sent again unchanged until its
@@ -59,7 +61,7 @@ func (l *Learner) dirty(f *exchange) bool { return l.position > f.sentPosition }
 // their difference is exact (Sterbenz 1974), so that a second contribution, of no
 // samples, closes the gap.
 func (l *Learner) rounded(f *exchange) bool {
-	own := make([]float32, f.Size)
+	own := l.reserve.scratch(f.Size)
 	f.Gather(own, l.engine.Params())
 	return !slices.Equal(own, f.anchor)
 }
@@ -71,8 +73,8 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	if f.flight != nil {
 		return nil, fmt.Errorf("fragment %d: contribution %d has no verdict yet", p, f.sequence)
 	}
-	sent := make([]float32, f.Size)
-	delta := make([]float32, f.Size)
+	f.sent = reuse(f.sent, f.Size)
+	sent, delta := f.sent, l.reserve.scratch(f.Size)
 	f.Gather(sent, l.engine.Params())
 	outer.PseudoGradient(delta, f.anchor, sent)
 	outer.Sent(sent, f.anchor, delta)
@@ -145,7 +147,7 @@ func (l *Learner) adopt(p int) {
 		f.flight = nil
 		return
 	}
-	now := make([]float32, f.Size)
+	now := l.reserve.scratch(f.Size)
 	f.Gather(now, l.engine.Params())
 	outer.Rebase(now, v.value, f.flight.sent)
 	f.Scatter(l.engine.Params(), now)

@@ -34,6 +34,7 @@ type Learner struct {
 	expert    []int64
 	adoptions []adoption
 
+	reserve reserve
 	tokens  []int32  // of one micro-batch: rows of sequence+1
 	samples []uint64 // of one step
 }

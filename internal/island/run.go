@@ -1,14 +1,12 @@
 package island
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,6 +14,7 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/engine/numeric"
+	"github.com/mistura-project/mistura/internal/footprint"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -178,7 +177,7 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	for _, i := range run.Islands {
 		if i.Name == island {
 			r.pacer.pace, emulated = i.Pace, i.Numeric
-			threads = cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
+			threads = footprint.Threads(run, i)
 		}
 	}
 	if r.store, err = store.OpenFolder(w.RunDir); err != nil {

@@ -119,6 +119,7 @@ func (f fragmentCounters) problem(c counters) string {
 type capture struct {
 	tensors  []store.Tensor
 	counters counters
+	release  func() // the tensors are not needed any more
 }
 
 // capture copies the state, or says why it cannot be saved.
@@ -129,15 +130,17 @@ func (l *Learner) capture() (*capture, error) {
 		}
 	}
 	m, v := l.adam.Moments()
-	c := &capture{counters: l.counters()}
-	for _, part := range []struct {
-		prefix string
-		flat   []float32
-	}{{"weights.", l.engine.Params()}, {"moment1.", m}, {"moment2.", v}} {
-		if !outer.Finite(part.flat) {
-			return nil, fmt.Errorf("%s hold a value that is not finite", part.prefix[:len(part.prefix)-1])
+	parts, prefixes := [3][]float32{l.engine.Params(), m, v}, [3]string{"weights.", "moment1.", "moment2."}
+	for i, flat := range parts {
+		if !outer.Finite(flat) {
+			return nil, fmt.Errorf("%s hold a value that is not finite", prefixes[i][:len(prefixes[i])-1])
 		}
-		c.tensors = append(c.tensors, named(part.prefix, l.run.Model.Config, slices.Clone(part.flat))...)
+	}
+	c := &capture{counters: l.counters()}
+	copies, release := l.reserve.copyAll(parts)
+	c.release = release
+	for i, flat := range copies {
+		c.tensors = append(c.tensors, named(prefixes[i], l.run.Model.Config, flat)...)
 	}
 	c.tensors = append(c.tensors, l.numericTensors()...)
 	return c, nil

@@ -168,6 +168,7 @@ func (h *host) started() {
 	}
 	h.tokens = e.TokensDone
 	h.emit(e)
+	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
 	for _, n := range h.notes {
 		h.emit(ledger.Note{At: time.Now(), Text: n})
 	}

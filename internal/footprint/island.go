@@ -1,0 +1,56 @@
+package footprint
+
+import (
+	"cmp"
+	"runtime"
+
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/machine"
+	"github.com/mistura-project/mistura/internal/runfile"
+)
+
+// streamBytes is about what a stream's frames and messages take on either end. Measured.
+const streamBytes = 8 << 20
+
+// Threads is the number of workers of an island of the run.
+func Threads(run runfile.Run, i runfile.Island) int {
+	return cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
+}
+
+// island is the process of one island: what packages engine and island hold.
+func island(run runfile.Run, i runfile.Island) int64 {
+	model, largest := sizes(run)
+	t := run.Train
+	live := engine.MemoryOf(run.Model.Config, t.BatchSequences, t.SequenceTokens, Threads(run, i)).Total() +
+		model + // anchors
+		2*model + // of every fragment: where the learner was when it sent, and the answer
+		model + // contributions under way, one of every fragment
+		3*model + // weights and moments while a captured state is written
+		2*largest + // one fragment to work on, and one that comes in
+		streamBytes
+	return machine.ProcessBytes(live)
+}
+
+// parent is the process of coordinator and syncer: what package serve holds.
+func parent(run runfile.Run, evalRows int) int64 {
+	model, largest := sizes(run)
+	islands := int64(len(run.Islands))
+	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, runtime.NumCPU())
+	live := 2*model + // parameters and outer momentum
+		eval.Total() - eval.Moments + // the engine that measures the validation loss
+		model + // the parameters that it measures
+		2*model + // parameters and momentum while a checkpoint is written
+		islands*model + // a contribution to every fragment from every island
+		islands*model/2 + // answers, which leave as they are made
+		4*largest // a merge: its mean and its result, and their bytes
+	return machine.ProcessBytes(live)
+}
+
+// sizes are those of the model's parameters and of its largest fragment, in bytes.
+func sizes(run runfile.Run) (model, largest int64) {
+	for _, f := range fragment.Split(run.Model.Config, run.Exchange.Fragments) {
+		largest = max(largest, 4*int64(f.Size))
+	}
+	return 4 * int64(run.Model.Size()), largest
+}

@@ -1,0 +1,68 @@
+package footprint
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/runfile"
+)
+
+func of(run runfile.Run) Run { return Of(run, 8) }
+
+func resolved(t *testing.T, preset string, islands ...runfile.Island) runfile.Run {
+	run, err := runfile.Default().WithModel(preset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(islands) > 0 {
+		run.Islands = islands
+	}
+	if run, err = run.Resolve(); err != nil {
+		t.Fatal(err)
+	}
+	return run
+}
+
+func TestMemoryText(t *testing.T) {
+	for want, m := range map[string]Run{
+		"memory: 2 islands x 61.0 MB + 48.0 MB = 170 MB":                  {48_000_000, []int64{61_000_000, 61_000_000}},
+		"memory: 1 island x 1.00 GB + 1 island x 1.10 GB + 1 B = 2.10 GB": {1, []int64{1_000_000_000, 1_100_000_000}},
+	} {
+		if got := m.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+// A run is refused by what it takes in all, and the refusal gives both figures.
+func TestMemoryThatDoesNotFit(t *testing.T) {
+	run := resolved(t, "ling-nano")
+	m := of(run)
+	if err := m.Fits(run, m.Total()); err != nil {
+		t.Errorf("what fits exactly is refused: %v", err)
+	}
+	if err := m.Fits(run, 0); err != nil {
+		t.Errorf("an unknown memory is too small: %v", err)
+	}
+	var input *fault.Input
+	err := m.Fits(run, 100_000_000)
+	if !errors.As(err, &input) || !strings.Contains(err.Error(), "this machine has 100 MB") || input.Value != "ling-nano" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The danger: an announcement that leaves out what grows. Another island costs its own
+// process and the parent's part for it; a model twice as large costs twice as much.
+func TestMemoryGrowsWithTheRun(t *testing.T) {
+	two := of(resolved(t, "ling-micro", runfile.Island{Pace: 1, Threads: 1}, runfile.Island{Pace: 1, Threads: 1}))
+	three := of(resolved(t, "ling-micro", runfile.Island{Pace: 1, Threads: 1}, runfile.Island{Pace: 1, Threads: 1}, runfile.Island{Pace: 1, Threads: 1}))
+	model := 4 * int64(resolved(t, "ling-micro").Model.Size())
+	if three.Islands[2] != two.Islands[0] || three.Parent-two.Parent < model {
+		t.Errorf("two islands: %v, three: %v", two, three)
+	}
+	if lone := of(resolved(t, "ling-mini")); lone.Parent < 4*two.Parent {
+		t.Errorf("ling-mini has 5 times the parameters of ling-micro: %v and %v", lone, two)
+	}
+}
