@@ -169,7 +169,7 @@ func formatProfiles() []Profile {
 		{Name: "fp8-hybrid-fnuz", Description: "fp8-hybrid with the formats of CDNA3",
 			Source: "arXiv 2206.02915; Transformer Engine, DelayedScaling with Format.HYBRID", Unknown: "how CDNA3 adds FP8 products is not emulated: sums are fp32",
 			Rules: eightBit(E4M3FNUZ(), E5M2FNUZ(), PerTensor, plain, plain)},
-		{Name: "fp8-e4m3-hopper", Description: "fp8-e4m3 with the sums of Hopper: 14 bits, added in fp32 every 128 products",
+		{Name: "fp8-e4m3-hopper", Description: "fp8-e4m3 with the sums of Hopper, `hopper-fp8-promoted`, and of its bf16 products",
 			Source: mmaSim + "; " + deepSeek, Rules: eightBit(E4M3(), E4M3(), PerBlock, HopperFP8Promoted(), Hopper())},
 	}
 }
@@ -184,13 +184,13 @@ func chipProfiles() []Profile {
 				Unknown: unknown, Rules: mixed(BF16(), sum)})
 		}
 	}
-	add("Nvidia Ampere and Ada, groups of 8 products and 24 bits,", Ampere(), "", "a100-80g-sxm", "a800-80g-sxm", "l40s", "rtx-4090")
-	add("Nvidia Hopper, groups of 16 products and 25 bits,", Hopper(), "", "h100-80g-sxm", "h800-80g-sxm", "h20", "h200-141g-sxm")
-	add("AMD CDNA2, pairs in fp32 without subnormals,", CDNA2(), "", "mi250x")
-	add("AMD CDNA3, groups of 8 products and 24 bits,", CDNA3(), "", "mi300x", "mi325x")
+	add("Nvidia Ampere and Ada, sums as `ampere`,", Ampere(), "", "a100-80g-sxm", "a800-80g-sxm", "l40s", "rtx-4090")
+	add("Nvidia Hopper, sums as `hopper`,", Hopper(), "", "h100-80g-sxm", "h800-80g-sxm", "h20", "h200-141g-sxm")
+	add("AMD CDNA2, sums as `cdna2`,", CDNA2(), "", "mi250x")
+	add("AMD CDNA3, sums as `cdna3`,", CDNA3(), "", "mi300x", "mi325x")
 	unknown := func(what string, f Format, scaling bool, source string, names ...string) {
 		for _, name := range names {
-			all = append(all, Profile{Name: name, Description: fmt.Sprintf("%s in %s, sums in fp32", what, f), Source: source,
+			all = append(all, Profile{Name: name, Description: fmt.Sprintf("%s, in %s, sums in fp32", what, f), Source: source,
 				Unknown: "how the chip accumulates; inputs and results are rounded, sums are fp32", Rules: mixed(f, Accumulation{}), LossScaling: scaling})
 		}
 	}
