@@ -3,9 +3,10 @@
 
 For each case a model with random weights is made and saved by the library, taken
 in by `mistura import`, and written again by `mistura export` in fp32 and bf16; for
-one more a model is trained by mistura from a config.json and exported. Each time both programs read
-the same tokens and their logits are compared. The library's own messages about
-tensors that are missing or unused count as failures too.
+one more a model is trained by mistura from a config.json and exported. Each
+time both programs read the same tokens and their logits are compared. What the library
+has saved must come back with the same names and bits, and its own messages about
+tensors that are missing or unused count as failures.
 
 The families bailing_moe and bailing_moe_v2 are not part of the library: --code is
 the folder with the files that their makers publish beside the weights
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 
+import safetensors.torch
 import torch
 import transformers
 
@@ -139,8 +141,26 @@ def check(report, binary, reader, family, what, fields, work):
     for layout in layouts:
         out = work / ("out-" + layout)
         mistura(binary, "export", "--format", "hf", "--from", work / "in", "--experts", layout, "--shard-size", "300KB", "--json", out)
+        if layout == "split":
+            same_bits(work / "made", out)
         report.compare(f"the same, exported ({layout}) and read by the library", mine, loss, reader.read(out))
     check_bf16(report, binary, reader, work)
+
+
+def same_bits(made, out):
+    """What the library has saved comes back with the same names and bits."""
+    before, after = tensors(made), tensors(out)
+    if names := before.keys() ^ after.keys():
+        raise SystemExit(f"tensors of one side only: {sorted(names)}")
+    if others := [name for name, t in before.items() if t.dtype != after[name].dtype or not torch.equal(t, after[name])]:
+        raise SystemExit(f"tensors that have changed: {others}")
+
+
+def tensors(folder):
+    found = {}
+    for file in folder.glob("*.safetensors"):
+        found.update(safetensors.torch.load_file(file))
+    return found
 
 
 def check_bf16(report, binary, reader, work):
