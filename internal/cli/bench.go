@@ -64,7 +64,7 @@ has a model section and nothing else will do.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchEngine(env, cmd, f) },
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.model, "model", runfile.DefaultPreset, "preset `NAME` of the model")
+	flags.StringVar(&f.model, "model", runfile.DefaultPreset, "preset `NAME` of the model, or the path of a Hugging Face config.json")
 	flags.StringVar(&f.shape, "shape", "", "take model, sequence length and batch from the run file `FILE`")
 	flags.IntVar(&f.threads, "threads", 0, "`N` workers (default all cores)")
 	flags.IntVar(&f.batch, "batch", 0, "`N` sequences of a step (default 4, or the run file's)")
@@ -150,7 +150,7 @@ func (f *benchFlags) run(cmd *cobra.Command) (runfile.Run, error) {
 	if f.shape != "" {
 		r, err = readRun(f.shape)
 	} else {
-		r, err = r.FromFlag("model.preset", "--model").WithModel(f.model)
+		r, err = withModel(r, f.model)
 	}
 	if err != nil {
 		return r, err

@@ -314,7 +314,7 @@ func TestFamilyForAModel(t *testing.T) {
 	} {
 		cfg := base
 		c.change(&cfg)
-		got, err := FamilyFor(cfg)
+		got, err := firstFit(cfg)
 		if got != c.family || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q, %v; wanted %q, %q", got, err, c.family, c.says)
 		}

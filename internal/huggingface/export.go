@@ -102,7 +102,7 @@ func (m Model) family(name string) (family, error) {
 		name, where = m.Origin.Family, "the family that the model came from"
 	}
 	if name == "" {
-		first, err := FamilyFor(m.Config)
+		first, err := firstFit(m.Config)
 		if err != nil {
 			return family{}, err
 		}

@@ -54,9 +54,9 @@ func familyNamed(where, name string) (family, error) {
 	return family{}, &fault.Input{Where: where, Value: name, Problem: "is no family that can be written", Next: "choose one of " + strings.Join(Families(), ", ")}
 }
 
-// FamilyFor is the first family that can express a model, or the reasons why none
+// firstFit is the first family that can express a model, or the reasons why none
 // can.
-func FamilyFor(c model.Config) (string, error) {
+func firstFit(c model.Config) (string, error) {
 	var reasons []string
 	for _, fam := range families() {
 		err := fam.unfit(c)

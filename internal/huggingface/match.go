@@ -114,7 +114,7 @@ func (d *Folder) take(ctx context.Context, t fileTensor, h held) error {
 		return d.bad(h, "has type "+h.info.Dtype+"; F32, BF16 and F16 can be read", "save the model in one of these")
 	}
 	if !slices.Equal(h.info.Shape, t.shape) {
-		if !t.perVocab() || !d.padded(h, t.shape) {
+		if !t.perVocab() || !padded(h, t.shape) {
 			return d.bad(h, fmt.Sprintf("has shape %v, config.json makes it %v", h.info.Shape, t.shape), "give weights and config.json that belong together")
 		}
 		d.Notes = append(d.Notes, fmt.Sprintf("%s: %d rows behind the %d of vocab_size are padding and left out", t.name, h.info.Shape[0]-t.shape[0], t.shape[0]))
@@ -137,7 +137,7 @@ func (d *Folder) bad(h held, problem, next string) error {
 // padded reports whether a tensor has the rows of a vocabulary that was padded for
 // training: to a multiple of 128 times the tensor-parallel size, a power of two
 // (Megatron-LM).
-func (d *Folder) padded(h held, want []int) bool {
+func padded(h held, want []int) bool {
 	const widest = 64
 	if len(h.info.Shape) != len(want) || !slices.Equal(h.info.Shape[1:], want[1:]) {
 		return false
