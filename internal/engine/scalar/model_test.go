@@ -15,6 +15,7 @@ import (
 func TestModelBackward(t *testing.T) {
 	for _, c := range enginetest.Configs() {
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
 			params := normals(30, c.Size())
 			for i := range params {
 				params[i] *= 0.4
