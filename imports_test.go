@@ -31,7 +31,7 @@ func layers() []layer {
 			"decisions are pure and know each other's results as input only, so that each can be replayed alone"},
 		{[]string{"internal/runfile"}, "the run file is a value that all above are configured from"},
 		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
-		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/wire"},
+		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
 		{[]string{"internal/fault", "internal/scripttest"}, "bad input and scripts of tests are the same everywhere"},
 	}

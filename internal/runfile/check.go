@@ -10,6 +10,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/spike"
 )
 
 // maxTokens keeps every product of counts within 63 bits.
@@ -109,6 +110,12 @@ func (r Run) bodyRules() []rule {
 		whole("exchange.quorum", e.Quorum, 1, 1024),
 		notBelow("exchange.max_wait_seconds", e.MaxWaitSeconds),
 		whole("exchange.stale_versions", e.StaleVersions, 1, 1<<16),
+		whole("spike.window", r.Spike.Window, 2, spike.MaxWindow),
+		notBelow("spike.factor", r.Spike.Factor),
+		notBelow("spike.floor_nats", r.Spike.FloorNats),
+		whole("spike.limit", r.Spike.Limit, 0, 1<<16),
+		whole("spike.limit_steps", r.Spike.LimitSteps, 1, 1<<30),
+		whole("spike.rollbacks", r.Spike.Rollbacks, 0, 1<<16),
 		above("limits.heartbeat_seconds", l.HeartbeatSeconds),
 		above("limits.stall_seconds", l.StallSeconds),
 		{"limits.stall_factor", l.StallFactor, l.StallFactor >= 1, "1 or more"},

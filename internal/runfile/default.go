@@ -1,6 +1,9 @@
 package runfile
 
-import "github.com/mistura-project/mistura/internal/model"
+import (
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/spike"
+)
 
 // DefaultPreset is the model of a run that names none.
 const DefaultPreset = "ling-nano"
@@ -9,6 +12,7 @@ const DefaultPreset = "ling-nano"
 // which the second is paced to half the speed. Sources of the numbers are in
 // docs/formats/run.md.
 func Default() Run {
+	rule := spike.Default()
 	return Run{
 		Format: Format,
 		Seed:   1,
@@ -40,6 +44,14 @@ func Default() Run {
 			Quorum:         1,
 			MaxWaitSeconds: 10,
 			StaleVersions:  4,
+		},
+		Spike: Spike{
+			Window:     rule.Window,
+			Factor:     rule.Factor,
+			FloorNats:  rule.FloorNats,
+			Limit:      10,
+			LimitSteps: 1000,
+			Rollbacks:  3,
 		},
 		Islands: []Island{{Name: "fast", Pace: 1}, {Name: "slow", Pace: 0.5}},
 		Limits: Limits{

@@ -1,6 +1,9 @@
 package runfile
 
-import "github.com/mistura-project/mistura/internal/model"
+import (
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/spike"
+)
 
 // Format is the newest run file format that this program reads.
 //
@@ -23,6 +26,7 @@ type Run struct {
 	Eval       Eval       `yaml:"eval"`
 	Checkpoint Checkpoint `yaml:"checkpoint"`
 	Exchange   Exchange   `yaml:"exchange"`
+	Spike      Spike      `yaml:"spike"`
 	Islands    []Island   `yaml:"islands"`
 	Limits     Limits     `yaml:"limits"`
 
@@ -87,6 +91,17 @@ type Exchange struct {
 	StaleVersions  int      `yaml:"stale_versions"`   // a contribution older than this is dropped
 }
 
+// Spike says which inner steps are not applied, and when so many of them roll the run
+// back to its last checkpoint.
+type Spike struct {
+	Window     int     `yaml:"window"`      // losses of an island that a loss is compared with
+	Factor     float64 `yaml:"factor"`      // deviations above their median that are a spike; 0: losses are not judged
+	FloorNats  float64 `yaml:"floor_nats"`  // a loss no further above the median is none
+	Limit      int     `yaml:"limit"`       // spikes of all islands within LimitSteps that roll the run back; 0: any number is borne
+	LimitSteps int     `yaml:"limit_steps"` // inner steps of all islands
+	Rollbacks  int     `yaml:"rollbacks"`   // of a run, after which it stops; 0: it stops in place of the first
+}
+
 // Island is one learner.
 type Island struct {
 	Name    string  `yaml:"name"`    // empty: island-1, island-2, … by place in the list
@@ -103,6 +118,11 @@ type Limits struct {
 	FirstStepSeconds float64 `yaml:"first_step_seconds"` // the same before its first step
 	RunwaySeconds    float64 `yaml:"runway_seconds"`     // how far leases reach beyond the last verdict
 	Restarts         int     `yaml:"restarts"`           // starts in a row that bring nothing into the model before an island is given up; 0: none
+}
+
+// SpikeRule is the spike rule of an island of a checked run.
+func (r Run) SpikeRule() spike.Config {
+	return spike.Config{Window: r.Spike.Window, Factor: r.Spike.Factor, FloorNats: r.Spike.FloorNats}
 }
 
 // StepSamples is the number of samples of one inner step.
