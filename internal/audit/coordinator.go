@@ -3,9 +3,11 @@ package audit
 import (
 	"encoding/json"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/spike"
 )
 
 // books say who holds which samples, as the coordinator's tape has it.
@@ -14,12 +16,15 @@ type books struct {
 	lives  map[uint64]*life // by incarnation
 	held   spans            // leased and not handed back: consumed, or somebody's
 	leased spans            // ever handed out
+	tried  spans            // withheld once
+	lost   spans            // skipped after a second try
 }
 
 // life is one incarnation.
 type life struct {
 	island    string
 	lease     lease
+	holes     spans // positions of steps that were not applied
 	restored  bool  // took samples over from a checkpoint
 	committed int64 // highest position that is in the model, as far as known
 	closed    bool  // on the coordinator's tape
@@ -36,6 +41,7 @@ type lease struct {
 
 // add appends r, as one with what it continues.
 func (l *lease) add(r coord.Range) {
+	r.Due = 0
 	if n := len(l.ranges); n > 0 && l.ranges[n-1].To == r.From {
 		l.ranges[n-1].To = r.To
 		return
@@ -59,13 +65,23 @@ func (l lease) between(from, to int64) []coord.Range {
 	return out
 }
 
-func (l lease) after(position int64) []coord.Range { return l.between(position, l.end()) }
+// applied is the samples at the positions from <= n < to that were not withheld or skipped.
+func (l *life) applied(from, to int64) []coord.Range {
+	var out []coord.Range
+	for _, r := range (spans{{From: from, To: to}}).without(l.holes) {
+		out = append(out, l.lease.between(r.From, r.To)...)
+	}
+	return out
+}
+
+// after is the same from a position to the end of the lease.
+func (l *life) after(position int64) []coord.Range { return l.applied(position, l.lease.end()) }
 
 func (b *books) clone() *books {
-	c := &books{era: b.era, lives: map[uint64]*life{}, held: slices.Clone(b.held), leased: slices.Clone(b.leased)}
+	c := &books{era: b.era, lives: map[uint64]*life{}, held: slices.Clone(b.held), leased: slices.Clone(b.leased), tried: slices.Clone(b.tried), lost: slices.Clone(b.lost)}
 	for inc, l := range b.lives {
 		copied := *l
-		copied.lease.ranges = slices.Clone(l.lease.ranges)
+		copied.lease.ranges, copied.holes = slices.Clone(l.lease.ranges), slices.Clone(l.holes)
 		c.lives[inc] = &copied
 	}
 	return c
@@ -107,6 +123,16 @@ func (a *auditor) coordinator(records []json.RawMessage) error {
 			_, err = read(raw, a.grant)
 		case "close":
 			_, err = read(raw, a.close)
+		case "spike":
+			_, err = read(raw, a.spike)
+		case "rollback":
+			_, err = read(raw, func(r coord.RollbackRecord) *books {
+				a.rollbacks++
+				for _, s := range r.Skipped {
+					a.given.add(s)
+				}
+				return nil
+			})
 		case "checkpoint":
 			_, err = read(raw, func(r coord.CheckpointRecord) *books {
 				a.checkpoints[r.Checkpoint] = a.books.clone()
@@ -152,7 +178,7 @@ func (a *auditor) begin(e eraRecord) *books {
 		return nil
 	}
 	before := at.clone()
-	a.books.held, a.books.leased = before.held, before.leased
+	a.books.held, a.books.leased, a.books.tried, a.books.lost = before.held, before.leased, before.tried, before.lost
 	for inc, l := range before.lives {
 		l.committed = max(l.committed, a.merged(before.era, inc))
 	}
@@ -166,7 +192,7 @@ func (a *auditor) abandon(before *books) {
 	}
 	for _, l := range before.lives {
 		if !l.closed {
-			a.handBack(l.lease.after(l.committed))
+			a.handBack(l.after(l.committed))
 		}
 	}
 }
@@ -183,7 +209,10 @@ func (a *auditor) launch(r coord.LaunchRecord, before *books) *books {
 		a.problem("incarnation %d is launched twice", r.Incarnation)
 		return nil
 	}
-	l := &life{island: r.Island, lease: lease{r.Base, r.Leases}}
+	l := &life{island: r.Island, lease: lease{base: r.Base}}
+	for _, g := range r.Leases {
+		l.lease.add(g)
+	}
 	a.books.lives[r.Incarnation] = l
 	if r.Position == 0 && len(r.Leases) == 0 {
 		return nil
@@ -193,11 +222,12 @@ func (a *auditor) launch(r coord.LaunchRecord, before *books) *books {
 		a.problem("incarnation %d takes over samples that nobody of island %s left", r.Incarnation, r.Island)
 		return nil
 	}
-	if !slices.Equal(r.Leases, old.lease.between(r.Base, r.Position)) || r.Position < old.committed || l.lease.end() != r.Position {
+	if !slices.Equal(l.lease.ranges, old.lease.between(r.Base, r.Position)) || r.Position < old.committed || l.lease.end() != r.Position {
 		a.problem("incarnation %d takes over other samples than island %s had trained", r.Incarnation, r.Island)
 	}
 	l.restored, l.committed, old.closed = true, old.committed, true
-	a.handBack(old.lease.after(r.Position))
+	l.holes = old.holes.without(spans{{From: r.Position, To: math.MaxInt64}})
+	a.handBack(old.after(r.Position))
 	return nil
 }
 
@@ -220,6 +250,14 @@ func (a *auditor) grant(r coord.LeaseRecord) *books {
 		return nil
 	}
 	for _, g := range r.Ranges {
+		again := g.Retry()
+		g.Due = 0
+		if n := spans(a.books.tried.within(g)).len(); again && n != g.Len() || !again && n > 0 {
+			a.problem("samples %d to %d are leased to incarnation %d with second try %v, and %d of them were withheld", g.From, g.To, r.Incarnation, again, n)
+		}
+		for _, skipped := range append(a.books.lost.within(g), a.given.within(g)...) {
+			a.problem("samples %d to %d are leased to incarnation %d, but the run leaves them out", skipped.From, skipped.To, r.Incarnation)
+		}
 		for _, twice := range a.books.held.add(g) {
 			a.problem("samples %d to %d are leased to incarnation %d, but somebody has them or they are in the model", twice.From, twice.To, r.Incarnation)
 		}
@@ -237,9 +275,10 @@ func (a *auditor) close(r coord.CloseRecord) *books {
 	}
 	var back, due spans
 	for _, g := range r.Returned {
+		g.Due = 0
 		back.add(g)
 	}
-	for _, g := range l.lease.after(r.Position) {
+	for _, g := range l.after(r.Position) {
 		due.add(g)
 	}
 	if !slices.Equal(back, due) {
@@ -247,6 +286,44 @@ func (a *auditor) close(r coord.CloseRecord) *books {
 	}
 	l.closed, l.closedAt = true, r.Position
 	a.handBack(r.Returned)
+	return nil
+}
+
+// spike takes the samples of a step that was not applied out of the life that held them.
+func (a *auditor) spike(r coord.SpikeRecord) *books {
+	l := a.books.lives[r.Incarnation]
+	if l == nil || l.closed {
+		a.problem("a spike of incarnation %d, which does not live", r.Incarnation)
+		return nil
+	}
+	to := r.Position + spans(r.Samples).len()
+	var told, held spans
+	for _, s := range r.Samples {
+		told.add(s)
+	}
+	for _, s := range l.applied(r.Position, to) {
+		held.add(s)
+	}
+	if r.Position < l.committed || !slices.Equal(told, held) {
+		a.problem("incarnation %d has a spike in samples %v at position %d, it holds %v there", r.Incarnation, told, r.Position, held)
+	}
+	a.spikes++
+	for _, s := range told {
+		tried := spans(a.books.tried.within(s)).len()
+		if (r.Verdict == spike.Withhold) != (tried == 0) || tried != 0 && tried != s.Len() {
+			a.problem("samples %d to %d of incarnation %d are %s, and %d of them had been withheld", s.From, s.To, r.Incarnation, r.Verdict, tried)
+		}
+		switch r.Verdict {
+		case spike.Withhold:
+			a.books.tried.add(s)
+		case spike.Skip:
+			a.books.lost.add(s)
+		}
+	}
+	if r.Verdict == spike.Withhold || r.Verdict == spike.Skip {
+		l.holes.add(coord.Range{From: r.Position, To: to})
+		a.handBack(told)
+	}
 	return nil
 }
 

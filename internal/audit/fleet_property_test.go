@@ -48,6 +48,7 @@ func drawFleet(t *rapid.T) (*fleet, []trouble) {
 		tau:    rapid.Uint64Range(0, 2).Draw(t, "overlap"),
 		strict: rapid.Bool().Draw(t, "strict"),
 		noise:  rapid.SampledFrom([]float64{0, 0, 0.02}).Draw(t, "noise"),
+		spikes: rapid.SampledFrom([]float64{0, 0, 0.02, 0.2}).Draw(t, "spikes"),
 	}
 	s.cfg = coord.Config{
 		Islands:           []string{"a", "b", "c", "d"}[:rapid.IntRange(1, 4).Draw(t, "islands")],
@@ -57,6 +58,7 @@ func drawFleet(t *rapid.T) (*fleet, []trouble) {
 		CheckpointSamples: rapid.SampledFrom([]int64{0, 20, 60}).Draw(t, "checkpoint"),
 		Heartbeat:         10 * time.Second, Stall: 10 * time.Second, StallFactor: 10, FirstStep: time.Minute, Runway: 20 * time.Second,
 		Restarts: 3, CheckpointWait: 8 * time.Second, StopWait: 20 * time.Second,
+		Seed: 1, SpikeLimit: rapid.SampledFrom([]int{0, 3, 10}).Draw(t, "spike limit"), SpikeSteps: 40, Rollbacks: rapid.IntRange(0, 3).Draw(t, "rollbacks"),
 	}
 	s.xcfg = syncer.Config{
 		Era: 1, View: 1, Fragments: rapid.IntRange(1, 4).Draw(t, "fragments"), PeriodTokens: s.cfg.PeriodSamples,
@@ -147,8 +149,12 @@ func (s *fleet) run(faults []trouble) {
 	}{"era"})
 	for n := 0; ; n++ {
 		if s.result != nil {
-			if s.result.Outcome != coord.Interrupted {
+			switch s.result.Outcome {
+			case coord.Finished, coord.Failed:
 				return
+			case coord.RolledBack:
+				s.rollBack()
+				continue
 			}
 			s.check()
 			s.cfg.TotalSamples += 2 * s.random.Int64N(10) // go on for longer
@@ -163,9 +169,34 @@ func (s *fleet) run(faults []trouble) {
 	}
 }
 
-// check judges the end of an era: from the tape alone, and against what the
-// learners know.
-func (s *fleet) check() {
+// rollBack begins the next era as package serve does: with the islands that there are,
+// from the newest checkpoint or from the beginning.
+func (s *fleet) rollBack() {
+	s.noProblems()
+	if len(s.checkpoints) > 0 {
+		s.resume(s.cfg.Islands)
+		return
+	}
+	first := struct {
+		Kind   string   `json:"kind"`
+		Undone []undone `json:"undone"`
+	}{Kind: "era"}
+	for era, versions := range s.versions {
+		for p := range s.version {
+			if last := versions[p]; last > 0 {
+				first.Undone = append(first.Undone, undone{uint32(era + 1), p, 1, last})
+			}
+		}
+	}
+	for p := range s.version {
+		s.version[p], s.truth[p] = 0, map[int64]bool{}
+	}
+	s.restores = nil
+	s.xcfg.Era = uint32(s.era + 1)
+	s.begin(coord.Restore(s.cfg, coord.Snapshot{}, nil, s.past), syncer.New(s.xcfg), first)
+}
+
+func (s *fleet) noProblems() audit.Report {
 	r, err := audit.Run(s.tape)
 	if err != nil {
 		s.t.Fatal(err)
@@ -173,13 +204,24 @@ func (s *fleet) check() {
 	for _, p := range r.Problems {
 		s.t.Errorf("audit: %s", p)
 	}
+	return r
+}
+
+// check judges the end of an era: from the tape alone, and against what the
+// learners know.
+func (s *fleet) check() {
+	r := s.noProblems()
 	if r.Outcome != s.result.Outcome {
 		s.t.Errorf("the tape ends %q, the run %q", r.Outcome, s.result.Outcome)
 	}
+	if strings.Contains(s.result.Why, "rollbacks") {
+		return // in the middle of everything, not at rest
+	}
 	consumed, leased, pooled := s.coord.Account()
 	total := s.cfg.TotalSamples
-	if r.Consumed != consumed || r.Holding != leased || r.Returned+total-r.Leased != pooled {
-		s.t.Errorf("the tape says %+v, the coordinator has %d in the model, %d leased, %d in the pool", r, consumed, leased, pooled)
+	skipped := lengthOf(s.coord.Skipped())
+	if r.Consumed != consumed || r.Holding != leased || r.Skipped != skipped || total-r.Consumed-r.Holding-r.Skipped != pooled {
+		s.t.Errorf("the tape says %+v, the coordinator has %d in the model, %d leased, %d in the pool, %d skipped", r, consumed, leased, pooled, skipped)
 	}
 	for p, f := range r.Fragments {
 		if f.Version != s.version[p] || f.Samples != int64(len(s.truth[p])) {
@@ -200,7 +242,7 @@ func (s *fleet) check() {
 			}
 		}
 	case coord.Finished:
-		if consumed != total && !s.unsure {
+		if consumed+skipped != total && !s.unsure {
 			s.t.Errorf("finished with %d of %d samples", consumed, total)
 		}
 	}

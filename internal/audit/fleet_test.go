@@ -20,6 +20,7 @@ type saved struct {
 	checkpoint uint64
 	step       uint64
 	trained    []int64
+	holes      []bool
 	fragments  []exchange
 }
 
@@ -86,6 +87,8 @@ type fleet struct {
 	tau    uint64
 	strict bool
 	noise  float64 // share of contributions that are damaged, and of those sent twice
+	spikes float64 // share of steps that spike
+	past   coord.Past
 
 	era      int
 	ended    bool // this era
@@ -197,12 +200,19 @@ func (s *fleet) decide(in coord.Input) {
 		s.say("coord %T%+v: %s", in, in, reason)
 	}
 	consumed, leased, pooled := s.coord.Account()
-	if consumed+leased+pooled != s.cfg.TotalSamples {
-		s.t.Fatalf("after %T: %d in the model + %d leased + %d in the pool is not %d", in, consumed, leased, pooled, s.cfg.TotalSamples)
+	if skipped := lengthOf(s.coord.Skipped()); consumed+leased+pooled+skipped != s.cfg.TotalSamples {
+		s.t.Fatalf("after %T: %d in the model + %d leased + %d in the pool + %d skipped is not %d", in, consumed, leased, pooled, skipped, s.cfg.TotalSamples)
 	}
 	for _, e := range effects {
 		s.coordFX.push(e, func() { s.coordinate(e) })
 	}
+}
+
+func lengthOf(ranges []coord.Range) (n int64) {
+	for _, r := range ranges {
+		n += r.Len()
+	}
+	return n
 }
 
 func (s *fleet) exchange(in syncer.Input) {
@@ -255,6 +265,9 @@ func (s *fleet) coordinate(e coord.Effect) {
 	switch e := e.(type) {
 	case coord.Record:
 		s.record(e.Record)
+		if r, ok := e.Record.(coord.RollbackRecord); ok {
+			s.past = coord.Past{Rollbacks: r.Rollback, Skipped: r.Skipped}
+		}
 	case coord.Launch:
 		s.launch(e)
 	case coord.Admit:
@@ -334,7 +347,7 @@ func (s *fleet) seed(inc uint64) {
 func (s *fleet) isReady(l *learner) {
 	in := syncer.Join{Incarnation: l.inc, Island: l.island}
 	if l.restore != nil {
-		in.Tokens, in.Positions = l.position(), l.restore.positions
+		in.Tokens, in.Positions = int64(len(l.applied(0))), l.restore.positions
 	}
 	s.exchange(in)
 	s.decide(coord.Ready{Incarnation: l.inc})
@@ -495,7 +508,7 @@ func (s *fleet) resume(islands []string) {
 		s.version[p], s.truth[p] = t.Version, maps.Clone(c.truth[p])
 	}
 	s.say("resume from checkpoint %d with %v, undone %v", c.snapshot.Checkpoint, islands, first.Undone)
-	next := coord.Restore(s.cfg, c.snapshot, seeds)
+	next := coord.Restore(s.cfg, c.snapshot, seeds, s.past)
 	consumed, leased, _ := next.Account()
 	s.begin(next, syncer.Restore(s.xcfg, c.tables, consumed+leased), first)
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/json"
+	"fmt"
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/syncer"
@@ -27,6 +28,7 @@ type part struct {
 	sequence uint64
 	to       int64 // sample position
 	samples  []coord.Range
+	doubt    string // a problem unless the merge is undone: the coordinator's tape may end before the group's
 }
 
 type who struct {
@@ -164,7 +166,11 @@ func (a *auditor) part(h *history, fragment int, c syncer.PartRecord) part {
 		a.problem("fragment %d merges positions %d to %d of incarnation %d, which was given %d to %d",
 			fragment, c.FromPosition, c.ToPosition, c.Incarnation, l.lease.base, l.lease.end())
 	}
-	p.samples = l.lease.between(c.FromPosition, c.ToPosition)
+	p.samples = l.applied(c.FromPosition, c.ToPosition)
+	if held := c.ToPosition - c.FromPosition - spans(p.samples).len(); held != c.Withheld {
+		p.doubt = fmt.Sprintf("fragment %d merges positions %d to %d of incarnation %d less %d samples, but %d of them are withheld on the coordinator's tape",
+			fragment, c.FromPosition, c.ToPosition, c.Incarnation, c.Withheld, held)
+	}
 	for _, r := range p.samples {
 		for _, twice := range h.samples.add(r) {
 			a.problem("samples %d to %d are in fragment %d a second time, by incarnation %d", twice.From, twice.To, fragment, c.Incarnation)

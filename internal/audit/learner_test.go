@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/syncer"
 )
 
@@ -53,7 +54,9 @@ type learner struct {
 	fragments []*exchange
 	trained   []int64 // sample numbers by position; -1: not known any more
 	leased    int64   // samples it was given in all
-	lease     []int64 // not trained yet
+	lease     []item  // not trained yet
+	holes     []bool  // by position: in a step that was not applied
+	kept      []coord.Spiked
 	step      uint64
 	stepping  bool
 	calls     []syncer.Call
@@ -67,6 +70,12 @@ type learner struct {
 	restore   *restore
 	defects   int // contributions still to be spoilt
 	seconds   float64
+}
+
+// item is one sample of a lease.
+type item struct {
+	sample int64
+	retry  bool
 }
 
 type exchange struct {
@@ -136,18 +145,57 @@ func (l *learner) stepped() {
 		return
 	}
 	l.stepping, l.idle = false, false
-	n := min(int(l.s.cfg.StepSamples), len(l.lease))
-	l.trained = append(l.trained, l.lease[:n]...)
+	n, retry := 0, false
+	for n < min(int(l.s.cfg.StepSamples), len(l.lease)) && (n == 0 || l.lease[n].retry == retry) {
+		l.trained, retry = append(l.trained, l.lease[n].sample), l.lease[n].retry
+		n++
+	}
 	l.lease = l.lease[n:]
 	l.step++
+	l.judge(int64(n), retry)
 	l.seconds = l.pace.Seconds()
 	l.report(l.seconds)
 	l.wake()
 }
 
+// judge is the spike rule with a die in place of losses.
+func (l *learner) judge(n int64, retry bool) {
+	in := coord.Spiked{
+		Incarnation: l.inc, Step: l.step, Position: l.position() - n, Samples: n, Retry: retry, Verdict: spike.Apply, Finite: l.s.chance(0.7),
+	}
+	if l.s.chance(l.s.spikes) || retry && l.s.chance(0.5) {
+		switch {
+		case !retry:
+			in.Verdict = spike.Withhold
+		case in.Finite:
+			in.Verdict = spike.HalfRate
+		default:
+			in.Verdict = spike.Skip
+		}
+	}
+	hole := in.Verdict == spike.Withhold || in.Verdict == spike.Skip
+	for range n {
+		l.holes = append(l.holes, hole)
+	}
+	if in.Verdict != spike.Apply {
+		l.kept = append(l.kept, in)
+		l.input(in)
+	}
+}
+
+// applied is the samples from a position on that it has applied.
+func (l *learner) applied(from int64) (samples []int64) {
+	for i := from; i < l.position(); i++ {
+		if !l.holes[i] {
+			samples = append(samples, l.trained[i])
+		}
+	}
+	return samples
+}
+
 func (l *learner) report(seconds float64) {
 	p := coord.Progress{Incarnation: l.inc, Step: l.step, Position: l.position(), StepSeconds: seconds, Waiting: l.waiting}
-	tokens := l.position()
+	tokens := int64(len(l.applied(0)))
 	l.send(func() {
 		l.s.decide(p)
 		l.s.exchange(syncer.Progress{Incarnation: p.Incarnation, Tokens: tokens})
@@ -206,8 +254,9 @@ func (l *learner) take(r *restore) {
 	}
 	l.step = r.saved.step
 	l.trained = slices.Clone(r.saved.trained[:min(int64(len(r.saved.trained)), position)])
+	l.holes = slices.Clone(r.saved.holes[:len(l.trained)])
 	for l.position() < position {
-		l.trained = append(l.trained, -1)
+		l.trained, l.holes = append(l.trained, -1), append(l.holes, false)
 	}
 	l.leased = position
 	for p, f := range l.fragments {
@@ -304,7 +353,7 @@ func (l *learner) extend(m leaseMsg) {
 	for _, r := range m.ranges {
 		for n := r.From; n < r.To; n++ {
 			if at == l.leased {
-				l.lease = append(l.lease, n)
+				l.lease = append(l.lease, item{n, r.Retry()})
 				l.leased++
 			}
 			at++
@@ -340,7 +389,7 @@ func (l *learner) answer() {
 		switch {
 		case f.flight != nil:
 			l.calls = append(l.calls, c)
-		case l.position() == f.sentPosition:
+		case len(l.applied(f.sentPosition)) == 0:
 			l.send(func() {
 				l.s.exchange(syncer.Passed{Incarnation: l.inc, Fragment: c.Fragment, Round: c.Round})
 			})
@@ -357,10 +406,12 @@ func (l *learner) contribute(p int, flush bool) {
 		contribution: syncer.Contribution{
 			Era: uint32(l.era), Incarnation: l.inc, Fragment: p, Sequence: f.sequence, Base: f.version,
 			FromStep: f.sentStep, ToStep: l.step, FromPosition: f.sentPosition, ToPosition: l.position(),
-			Tokens: l.position() - f.sentPosition, Flush: flush, Damaged: l.s.chance(l.s.noise),
+			Flush: flush, Damaged: l.s.chance(l.s.noise),
 		},
-		samples: slices.Clone(l.trained[f.sentPosition:]),
+		samples: l.applied(f.sentPosition),
 	}
+	f.flight.contribution.Tokens = int64(len(f.flight.samples))
+	f.flight.contribution.Withheld = l.position() - f.sentPosition - f.flight.contribution.Tokens
 	if l.defects > 0 {
 		l.defects--
 		f.flight.contribution.Defect = "spoilt"
@@ -380,7 +431,7 @@ func (l *learner) sendFlight(f *flight) {
 func (l *learner) flush() string {
 	under := false
 	for p, f := range l.fragments {
-		if f.flight == nil && l.position() > f.sentPosition {
+		if f.flight == nil && len(l.applied(f.sentPosition)) > 0 {
 			l.contribute(p, true)
 		}
 		under = under || f.flight != nil
@@ -410,7 +461,7 @@ func (l *learner) save() {
 			return
 		}
 	}
-	c := &saved{checkpoint: l.capture.checkpoint, step: l.step, trained: slices.Clone(l.trained)}
+	c := &saved{checkpoint: l.capture.checkpoint, step: l.step, trained: slices.Clone(l.trained), holes: slices.Clone(l.holes)}
 	for _, f := range l.fragments {
 		c.fragments = append(c.fragments, *f)
 	}
@@ -440,6 +491,9 @@ func (l *learner) breakLink(d time.Duration) {
 		l.linked = true
 		l.input(coord.Joined{Incarnation: l.inc, Island: l.island})
 		l.send(func() { l.s.exchange(syncer.Back{Incarnation: l.inc}) })
+		for _, in := range l.kept {
+			l.input(in)
+		}
 		l.inbox = append(l.inbox, backMsg{})
 		l.wake()
 	})

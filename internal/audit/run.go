@@ -20,10 +20,13 @@ type Report struct {
 	Merges    int // that were not undone by a later era
 	Dropped   int // contributions
 	Refused   int
-	Leased    int64         // samples that were ever handed out
-	Consumed  int64         // samples that count as trained: in the model, or behind one of the same learner that is
-	Holding   int64         // leased by incarnations that are not closed, and not consumed
-	Returned  int64         // handed out before, nobody's now
+	Leased    int64 // samples that were ever handed out
+	Consumed  int64 // samples that count as trained: in the model, or behind one of the same learner that is
+	Holding   int64 // leased by incarnations that are not closed, and not consumed
+	Returned  int64 // handed out before, nobody's now, and not skipped
+	Skipped   int64 // samples that the run leaves out
+	Spikes    int   // decisions of the spike rule, those of undone steps included
+	Rollbacks int
 	Nowhere   []coord.Range // consumed, but in the history of no fragment: dropped, refused or given up with a re-seed
 	Fragments []Fragment
 	Outcome   coord.Outcome // of the last era; empty when its end is not on the tape
@@ -63,6 +66,9 @@ type auditor struct {
 	dropped     int
 	refused     int
 	outcome     coord.Outcome
+	given       spans // left out by rollbacks
+	spikes      int
+	rollbacks   int
 	problems    []string
 }
 
@@ -77,8 +83,9 @@ func (a *auditor) problem(format string, args ...any) {
 
 // report sums up after the last era.
 func (a *auditor) report(eras int) Report {
-	r := Report{Eras: eras, Dropped: a.dropped, Refused: a.refused, Outcome: a.outcome, Problems: a.problems}
+	r := Report{Eras: eras, Dropped: a.dropped, Refused: a.refused, Outcome: a.outcome, Spikes: a.spikes, Rollbacks: a.rollbacks}
 	if a.books == nil {
+		r.Problems = a.problems
 		return r
 	}
 	consumed := a.books.held.without()
@@ -86,19 +93,38 @@ func (a *auditor) report(eras int) Report {
 		if l.closed {
 			continue
 		}
-		for _, open := range l.lease.after(l.committed) {
+		for _, open := range l.after(l.committed) {
 			r.Holding += open.Len()
 			consumed.remove(open)
 		}
 	}
 	nowhere := consumed
 	for _, h := range a.fragments {
+		a.standing(h)
 		r.Merges += len(h.merges)
 		r.Fragments = append(r.Fragments, Fragment{h.version(), h.samples.len(), consumed.without(h.samples).len()})
 		nowhere = nowhere.without(h.samples)
 	}
 	r.Consumed, r.Nowhere = consumed.len(), nowhere
 	r.Leased = a.books.leased.len()
-	r.Returned = r.Leased - a.books.held.len()
+	skipped := a.given.without(a.books.held)
+	for _, s := range a.books.lost {
+		skipped.add(s)
+	}
+	r.Skipped = skipped.len()
+	r.Returned = a.books.leased.without(a.books.held, skipped).len()
+	r.Problems = a.problems
 	return r
+}
+
+// standing names what is doubtful in the merges that were not undone. An era that was
+// killed may have said on one tape what is missing on the other.
+func (a *auditor) standing(h *history) {
+	for _, m := range h.merges {
+		for _, p := range m.parts {
+			if p.doubt != "" && (m.era != a.number || a.outcome == coord.Finished || a.outcome == coord.Interrupted) {
+				a.problem("%s", p.doubt)
+			}
+		}
+	}
 }

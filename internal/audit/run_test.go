@@ -83,7 +83,7 @@ func TestProblems(t *testing.T) {
 		},
 		"handed back too little": {
 			launchA + "\n" + leaseA + "\n" + `{"kind":"close","incarnation":1,"position":4,"returned":[{"from":6,"to":8}]}`,
-			view + "\n" + mergeA + "\n" + shutA, "hands back [{6 8}], it should be [{4 8}]",
+			view + "\n" + mergeA + "\n" + shutA, "hands back [6..8], it should be [4..8]",
 		},
 		"closed twice":                {launchA + "\n" + leaseA + "\n" + closeA + "\n" + closeA, view + "\n" + mergeA + "\n" + shutA, "incarnation 1 is closed, which does not live"},
 		"shut twice":                  {launchA + "\n" + leaseA, view + "\n" + mergeA + "\n" + shutA + "\n" + shutA, "the group closes incarnation 1, which does not live"},

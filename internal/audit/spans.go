@@ -17,10 +17,8 @@ func (s *spans) add(r coord.Range) (before []coord.Range) {
 	}
 	first, last := s.touching(r)
 	merged := r
+	before = s.within(r)
 	for _, t := range (*s)[first:last] {
-		if over := (coord.Range{From: max(r.From, t.From), To: min(r.To, t.To)}); over.Len() > 0 {
-			before = append(before, over)
-		}
 		merged = coord.Range{From: min(merged.From, t.From), To: max(merged.To, t.To)}
 	}
 	*s = slices.Replace(*s, first, last, merged)
@@ -49,6 +47,17 @@ func (s *spans) touching(r coord.Range) (first, last int) {
 	first = sort.Search(len(*s), func(i int) bool { return (*s)[i].To >= r.From })
 	last = first + sort.Search(len(*s)-first, func(i int) bool { return (*s)[first+i].From > r.To })
 	return first, last
+}
+
+// within is the part of r that is in s.
+func (s spans) within(r coord.Range) (in []coord.Range) {
+	first, last := s.touching(r)
+	for _, t := range s[first:last] {
+		if over := (coord.Range{From: max(r.From, t.From), To: min(r.To, t.To)}); over.Len() > 0 {
+			in = append(in, over)
+		}
+	}
+	return in
 }
 
 // without is s less all of the others.

@@ -6,6 +6,7 @@ import "time"
 // defaults: package serve fills it from the resolved run file.
 type Config struct {
 	Islands           []string      // names, in run file order
+	Seed              uint64        // of the run's draws
 	TotalSamples      int64         // to be consumed in the whole run
 	StepSamples       int64         // of one inner step; every grant is a multiple while the pool lasts
 	PeriodSamples     int64         // fleet samples between two exchanges of a fragment
@@ -18,4 +19,7 @@ type Config struct {
 	Restarts          int           // starts in a row that bring nothing into the model, after which an island is given up
 	CheckpointWait    time.Duration // bound of each phase of a checkpoint that waits for others
 	StopWait          time.Duration // bound of the flush when the run is interrupted
+	SpikeLimit        int           // spikes within SpikeSteps inner steps of all islands that roll the run back; 0: any number is borne
+	SpikeSteps        int64
+	Rollbacks         int // of the run; in place of the next one it fails
 }

@@ -4,6 +4,7 @@
 // effects with a reason; package serve carries them out, a simulator can as well.
 //
 // Enter at state.go (the machine), then member.go (the lives of islands), grant.go
-// and lease.go (samples), save.go (checkpoints and the end). It owns no tensors,
+// and lease.go (samples), spike.go (steps that are not applied, and rollbacks),
+// save.go (checkpoints and the end). It owns no tensors,
 // reads no clock and imports nothing that could.
 package coord

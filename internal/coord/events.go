@@ -1,15 +1,33 @@
 package coord
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/spike"
+)
 
 // Input is one thing that happened.
 type Input interface{ isInput() }
 
-// Range is the samples From <= n < To.
+// Range is the samples From <= n < To. Due is not 0 for those of a step that was withheld:
+// they go out again once every new sample below it has, or no new one is left.
 type Range struct {
 	From int64 `json:"from"`
 	To   int64 `json:"to"`
+	Due  int64 `json:"due,omitempty"`
 }
+
+// String is FROM..TO, and @DUE for a second try.
+func (r Range) String() string {
+	if r.Retry() {
+		return fmt.Sprintf("%d..%d@%d", r.From, r.To, r.Due)
+	}
+	return fmt.Sprintf("%d..%d", r.From, r.To)
+}
+
+// Retry says whether a step of them was withheld before.
+func (r Range) Retry() bool { return r.Due > 0 }
 
 // Len is the number of samples.
 func (r Range) Len() int64 { return r.To - r.From }
@@ -33,6 +51,17 @@ type (
 		Position    int64 // samples
 		StepSeconds float64
 		Waiting     string
+	}
+	// Spiked: its spike rule has decided about an inner step of Samples samples from
+	// Position on. What is not a number there is NaN here.
+	Spiked struct {
+		Incarnation               uint64
+		Step                      uint64
+		Position, Samples         int64
+		Verdict                   spike.Verdict
+		Retry, Finite             bool
+		Loss, Norm, Median, Bound float64
+		Reason                    string
 	}
 	// WantsWork: its lease is used up.
 	WantsWork struct{ Incarnation uint64 }
@@ -97,6 +126,7 @@ func (Start) isInput()        {}
 func (Joined) isInput()       {}
 func (Ready) isInput()        {}
 func (Progress) isInput()     {}
+func (Spiked) isInput()       {}
 func (WantsWork) isInput()    {}
 func (Idle) isInput()         {}
 func (Left) isInput()         {}
@@ -216,6 +246,7 @@ const (
 	Finished    Outcome = "finished"
 	Interrupted Outcome = "interrupted"
 	Failed      Outcome = "failed"
+	RolledBack  Outcome = "rolled back" // the era; the run goes on from its last checkpoint
 )
 
 // Records of the coordinator's tape. Kind is always the record's first field.

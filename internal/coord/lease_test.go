@@ -7,43 +7,92 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestPoolKeepsEverySample: whatever is taken and given back, each sample is either
-// in the pool or out, once, and those that came back go first.
+// TestPoolKeepsEverySample: whatever is taken, given back, withheld and left out, each
+// sample is in the pool, out or left out, once; those that came back go first, and a
+// withheld step goes out behind the new samples below its due.
 func TestPoolKeepsEverySample(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		total := rapid.Int64Range(0, 60).Draw(t, "total")
 		p := pool{total: total}
-		var out []Range
+		var out, gone []Range
 		for range rapid.IntRange(0, 20).Draw(t, "moves") {
-			if rapid.Bool().Draw(t, "take") {
+			switch i := rapid.IntRange(0, max(len(out)-1, 0)).Draw(t, "which"); rapid.IntRange(0, 4).Draw(t, "move") {
+			case 0, 1:
 				n := rapid.Int64Range(0, 10).Draw(t, "n")
 				left := p.left()
 				got := p.take(n)
 				if length(got) != min(n, left) {
 					t.Fatalf("took %v of %d, %d were left", got, n, left)
 				}
+				inOrder(t, p, got)
 				out = append(out, got...)
-			} else if len(out) > 0 {
-				i := rapid.IntRange(0, len(out)-1).Draw(t, "back")
-				p.give(out[i : i+1])
-				out = slices.Delete(out, i, i+1)
-			}
-			times := make([]int, total)
-			for _, r := range slices.Concat(out, p.returned, []Range{{p.next, total}}) {
-				for n := r.From; n < r.To; n++ {
-					times[n]++
+			case 2:
+				if len(out) > 0 {
+					p.give(out[i : i+1])
+					out = slices.Delete(out, i, i+1)
 				}
-			}
-			if slices.ContainsFunc(times, func(n int) bool { return n != 1 }) {
-				t.Fatalf("samples are out and in %v times: out %v, pool %+v", times, out, p)
-			}
-			for i := 1; i < len(p.returned); i++ {
-				if p.returned[i-1].To >= p.returned[i].From {
-					t.Fatalf("returned ranges are not ascending and apart: %v", p.returned)
+			case 3:
+				if len(out) > 0 && !out[i].Retry() {
+					p.give([]Range{{out[i].From, out[i].To, rapid.Int64Range(1, total).Draw(t, "due")}})
+					out = slices.Delete(out, i, i+1)
 				}
+			case 4:
+				from := rapid.Int64Range(0, total).Draw(t, "from")
+				gone = append(gone, p.leaveOut(Range{From: from, To: from + rapid.Int64Range(0, 5).Draw(t, "len")})...)
 			}
+			onlyOnce(t, p, out, gone)
+		}
+		for _, r := range p.take(total + 1) {
+			out = append(out, r)
+		}
+		if p.left() != 0 || length(out)+length(gone) != total {
+			t.Fatalf("%d samples stay in %+v", total-length(out)-length(gone), p)
 		}
 	})
+}
+
+// inOrder: a second try goes out before the first new sample that is not below its due.
+func inOrder(t *rapid.T, p pool, got []Range) {
+	fresh := p.next
+	if len(p.returned) > 0 {
+		fresh = p.returned[0].From
+	}
+	for _, r := range slices.Backward(got) {
+		switch {
+		case !r.Retry():
+			fresh = r.From
+		case r.Due > fresh && fresh < p.total:
+			t.Fatalf("%v goes out in %v, and new samples below its due behind it", r, got)
+		}
+	}
+	if len(p.retries) > 0 && len(got) > 0 {
+		if last := got[len(got)-1]; !last.Retry() && last.To > p.retries[0].Due && last.From < p.retries[0].Due {
+			t.Fatalf("%v goes out past %v", last, p.retries[0])
+		}
+	}
+}
+
+func onlyOnce(t *rapid.T, p pool, out, gone []Range) {
+	times := make([]int, p.total)
+	inside := slices.Concat(out, gone, p.returned, p.retries, []Range{{From: p.next, To: p.total}})
+	for _, r := range inside {
+		for n := r.From; n < r.To; n++ {
+			times[n]++
+		}
+	}
+	for _, r := range p.ahead { // left out, and not reached yet
+		for n := r.From; n < r.To; n++ {
+			times[n]--
+		}
+	}
+	if slices.ContainsFunc(times, func(n int) bool { return n != 1 }) {
+		t.Fatalf("samples are out and in %v times: out %v, gone %v, pool %+v", times, out, gone, p)
+	}
+	for i := 1; i < len(p.returned); i++ {
+		if p.returned[i-1].To > p.returned[i].From {
+			t.Fatalf("returned ranges are not ascending and apart: %v", p.returned)
+		}
+	}
 }
 
 // TestLeaseIsAList: a lease that forgets answers like a list of samples by position.
@@ -53,7 +102,7 @@ func TestLeaseIsAList(t *testing.T) {
 		var twin []int64
 		for range rapid.IntRange(0, 12).Draw(t, "moves") {
 			from := rapid.Int64Range(0, 50).Draw(t, "from")
-			r := Range{from, from + rapid.Int64Range(0, 6).Draw(t, "len")}
+			r := Range{From: from, To: from + rapid.Int64Range(0, 6).Draw(t, "len")}
 			l.add([]Range{r})
 			for n := r.From; n < r.To; n++ {
 				twin = append(twin, n)

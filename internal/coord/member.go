@@ -33,11 +33,13 @@ type member struct {
 	began       int64 // position when it was ready: there its runway begins
 	restored    bool  // launched with a seed
 	lease       lease
-	seconds     window // of the inner steps of this incarnation
-	waiting     bool   // says that it does not step, and why
-	wants       bool   // asked for samples, and was given neither some nor NoWork
-	how, why    string // of its end
-	captured    int64  // position of its saved state; -1 none
+	holes       []Range // positions of steps that were not applied; ascending, disjoint
+	judged      int64   // position behind the last spike that it has told of
+	seconds     window  // of the inner steps of this incarnation
+	waiting     bool    // says that it does not step, and why
+	wants       bool    // asked for samples, and was given neither some nor NoWork
+	how, why    string  // of its end
+	captured    int64   // position of its saved state; -1 none
 }
 
 // longestStep in seconds is the longest that is believed.
@@ -45,6 +47,16 @@ const longestStep = 1e6
 
 // outstanding is how many samples it holds and has not trained.
 func (m *member) outstanding() int64 { return m.lease.end - m.position }
+
+// net is how many samples before a position it has applied, or may still.
+func (m *member) net(position int64) int64 { return position - holed(m.holes, position) }
+
+// moved takes a member's position on; what it holds is the limit.
+func (s *State) moved(m *member, position int64) {
+	to := min(max(m.position, position), m.lease.end)
+	s.fleet += to - m.position
+	m.position = to
+}
 
 // member handles the inputs that name an incarnation.
 func (s *State) member(in Input, now time.Time) ([]Effect, string) {
@@ -66,6 +78,8 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 		return s.ready(m, now)
 	case Progress:
 		return s.progress(m, in, now)
+	case Spiked:
+		return s.spike(m, in, now)
 	case WantsWork:
 		return s.wantsWork(m)
 	case Idle:
@@ -101,6 +115,8 @@ func incarnationOf(in Input) uint64 {
 		return in.Incarnation
 	case Progress:
 		return in.Incarnation
+	case Spiked:
+		return in.Incarnation
 	case WantsWork:
 		return in.Incarnation
 	case Idle:
@@ -123,10 +139,11 @@ func incarnationOf(in Input) uint64 {
 	return 0
 }
 
-// isEnding: inputs that still matter once an incarnation is closing.
+// isEnding: inputs that still matter once an incarnation is closing. A contribution
+// behind a spike may still be merged.
 func isEnding(in Input) bool {
 	switch in.(type) {
-	case ClosedAt, Consumed, Quarantine:
+	case ClosedAt, Consumed, Quarantine, Spiked:
 		return true
 	}
 	return false
@@ -161,7 +178,7 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	m := &member{
 		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
 		position: seed.Position, committed: seed.Committed, brought: seed.Committed, answered: seed.Answered,
-		restored: restored, lease: lease{base: seed.Base, end: seed.Base},
+		restored: restored, lease: lease{base: seed.Base, end: seed.Base}, holes: seed.Holes,
 	}
 	m.lease.add(seed.Leases)
 	s.members[m.incarnation] = m
@@ -215,14 +232,19 @@ func (s *State) ready(m *member, now time.Time) ([]Effect, string) {
 
 // progress is a step when it took time. Before it is ready a restored learner says
 // where it stands: when no fragment of its state holds any more, because all have
-// moved on, that is behind what is in the model and not where the state was saved.
+// moved on, that is behind what is in the model and not where the state was saved. What
+// it then trains again must not be samples that others have by now.
 func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, string) {
 	if m.phase == joined {
+		before := m.position
 		m.step, m.position = in.Step, min(max(in.Position, m.committed), m.lease.end)
+		if holed(m.holes, before) != holed(m.holes, m.position) {
+			return s.end(m, "died", "it would train a step again that was withheld")
+		}
 		return nil, ""
 	}
 	m.waiting = in.Waiting != ""
-	m.position = min(max(m.position, in.Position), m.lease.end)
+	s.moved(m, in.Position)
 	if m.waiting {
 		m.steppedAt = now
 	}
@@ -243,7 +265,7 @@ func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, strin
 // idle: it has used up what it knows of, everything is flushed and answered. It
 // may not have heard of its newest lease yet; then it is not idle.
 func (s *State) idle(m *member, in Idle) ([]Effect, string) {
-	m.position = min(max(m.position, in.Position), m.lease.end)
+	s.moved(m, in.Position)
 	if m.phase != training || (m.outstanding() > 0 && !s.stopping) {
 		return nil, ""
 	}
@@ -286,9 +308,10 @@ func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, strin
 		return nil, ""
 	}
 	position := max(min(in.Position, m.lease.end), m.committed)
-	rest := m.lease.from(position)
-	s.consumed += position
+	rest := m.lease.applied(position, m.holes)
+	s.consumed += m.net(position)
 	s.pool.give(rest)
+	s.leaveOut()
 	delete(s.members, m.incarnation)
 	effects := []Effect{
 		Record{CloseRecord{"close", now, m.incarnation, m.island, m.how, m.why, position, rest}},

@@ -179,20 +179,22 @@ func (s *State) over() (Outcome, string, bool) {
 	switch {
 	case starting:
 		return "", "", false
+	case s.finished() && len(s.skipped) > 0:
+		return Finished, fmt.Sprintf("every sample is in the model but %d that were skipped", length(s.skipped)), true
 	case s.finished():
 		return Finished, "every sample is in the model", true
 	case s.stopping:
 		return Interrupted, s.why, true
 	case s.pool.left() == 0:
 		return Finished, fmt.Sprintf("every sample is trained; %d of %d are not in the model: what held them was dropped or refused",
-			s.cfg.TotalSamples-s.Consumed(), s.cfg.TotalSamples), true
+			s.cfg.TotalSamples-length(s.skipped)-s.Consumed(), s.cfg.TotalSamples), true
 	case len(s.members) == 0:
 		return Failed, fmt.Sprintf("no island is left; %d of %d samples are in the model", s.Consumed(), s.cfg.TotalSamples), true
 	}
 	return "", "", false
 }
 
-func (s *State) finished() bool { return s.Consumed() >= s.cfg.TotalSamples }
+func (s *State) finished() bool { return s.Consumed()+length(s.skipped) >= s.cfg.TotalSamples }
 
 func (s *State) finish(outcome Outcome, why string, now time.Time) ([]Effect, string) {
 	s.done = true

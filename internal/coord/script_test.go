@@ -23,10 +23,12 @@ func TestScripts(t *testing.T) {
 //	account                      where the samples are
 //	cutTaken                     also keeps the snapshot, as package serve does
 //	resume islands=… [total=…] [keep=island]   a new era from that snapshot
+//	rolledback                   the same after the rollback that the last input asked for
 type machine struct {
 	cfg      coord.Config
 	state    *coord.State
 	snapshot coord.Snapshot
+	past     coord.Past // of the last rollback
 }
 
 // usual is the configuration of a script that says nothing else.
@@ -35,11 +37,12 @@ func usual() coord.Config {
 		Islands: []string{"a", "b"}, TotalSamples: 1000, StepSamples: 2, PeriodSamples: 20,
 		Heartbeat: 10 * time.Second, Stall: 10 * time.Second, StallFactor: 10, FirstStep: 5 * time.Minute,
 		Runway: 60 * time.Second, Restarts: 5, CheckpointWait: 30 * time.Second, StopWait: 30 * time.Second,
+		SpikeLimit: 10, SpikeSteps: 1000, Rollbacks: 3,
 	}
 }
 
 var inputs = []coord.Input{
-	coord.Start{}, coord.Joined{}, coord.Ready{}, coord.Progress{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
+	coord.Start{}, coord.Joined{}, coord.Ready{}, coord.Progress{}, coord.Spiked{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
 	coord.Disconnected{}, coord.Consumed{}, coord.ClosedAt{}, coord.Quarantine{}, coord.Quiet{}, coord.Captured{}, coord.CutTaken{},
 	coord.Saved{}, coord.SaveFailed{}, coord.Interrupt{}, coord.Tick{},
 }
@@ -56,9 +59,16 @@ func (m *machine) Do(at time.Duration, verb string, fields scripttest.Fields) ([
 		return nil, nil
 	case "account":
 		consumed, leased, pooled := m.state.Account()
-		return []string{fmt.Sprintf("%d in the model, %d leased, %d in the pool", consumed, leased, pooled)}, nil
+		line := fmt.Sprintf("%d in the model, %d leased, %d in the pool", consumed, leased, pooled)
+		if skipped := m.state.Skipped(); len(skipped) > 0 {
+			line += ", skipped " + scripttest.Show(skipped)
+		}
+		return []string{line}, nil
 	case "resume":
 		return nil, m.resume(fields)
+	case "rolledback":
+		m.state = coord.Restore(m.cfg, m.snapshot, nil, m.past)
+		return nil, nil
 	case "cutTaken":
 		m.snapshot = m.state.Snapshot()
 	}
@@ -83,6 +93,11 @@ func (m *machine) step(in coord.Input, now time.Time) []string {
 	}
 	for _, e := range effects {
 		out = append(out, scripttest.Show(e))
+		if r, ok := e.(coord.Record); ok {
+			if back, ok := r.Record.(coord.RollbackRecord); ok {
+				m.past = coord.Past{Rollbacks: back.Rollback, Skipped: back.Skipped}
+			}
+		}
 	}
 	return out
 }
@@ -107,6 +122,6 @@ func (m *machine) resume(fields scripttest.Fields) error {
 			seeds[s.Island] = seed
 		}
 	}
-	m.state = coord.Restore(m.cfg, m.snapshot, seeds)
+	m.state = coord.Restore(m.cfg, m.snapshot, seeds, m.past)
 	return nil
 }

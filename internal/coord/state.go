@@ -20,8 +20,14 @@ type State struct {
 	pool        pool
 	members     map[uint64]*member
 	slots       map[string]*slot
-	incarnation uint64 // last one given
-	consumed    int64  // samples in the model, of closed incarnations
+	incarnation uint64   // last one given
+	consumed    int64    // samples in the model, of closed incarnations
+	skipped     []Range  // samples that the run leaves out; ascending, disjoint
+	avoid       []Range  // samples that rollbacks gave up
+	withheld    int      // steps so far
+	fleet       int64    // samples used by all islands in this era
+	spikes      []spiked // the recent ones of this era, oldest first
+	rollbacks   int      // of the run
 	save        save
 	stopping    bool
 	stopAt      time.Time
@@ -39,7 +45,14 @@ type Seed struct {
 	Position  int64   // trained
 	Committed int64   // the highest that is in the model
 	Answered  int64   // the lowest with a verdict, over fragments
+	Holes     []Range // positions before Position of steps that were not applied
 }
+
+// net is how many samples before a position the island has applied.
+func (s Seed) net(position int64) int64 { return position - holed(s.Holes, position) }
+
+// Withheld is how many samples before Position it has not.
+func (s Seed) Withheld() int64 { return holed(s.Holes, s.Position) }
 
 // New is a run that begins with sample 0.
 func New(cfg Config) *State {
@@ -98,7 +111,7 @@ func (s *State) ordered() []*member {
 func (s *State) Consumed() int64 {
 	n := s.consumed
 	for _, m := range s.members {
-		n += m.committed
+		n += m.net(m.committed)
 	}
 	return n
 }
@@ -114,18 +127,27 @@ func (s *State) Live() int {
 	return n
 }
 
+// Skipped is the samples that the run leaves out.
+func (s *State) Skipped() []Range { return slices.Clone(s.skipped) }
+
+// Rollbacks is how often the run was rolled back, in all its eras.
+func (s *State) Rollbacks() int { return s.rollbacks }
+
+// Incarnation is the last one given.
+func (s *State) Incarnation() uint64 { return s.incarnation }
+
 // Account says where the run's samples are: in the model or behind what is, leased
-// and not in the model, or in the pool. The three always add up to the goal, unless
-// that was lowered below what is trained already.
+// and not in the model, or in the pool. With those that are skipped they always add
+// up to the goal, unless that was lowered below what is trained already.
 func (s *State) Account() (consumed, leased, pooled int64) {
 	consumed = s.consumed
 	for _, m := range s.members {
-		consumed += m.committed
-		leased += m.lease.end - m.committed
+		consumed += m.net(m.committed)
+		leased += m.net(m.lease.end) - m.net(m.committed)
 	}
 	for _, seed := range s.seeds {
-		consumed += seed.Committed
-		leased += seed.Position - seed.Committed
+		consumed += seed.net(seed.Committed)
+		leased += seed.net(seed.Position) - seed.net(seed.Committed)
 	}
 	return consumed, leased, s.pool.left()
 }

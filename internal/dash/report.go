@@ -39,6 +39,9 @@ func (r Report) String() string {
 	for _, i := range s.Islands {
 		item(i.Name, islandText(i))
 	}
+	if s.Spikes+s.Rollbacks > 0 {
+		item("spikes", spikeText(s))
+	}
 	if s.Checkpoint != nil {
 		item("checkpoint", *s.Checkpoint)
 	} else {
@@ -46,6 +49,15 @@ func (r Report) String() string {
 	}
 	r.next(&b)
 	return b.String()
+}
+
+// spikeText is what the spike rule did.
+func spikeText(s ledger.Summary) string {
+	var left int64
+	for _, r := range s.SkippedSamples {
+		left += r.To - r.From
+	}
+	return fmt.Sprintf("%s, %s, %s left out", count(s.Spikes, "step"), count(s.Rollbacks, "rollback"), count(int(left), "sample"))
 }
 
 // next says how to go on: sample from what is finished, resume what is not.

@@ -123,16 +123,28 @@ func (a *AdamW) SetSteps(n uint64) { a.steps = n }
 // gradients are scaled by min(1, ClipNorm/(norm + 1e-6)) and otherwise left as
 // they are. When the norm is not finite nothing changes at all.
 func (a *AdamW) Step(params, grads []float32, rate float64) StepStats {
-	a.params, a.grads = params, grads
+	norm := a.Norm(grads)
+	return StepStats{GradNorm: norm, Applied: a.Apply(params, grads, norm, rate)}
+}
+
+// Norm is the global norm of gradients in model order; it may be NaN or +Inf.
+func (a *AdamW) Norm(grads []float32) float64 {
+	a.grads = grads
 	a.run(a.sum)
 	squares := 0.0
 	for i := range a.units {
 		squares += a.units[i].squares
 	}
-	norm := math.Sqrt(squares)
+	return math.Sqrt(squares)
+}
+
+// Apply is Step with gradients whose norm is known, for a caller that decides by the
+// norm. It reports whether anything changed.
+func (a *AdamW) Apply(params, grads []float32, norm, rate float64) bool {
 	if math.IsNaN(norm) || math.IsInf(norm, 0) {
-		return StepStats{GradNorm: norm}
+		return false
 	}
+	a.params, a.grads = params, grads
 	a.steps++
 	scale := 1.0
 	if a.cfg.ClipNorm > 0 {
@@ -142,7 +154,7 @@ func (a *AdamW) Step(params, grads []float32, rate float64) StepStats {
 	a.plain = kernel.NewAdamWStep(c.Beta1, c.Beta2, c.Eps, 0, rate, scale, a.steps)
 	a.decayed = kernel.NewAdamWStep(c.Beta1, c.Beta2, c.Eps, c.WeightDecay, rate, scale, a.steps)
 	a.run(a.apply)
-	return StepStats{GradNorm: norm, Applied: true}
+	return true
 }
 
 func (a *AdamW) sumUnit(unit int) {

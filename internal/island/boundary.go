@@ -124,7 +124,7 @@ func (r *runner) lease(m *wire.Lease) {
 	for _, g := range m.Ranges {
 		known := min(skip, int64(g.To)-int64(g.From))
 		skip -= known
-		r.learner.Lease(int64(g.From)+known, int64(g.To))
+		r.learner.leases.add(span{int64(g.From) + known, int64(g.To), g.Retry})
 	}
 	r.asked, r.idle, r.dry = false, false, !m.More // once it is used up, that is said again
 }

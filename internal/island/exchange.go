@@ -21,6 +21,7 @@ type exchange struct {
 	sequence     uint64  // of the last contribution
 	sentStep     uint64  // counters when it was sent: the next one begins there
 	sentPosition int64   // samples
+	sentWithheld int64   // of them in steps that were not applied
 	sentExperts  []int64 // tokens routed so far, by layer and expert
 
 	flight *flight
@@ -53,8 +54,25 @@ type adoption struct {
 	step     uint64
 }
 
-// dirty: it has been trained since the last contribution.
-func (l *Learner) dirty(f *exchange) bool { return l.position > f.sentPosition }
+// dirty: it has been trained since the last contribution. When every step since then
+// was withheld there is nothing to send, unless the weights themselves are broken:
+// these are sent, refused, and seeded anew.
+func (l *Learner) dirty(f *exchange) bool {
+	return l.unsent(f) > 0 || l.position > f.sentPosition && l.broken(f)
+}
+
+// broken: the fragment holds a value that is not finite.
+func (l *Learner) broken(f *exchange) bool {
+	own := make([]float32, f.Size)
+	f.Gather(own, l.engine.Params())
+	return !outer.Finite(own)
+}
+
+// unsent is the tokens trained since the last contribution, in steps that were applied.
+func (l *Learner) unsent(f *exchange) int64 {
+	samples := (l.position - f.sentPosition) - (l.withheld - f.sentWithheld)
+	return samples * int64(l.run.Train.SequenceTokens)
+}
 
 // rounded: the syncer's value is not this learner's, although nothing was trained
 // since: a difference of two fp32 numbers is rounded on its way. Once they are close
@@ -84,8 +102,7 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	fl.message = &wire.Contribution{
 		Fragment: uint32(p), Sequence: f.sequence, BaseVersion: f.version,
 		FromStep: f.sentStep, ToStep: l.step, FromPosition: uint64(f.sentPosition), ToPosition: uint64(l.position),
-		Tokens:       uint64((l.position - f.sentPosition) * int64(l.run.Train.SequenceTokens)),
-		TensorTokens: l.tensorTokens(f), Flush: flush,
+		Tokens: uint64(l.unsent(f)), Withheld: uint64(l.withheld - f.sentWithheld), TensorTokens: l.tensorTokens(f), Flush: flush,
 	}
 	for _, a := range l.adoptions {
 		fl.message.Adoptions = append(fl.message.Adoptions, &wire.Adoption{Fragment: uint32(a.fragment), Version: a.version, Step: a.step})
@@ -98,7 +115,7 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 
 // restart begins the counters of the next contribution here.
 func (f *exchange) restart(l *Learner) {
-	f.sentStep, f.sentPosition = l.step, l.position
+	f.sentStep, f.sentPosition, f.sentWithheld = l.step, l.position, l.withheld
 	copy(f.sentExperts, l.expert)
 }
 
@@ -107,7 +124,7 @@ func (f *exchange) restart(l *Learner) {
 func (l *Learner) tensorTokens(f *exchange) []uint64 {
 	out := make([]uint64, len(f.Tensors))
 	for i, t := range f.Tensors {
-		out[i] = uint64((l.position - f.sentPosition) * int64(l.run.Train.SequenceTokens))
+		out[i] = uint64(l.unsent(f))
 		if t.Kind == model.Expert {
 			at := t.Layer*l.run.Model.Experts + t.Expert
 			out[i] = uint64(l.expert[at] - f.sentExperts[at])

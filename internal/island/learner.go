@@ -11,6 +11,7 @@ import (
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/spike"
 )
 
 // Learner is one replica and its part of the exchange. One goroutine owns it.
@@ -25,8 +26,11 @@ type Learner struct {
 	fragments []*exchange
 	leases    leases
 	step      uint64 // inner steps of this incarnation
-	position  int64  // samples trained by this incarnation, in lease order
-	skipped   uint64 // steps not applied because they were not finite
+	position  int64  // samples used by this incarnation, in lease order
+	withheld  int64  // of them in steps that were not applied
+	skipped   uint64 // those steps
+	rule      *spike.Rule
+	spoil     func(samples []uint64, grads []float32) // tests spoil gradients with it; nil: nobody does
 	scaling   lossScaling
 
 	clock     clock
@@ -56,7 +60,10 @@ type StepStats struct {
 	ExpertLoad   float64 // busiest expert over mean, worst layer; 0 without experts
 	Rate         float64
 	Tokens       int64
-	Applied      bool // false: not finite, nothing changed
+	Applied      bool  // false: nothing changed
+	From, To     int64 // positions of its samples
+	Retry        bool  // they were in a step that was withheld
+	Decision     spike.Decision
 }
 
 // NewLearner makes a replica for a resolved run that computes with the kernel set
@@ -82,6 +89,7 @@ func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set,
 		}, threads),
 		schedule:  ScheduleOf(run),
 		order:     corpus.NewOrder(run.Seed, data.Train.Windows(t.SequenceTokens)),
+		rule:      spike.New(run.SpikeRule()),
 		expert:    make([]int64, cfg.Layers*cfg.Experts),
 		joinSteps: -1,
 		scaling:   newLossScaling(profile, run.StepTokens()),
@@ -103,7 +111,7 @@ func ScheduleOf(run runfile.Run) engine.Schedule {
 func (l *Learner) Close() { l.engine.Close() }
 
 // Lease adds the samples from <= n < to behind those it has.
-func (l *Learner) Lease(from, to int64) { l.leases.add(from, to) }
+func (l *Learner) Lease(from, to int64) { l.leases.add(span{from, to, false}) }
 
 // Left is the number of samples leased and not trained.
 func (l *Learner) Left() int64 { return l.leases.left() }
@@ -111,40 +119,73 @@ func (l *Learner) Left() int64 { return l.leases.left() }
 // Params are the weights, flat in model order.
 func (l *Learner) Params() []float32 { return l.engine.Params() }
 
-// ownTokens is what this incarnation has trained.
-func (l *Learner) ownTokens() int64 { return l.position * int64(l.run.Train.SequenceTokens) }
+// ownTokens is what this incarnation has trained, without what was withheld.
+func (l *Learner) ownTokens() int64 {
+	return (l.position - l.withheld) * int64(l.run.Train.SequenceTokens)
+}
 
-// Step trains the next samples of the lease. It must hold at least one.
+// Step trains the next samples of the lease. It must hold at least one. The spike rule
+// decides before anything is applied; a step that is not uses its samples up all the
+// same, and leaves weights, moments and bias correction alone.
 func (l *Learner) Step() (StepStats, error) {
-	l.samples = l.leases.next(l.samples[:0], l.run.StepSamples())
+	var retry bool
+	l.samples, retry = l.leases.next(l.samples[:0], l.run.StepSamples())
 	if len(l.samples) == 0 {
 		return StepStats{}, fmt.Errorf("inner step %d: no samples are leased", l.step+1)
 	}
-	tokens := int64(len(l.samples)) * int64(l.run.Train.SequenceTokens)
-	clock := l.clock.at(l.ownTokens()) + tokens
+	count := int64(len(l.samples))
+	s := StepStats{
+		Tokens: count * int64(l.run.Train.SequenceTokens), From: l.position, To: l.position + count, Retry: retry,
+	}
+	clock := l.clock.at(l.ownTokens()) + s.Tokens
 	batch, err := l.backward(clock)
 	if err != nil {
 		return StepStats{}, fmt.Errorf("inner step %d: %w", l.step+1, err)
 	}
+	if l.spoil != nil {
+		l.spoil(l.samples, l.engine.Grads())
+	}
 	l.engine.ScaleGrads(1 / (float32(batch.Tokens) * l.scaling.factor()))
-	rate := l.schedule.Rate(clock) * l.joinerFactor()
-	applied := engine.StepStats{GradNorm: math.Inf(1)} // of gradients that a chip without infinity has cut
-	if !l.engine.Overflowed() {
-		applied = l.adam.Step(l.engine.Params(), l.engine.Grads(), rate)
+	s.Loss, s.GradientNorm, s.ExpertLoad = batch.Loss(), l.adam.Norm(l.engine.Grads()), l.load(batch.ExpertTokens)
+	if l.engine.Overflowed() {
+		s.GradientNorm = math.Inf(1) // of gradients that a chip without infinity has cut
 	}
-	l.scaling.after(!applied.Applied)
-
+	s.Rate = l.schedule.Rate(clock) * l.joinerFactor()
 	l.step++
-	l.position += int64(len(l.samples))
-	stats := StepStats{
-		Loss: batch.Loss(), GradientNorm: applied.GradNorm, ExpertLoad: l.load(batch.ExpertTokens),
-		Rate: rate, Tokens: tokens, Applied: applied.Applied,
+	if l.scaling.tooLarge(s) {
+		return l.again(s), nil
 	}
-	if !applied.Applied {
+	s.Decision = l.rule.Judge(s.Loss, s.GradientNorm, retry)
+	l.rule.Add(s.Loss)
+	l.scaling.after(!s.Decision.Finite)
+	l.position += count
+	return l.finish(s, batch), nil
+}
+
+// again is the end of a step whose gradient overflowed under the loss scale, which is
+// no spike: the scale halves, and the same samples are trained in the next step.
+func (l *Learner) again(s StepStats) StepStats {
+	l.scaling.after(true)
+	l.leases.back(l.samples, s.Retry)
+	l.skipped++
+	s.Loss, s.To = math.NaN(), s.From
+	return s
+}
+
+// finish applies the step as it was decided.
+func (l *Learner) finish(s StepStats, batch engine.BatchStats) StepStats {
+	switch s.Decision.Verdict {
+	case spike.HalfRate:
+		s.Rate /= 2
+	case spike.Withhold, spike.Skip:
 		l.skipped++
-		stats.Loss = math.NaN() // shown as non-finite, whatever the forward pass said
-		return stats, nil
+		l.withheld += s.To - s.From
+		if !s.Decision.Finite {
+			s.Loss = math.NaN() // shown as non-finite, whatever the forward pass said
+		}
+		return s
 	}
+	s.Applied = l.adam.Apply(l.engine.Params(), l.engine.Grads(), s.GradientNorm, s.Rate)
 	l.engine.UpdateState()
 	if l.joinSteps >= 0 {
 		l.joinSteps++
@@ -152,7 +193,7 @@ func (l *Learner) Step() (StepStats, error) {
 	for i, n := range batch.ExpertTokens {
 		l.expert[i] += n
 	}
-	return stats, nil
+	return s
 }
 
 // backward accumulates the gradient of the summed token loss over the step's

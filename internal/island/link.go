@@ -34,6 +34,8 @@ type link struct {
 
 	mu   sync.Mutex
 	conn *transport.Conn
+	kept []*wire.FromLearner // what every session begins with
+	told int                 // of kept, on conn
 }
 
 func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.Duration, log *slog.Logger) (*link, error) {
@@ -48,11 +50,36 @@ func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.
 // stream is back (contributions, leases) or out of date by then (progress).
 func (k *link) send(body *wire.FromLearner, payload []byte) {
 	k.mu.Lock()
-	conn := k.conn
-	k.mu.Unlock()
-	if err := conn.Send(transport.Up{FromLearner: body, Payload: payload}); err != nil {
+	defer k.mu.Unlock()
+	if err := k.tell(); err != nil {
+		k.log.Debug("not_sent", "err", err)
+		return
+	}
+	if err := k.conn.Send(transport.Up{FromLearner: body, Payload: payload}); err != nil {
 		k.log.Debug("not_sent", "err", err)
 	}
+}
+
+// keep sends a message that nothing sent later may overtake: it is said again at the
+// beginning of every further session.
+func (k *link) keep(body *wire.FromLearner) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.kept = append(k.kept, body)
+	if err := k.tell(); err != nil {
+		k.log.Debug("not_sent", "err", err)
+	}
+}
+
+// tell sends what is kept and was not said on this session; mu is held.
+func (k *link) tell() error {
+	for k.told < len(k.kept) {
+		if err := k.conn.Send(transport.Up{FromLearner: k.kept[k.told]}); err != nil {
+			return err
+		}
+		k.told++
+	}
+	return nil
 }
 
 // receive delivers what comes until ctx ends or the coordinator cannot be found
@@ -98,7 +125,8 @@ func (k *link) redial(ctx context.Context, cause error) error {
 		if err == nil {
 			k.mu.Lock()
 			old := k.conn
-			k.conn = conn
+			k.conn, k.told = conn, 0
+			k.tell() //nolint:errcheck // the next message tries again
 			k.mu.Unlock()
 			old.Close() //nolint:errcheck // it is broken already
 			return nil

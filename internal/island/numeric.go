@@ -2,6 +2,7 @@ package island
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -32,6 +33,14 @@ func (s *lossScaling) factor() float32 {
 	}
 	return s.scale.Value * s.share
 }
+
+// tooLarge: the gradient overflowed, and a smaller scale may be the remedy. At a scale of
+// 1 or below it is not, nor when the loss itself is no number.
+func (s *lossScaling) tooLarge(step StepStats) bool {
+	return s.on && s.scale.Value > 1 && finite(step.Loss) && !finite(step.GradientNorm)
+}
+
+func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 
 // after counts a step.
 func (s *lossScaling) after(overflow bool) {

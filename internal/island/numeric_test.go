@@ -36,7 +36,7 @@ func TestLossScalingTrains(t *testing.T) {
 }
 
 // Gradients that overflow fp16 stop the step, halve the scale and leave weights and
-// moments as they are (B2); a chip that saturates does the same by its flag.
+// moments as they are (B2); it is no spike, and the samples come again in the next step. A chip that saturates does the same by its flag.
 func TestOverflowSkipsTheStep(t *testing.T) {
 	for _, name := range []string{"fp16", "ascend-910a"} {
 		run, data, _ := tiny(t, emulating(name))
@@ -45,8 +45,12 @@ func TestOverflowSkipsTheStep(t *testing.T) {
 		steps(t, l, 3)
 		m, v := l.adam.Moments()
 		weights, m, v := slices.Clone(l.Params()), slices.Clone(m), slices.Clone(v)
+		losses := l.rule.Losses()
 		l.scaling.scale = numeric.LossScale{Value: 1 << 40, Good: 7}
 		s := steps(t, l, 1)[0]
+		if s.Decision.Spike || l.position != s.From || l.withheld != 0 || !slices.Equal(l.rule.Losses(), losses) {
+			t.Errorf("%s: it counts as a spike or used samples up: %+v", name, s)
+		}
 		if s.Applied || !math.IsNaN(s.Loss) || l.skipped != 1 || l.step != 4 || l.adam.Steps() != 3 {
 			t.Errorf("%s: %+v, %d skipped, %d applied", name, s, l.skipped, l.adam.Steps())
 		}
@@ -57,12 +61,14 @@ func TestOverflowSkipsTheStep(t *testing.T) {
 		if !sameBits(l.Params(), weights) || !sameBits(nowM, m) || !sameBits(nowV, v) {
 			t.Errorf("%s: a step that is not applied changes something", name)
 		}
-		for range 40 { // it finds its way back
-			if s := steps(t, l, 1)[0]; s.Applied {
-				return
+		for range 40 { // it finds its way back, with the same samples
+			if s = steps(t, l, 1)[0]; s.Applied {
+				break
 			}
 		}
-		t.Errorf("%s: no step is applied at scale %v", name, l.scaling.scale.Value)
+		if !s.Applied || s.From != 12 || l.position != 16 || l.samples[0] != 12 {
+			t.Errorf("%s: at scale %v the step is %+v", name, l.scaling.scale.Value, s)
+		}
 	}
 }
 

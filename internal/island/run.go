@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -16,6 +17,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/footprint"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -41,6 +43,8 @@ type Options struct {
 	Leave       <-chan struct{} // closed: finish the step, flush, leave
 	ParentStdin io.Reader       // its end means that the parent is gone; nil: no parent to watch
 	Logger      *slog.Logger
+
+	Spoil func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
 }
 
 // Run joins the run, trains until it is dismissed, and returns nil when it left
@@ -70,7 +74,7 @@ func Run(ctx context.Context, o Options) error {
 	defer wg.Wait()
 	defer stop()
 
-	r := &runner{link: k, log: o.Logger, leave: o.Leave, kernel: set, beat: &beat{}}
+	r := &runner{link: k, log: o.Logger, leave: o.Leave, kernel: set, beat: &beat{}, spoil: o.Spoil}
 	if err := r.enter(ctx, o.Join.Island); err != nil {
 		return cause(ctx, err)
 	}
@@ -96,6 +100,7 @@ type runner struct {
 	log     *slog.Logger
 	leave   <-chan struct{}
 	kernel  *kernel.Set
+	spoil   func(samples []uint64, grads []float32)
 	beat    *beat
 	learner *Learner
 	data    *corpus.Set
@@ -190,8 +195,11 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if err != nil {
 		return err
 	}
-	r.learner, err = NewLearner(run, r.data, threads, r.kernel, profile)
-	return err
+	if r.learner, err = NewLearner(run, r.data, threads, r.kernel, profile); err != nil {
+		return err
+	}
+	r.learner.spoil = r.spoil
+	return nil
 }
 
 // install puts the syncer's value of a fragment in place of the learner's own.
@@ -271,9 +279,39 @@ func (r *runner) train(ctx context.Context) error {
 		}
 	}
 	r.idle = false
-	if !stats.Applied {
-		r.log.Warn("step_not_applied", "step", r.learner.step, "reason", "non-finite gradient norm")
+	if stats.To == stats.From {
+		r.log.Info("loss_scale_halved", "step", r.learner.step)
+	}
+	if stats.Decision.Spike {
+		r.log.Warn("spike", "step", r.learner.step, "verdict", stats.Decision.Verdict, "reason", stats.Decision.Reason)
+		r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Spike{Spike: spikeOf(r.learner.step, stats)}})
 	}
 	r.report(stats, time.Since(began))
 	return nil
+}
+
+// spikeOf is what the coordinator hears of a step that was none like any other.
+func spikeOf(step uint64, s StepStats) *wire.Spike {
+	d := s.Decision
+	median, bound := math.NaN(), math.NaN()
+	if d.Judged {
+		median, bound = d.Median, d.Bound
+	}
+	return &wire.Spike{
+		Step: step, Position: uint64(s.From), Samples: uint64(s.To - s.From), Retry: s.Retry, Verdict: spiked(d.Verdict),
+		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), Median: median, Bound: bound, Reason: d.Reason,
+	}
+}
+
+func spiked(v spike.Verdict) wire.Spiked {
+	switch v {
+	case spike.Withhold:
+		return wire.Spiked_WITHHELD
+	case spike.HalfRate:
+		return wire.Spiked_HALF_RATE
+	case spike.Skip:
+		return wire.Spiked_SKIPPED
+	default:
+		return wire.Spiked_SPIKED_UNKNOWN
+	}
 }

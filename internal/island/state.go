@@ -11,6 +11,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -20,7 +21,8 @@ import (
 // History (append only):
 //
 //	1  first version
-const StateFormat = 1
+//	2  withheld samples and the spike rule's window; a state of format 1 has neither
+const StateFormat = 2
 
 // stateKey is the entry of the file's metadata that holds counters.
 const stateKey = "island_state"
@@ -31,10 +33,12 @@ type counters struct {
 	Step       uint64             `json:"step"`
 	Position   int64              `json:"position_samples"`
 	Skipped    uint64             `json:"skipped_steps"`
+	Withheld   int64              `json:"withheld_samples"`
 	AdamSteps  uint64             `json:"adam_steps"`
 	JoinSteps  int64              `json:"join_steps"`
 	ClockStamp int64              `json:"clock_stamp_tokens"`
 	ClockOwn   int64              `json:"clock_own_tokens"`
+	Losses     []float64          `json:"losses"`
 	Experts    []int64            `json:"expert_tokens"`
 	Fragments  []fragmentCounters `json:"fragments"`
 
@@ -46,6 +50,7 @@ type fragmentCounters struct {
 	Version      uint64  `json:"version"`
 	SentStep     uint64  `json:"sent_step"`
 	SentPosition int64   `json:"sent_position_samples"`
+	SentWithheld int64   `json:"sent_withheld_samples"`
 	SentExperts  []int64 `json:"sent_expert_tokens"`
 }
 
@@ -57,8 +62,8 @@ func decodeCounters(data []byte) (counters, error) {
 	if err := json.Unmarshal(data, &version); err != nil {
 		return counters{}, err
 	}
-	if version.Format != StateFormat {
-		return counters{}, fmt.Errorf("format %d, this program reads %d", version.Format, StateFormat)
+	if version.Format < 1 || version.Format > StateFormat {
+		return counters{}, fmt.Errorf("format %d, this program reads 1 to %d", version.Format, StateFormat)
 	}
 	var c counters
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -77,6 +82,10 @@ func (c counters) problem() string {
 		return fmt.Sprintf("position_samples is %d", c.Position)
 	case c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps > 0 && uint64(c.JoinSteps) > c.Step:
 		return fmt.Sprintf("%d skipped_steps, %d adam_steps and %d join_steps in %d steps", c.Skipped, c.AdamSteps, c.JoinSteps, c.Step)
+	case c.Withheld < 0 || c.Withheld > c.Position:
+		return fmt.Sprintf("withheld_samples is %d of %d", c.Withheld, c.Position)
+	case len(c.Losses) > spike.MaxWindow:
+		return fmt.Sprintf("%d losses", len(c.Losses))
 	case c.JoinSteps < -1:
 		return fmt.Sprintf("join_steps is %d", c.JoinSteps)
 	case c.ClockStamp < 0 || c.ClockOwn < 0:
@@ -102,6 +111,8 @@ func (f fragmentCounters) problem(c counters) string {
 		return fmt.Sprintf("sent_step is %d of %d steps", f.SentStep, c.Step)
 	case f.SentPosition < 0 || f.SentPosition > c.Position:
 		return fmt.Sprintf("sent_position_samples is %d of %d", f.SentPosition, c.Position)
+	case f.SentWithheld < 0 || f.SentWithheld > min(c.Withheld, f.SentPosition) || c.Withheld-f.SentWithheld > c.Position-f.SentPosition:
+		return fmt.Sprintf("sent_withheld_samples is %d of %d", f.SentWithheld, c.Withheld)
 	case len(f.SentExperts) != len(c.Experts):
 		return fmt.Sprintf("counts %d experts of %d", len(f.SentExperts), len(c.Experts))
 	}
@@ -157,12 +168,12 @@ func named(prefix string, cfg model.Config, flat []float32) []store.Tensor {
 
 func (l *Learner) counters() counters {
 	c := counters{
-		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, AdamSteps: l.adam.Steps(),
-		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Experts: slices.Clone(l.expert),
+		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld, AdamSteps: l.adam.Steps(),
+		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Losses: l.rule.Losses(), Experts: slices.Clone(l.expert),
 		LossScale: l.scaling.scale.Value, GoodSteps: l.scaling.scale.Good,
 	}
 	for _, f := range l.fragments {
-		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, slices.Clone(f.sentExperts)})
+		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, f.sentWithheld, slices.Clone(f.sentExperts)})
 	}
 	return c
 }
@@ -220,8 +231,8 @@ func (l *Learner) fits(c counters, s *wire.IslandState) error {
 		return fmt.Errorf("%d fragments, the run has %d", len(c.Fragments), len(l.fragments))
 	case len(c.Experts) != len(l.expert):
 		return fmt.Errorf("%d experts in all, the model has %d", len(c.Experts), len(l.expert))
-	case slices.Contains(s.Keep, true) && uint64(c.Position) != s.Position:
-		return fmt.Errorf("position_samples is %d, the coordinator counts %d", c.Position, s.Position)
+	case slices.Contains(s.Keep, true) && (uint64(c.Position) != s.Position || uint64(c.Withheld) != s.Withheld):
+		return fmt.Errorf("position_samples is %d with %d withheld, the coordinator counts %d with %d", c.Position, c.Withheld, s.Position, s.Withheld)
 	}
 	return nil
 }
@@ -231,7 +242,8 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 	seeded := l.clock
 	l.adam.SetSteps(c.AdamSteps)
 	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
-	l.position = int64(s.Committed)
+	l.position, l.withheld = int64(s.Committed), int64(s.Withheld)
+	l.rule.Restore(c.Losses)
 	for p, f := range l.fragments {
 		if s.Keep[p] && c.Fragments[p].Version == f.version { // it carries what is not in the model
 			l.position = int64(s.Position)
@@ -250,7 +262,7 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 		part := make([]float32, f.Size)
 		f.Gather(part, weights)
 		f.Scatter(l.engine.Params(), part)
-		f.sentStep, f.sentPosition = fc.SentStep, fc.SentPosition
+		f.sentStep, f.sentPosition, f.sentWithheld = fc.SentStep, fc.SentPosition, fc.SentWithheld
 		copy(f.sentExperts, fc.SentExperts)
 	}
 	l.clock = clock{c.ClockStamp, c.ClockOwn}

@@ -185,7 +185,7 @@ func TestStateThatDoesNotFit(t *testing.T) {
 		change func(*capture, *wire.IslandState)
 		why    string
 	}{
-		"later format":    {func(c *capture, _ *wire.IslandState) { c.counters.Format = 2 }, "format 2"},
+		"later format":    {func(c *capture, _ *wire.IslandState) { c.counters.Format = 3 }, "format 3"},
 		"fewer fragments": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments = c.counters.Fragments[1:] }, "3 fragments"},
 		"fewer decisions": {func(_ *capture, s *wire.IslandState) { s.Keep = s.Keep[1:] }, "fragments"},
 		"other experts": {func(c *capture, _ *wire.IslandState) {
@@ -193,7 +193,8 @@ func TestStateThatDoesNotFit(t *testing.T) {
 		}, "0 experts"},
 		"sent experts":     {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentExperts = nil }, "experts"},
 		"sent and not yet": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentPosition = 49 }, "sent_position_samples is 49 of 48"},
-		"other samples":    {func(_ *capture, s *wire.IslandState) { s.Position = 44 }, "position_samples is 48, the coordinator counts 44"},
+		"other samples":    {func(_ *capture, s *wire.IslandState) { s.Position = 44 }, "position_samples is 48 with 0 withheld, the coordinator counts 44 with 0"},
+		"other holes":      {func(_ *capture, s *wire.IslandState) { s.Withheld = 4 }, "position_samples is 48 with 0 withheld, the coordinator counts 48 with 4"},
 		"a missing tensor": {func(c *capture, _ *wire.IslandState) { c.tensors = c.tensors[1:] }, "weights.embedding"},
 		"another shape":    {func(c *capture, _ *wire.IslandState) { c.tensors[0].Shape, c.tensors[0].F32 = []int{1}, []float32{0} }, "weights.embedding"},
 		"no such object":   {func(_ *capture, s *wire.IslandState) { s.Object = "nothing" }, "nothing"},
@@ -220,15 +221,16 @@ func TestStateThatDoesNotFit(t *testing.T) {
 // written again.
 func FuzzCounters(f *testing.F) {
 	good, err := json.Marshal(counters{
-		Format: StateFormat, Step: 12, Position: 48, Skipped: 1, AdamSteps: 11, JoinSteps: -1, ClockStamp: 448, ClockOwn: 448, Experts: []int64{0, 9},
-		Fragments: []fragmentCounters{{SentExperts: []int64{0, 0}}, {1, 7, 28, []int64{0, 4}}},
+		Format: StateFormat, Step: 12, Position: 48, Skipped: 1, Withheld: 4, AdamSteps: 11, JoinSteps: -1, ClockStamp: 448, ClockOwn: 448,
+		Losses: []float64{2.5}, Experts: []int64{0, 9}, Fragments: []fragmentCounters{{SentExperts: []int64{0, 0}}, {1, 7, 28, 4, []int64{0, 4}}},
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	for _, change := range [][2]string{
-		{`"format":1`, `"format":2`}, {`"format":1`, `"format":1e0`}, {`"step":12`, `"step":3`}, {`"step":12`, `"step":-1`}, {`48`, `-48`},
+		{`"format":2`, `"format":3`}, {`"format":2`, `"format":1`}, {`"format":2`, `"format":2e0`}, {`"withheld_samples":4`, `"withheld_samples":-1`},
+		{`"withheld_samples":4`, `"withheld_samples":49`}, {`"sent_withheld_samples":4`, `"sent_withheld_samples":5`}, {`2.5`, `1e999`}, {`"step":12`, `"step":3`}, {`"step":12`, `"step":-1`}, {`48`, `-48`},
 		{`"join_steps":-1`, `"join_steps":-2`}, {`"join_steps":-1`, `"join_steps":13`}, {`28`, `49`}, {`28`, `-1`}, {`[0,4]`, `[0,10]`},
 		{`[0,4]`, `[-1,4]`}, {`[0,4]`, `[4]`}, {`[0,9]`, `[0,-9]`}, {`[0,9]`, `null`}, {`"sent_step":7`, `"sent_step":13`}, {`448`, `-448`},
 	} {
@@ -245,6 +247,9 @@ func FuzzCounters(f *testing.F) {
 		for _, f := range c.Fragments {
 			if f.SentStep > c.Step || f.SentPosition < 0 || f.SentPosition > c.Position {
 				t.Fatalf("taken: %+v", c)
+			}
+			if trained := (c.Position - f.SentPosition) - (c.Withheld - f.SentWithheld); trained < 0 || f.SentWithheld < 0 || f.SentWithheld > f.SentPosition {
+				t.Fatalf("taken, with %d samples to send: %+v", trained, c)
 			}
 			for i := range c.Experts {
 				if f.SentExperts[i] < 0 || f.SentExperts[i] > c.Experts[i] {

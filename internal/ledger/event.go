@@ -24,6 +24,14 @@ type RunStarted struct {
 	Resumed                 bool
 	Checkpoint              string  // path of the one that it goes on from; empty: from the beginning
 	BigramNats, TrigramNats float64 // cross-entropy of the held-out text, per token
+	Rollbacks               int     // before
+	Skipped                 []Samples
+}
+
+// Samples are the training samples From <= n < To of the run.
+type Samples struct {
+	From int64 `json:"from"`
+	To   int64 `json:"to"`
 }
 
 // IslandStarted: a process was started for the island.
@@ -76,7 +84,39 @@ type StepDone struct {
 	ExpertLoad             float64 // busiest expert over mean, worst layer
 	Rate                   float64 // learning rate
 	StepSeconds            float64 // pacing included
-	SkippedSteps           uint64  // not applied because non-finite, of this incarnation so far
+	SkippedSteps           uint64  // not applied, of this incarnation so far
+}
+
+// SpikeVerdict is what became of a step that the spike rule stopped at.
+type SpikeVerdict string
+
+// The verdicts.
+const (
+	Withheld SpikeVerdict = "withheld"  // not applied; its samples are drawn again later, once
+	HalfRate SpikeVerdict = "half_rate" // the second try is applied at half the rate
+	Skipped  SpikeVerdict = "skipped"   // the second try is not finite either; its samples are left out
+)
+
+// Spiked: the spike rule has decided about an inner step, and it is on the tape.
+type Spiked struct {
+	At                  time.Time
+	Island              string
+	Step                uint64
+	Verdict             SpikeVerdict
+	Samples             []Samples
+	Loss, Median, Bound Value // unknown: not finite, or not judged
+	Reason              string
+}
+
+// RolledBack: the run goes on from a checkpoint, in a new era.
+type RolledBack struct {
+	At         time.Time
+	Era        uint32
+	Rollbacks  int // of the run, with this one
+	Reason     string
+	Checkpoint string    // path; empty: from the beginning
+	Tokens     int64     // committed there
+	Skipped    []Samples // that the run leaves out from here on
 }
 
 // Merged: a merge of one fragment is committed.
@@ -170,6 +210,8 @@ func (e IslandStarted) when() time.Time   { return e.At }
 func (e IslandReady) when() time.Time     { return e.At }
 func (e IslandGone) when() time.Time      { return e.At }
 func (e StepDone) when() time.Time        { return e.At }
+func (e Spiked) when() time.Time          { return e.At }
+func (e RolledBack) when() time.Time      { return e.At }
 func (e Merged) when() time.Time          { return e.At }
 func (e Ruled) when() time.Time           { return e.At }
 func (e Consumed) when() time.Time        { return e.At }
@@ -210,6 +252,38 @@ func (e IslandGone) String() string {
 func (e StepDone) String() string {
 	return fmt.Sprintf("island %s step %d: loss %s, gradient norm %s, expert load %s",
 		e.Island, e.Step, Known(e.Loss).Text(4), Known(e.GradientNorm).Text(3), Known(e.ExpertLoad).Text(2))
+}
+
+func (e Spiked) String() string {
+	out := fmt.Sprintf("spike: island %s step %d: %s", e.Island, e.Step, e.Reason)
+	if _, judged := e.Bound.Get(); judged {
+		out = fmt.Sprintf("spike: island %s step %d: loss %s (median %s, bound %s)", e.Island, e.Step, e.Loss.Text(3), e.Median.Text(3), e.Bound.Text(3))
+	}
+	n := count(e.Samples)
+	switch e.Verdict {
+	case Withheld:
+		return fmt.Sprintf("%s: withheld, %d samples drawn again later", out, n)
+	case HalfRate:
+		return out + ": second try, applied at half the rate"
+	default:
+		return fmt.Sprintf("%s: second try, %d samples left out", out, n)
+	}
+}
+
+func (e RolledBack) String() string {
+	from := "the beginning"
+	if e.Checkpoint != "" {
+		from = e.Checkpoint
+	}
+	return fmt.Sprintf("back to %s (%s tokens), %d samples left out: %s", from, Amount(float64(e.Tokens)), count(e.Skipped), e.Reason)
+}
+
+// count is the number of samples.
+func count(samples []Samples) (n int64) {
+	for _, s := range samples {
+		n += s.To - s.From
+	}
+	return n
 }
 
 func (e Merged) String() string {

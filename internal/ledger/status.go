@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -17,7 +18,11 @@ type Status struct {
 	Merges   int   // of fragments, in this era
 	Dropped  int   // contributions too old
 	Refused  int   // contributions unusable
-	Skipped  int64 // inner steps not applied because they were non-finite
+	Skipped  int64 // inner steps that were not applied
+
+	Spikes         int       // decisions of the spike rule, since this status began
+	Rollbacks      int       // of the run, earlier eras included
+	SkippedSamples []Samples // that the run leaves out
 
 	TrainLoss   Value // mean of the last steps of all islands
 	ValidLoss   Value // newest validation loss
@@ -40,11 +45,19 @@ func (s *Status) Apply(e Event) {
 	switch e := e.(type) {
 	case RunStarted:
 		s.Run, s.Consumed, s.Checkpoint = e, e.TokensDone, e.Checkpoint
+		s.Rollbacks, s.SkippedSamples = e.Rollbacks, e.Skipped
 		for _, name := range e.Islands {
 			s.island(name)
 		}
 	case IslandStarted, IslandReady, IslandGone, StepDone:
 		s.applyIsland(e)
+	case Spiked:
+		s.Spikes++
+		if e.Verdict == Skipped {
+			s.SkippedSamples = joined(append(slices.Clone(s.SkippedSamples), e.Samples...))
+		}
+	case RolledBack:
+		s.Run.Era, s.Rollbacks, s.SkippedSamples, s.Consumed = e.Era, e.Rollbacks, e.Skipped, e.Tokens
 	case Merged:
 		s.Merges++
 	case Ruled:
@@ -63,6 +76,19 @@ func (s *Status) Apply(e Event) {
 		s.Ended = &e
 	case Note:
 	}
+}
+
+// joined is samples in order, as few spans as they make.
+func joined(samples []Samples) (out []Samples) {
+	slices.SortFunc(samples, func(a, b Samples) int { return cmp.Compare(a.From, b.From) })
+	for _, s := range samples {
+		if n := len(out); n > 0 && out[n-1].To >= s.From {
+			out[n-1].To = max(out[n-1].To, s.To)
+		} else {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // Advance tells the time when no event does. Time never goes back.

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"math"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -59,6 +60,24 @@ func history() []Event {
 
 func TestSummaryOfAHistory(t *testing.T) {
 	golden(t, "testdata/history.json", fold(history()...).Summary())
+}
+
+// A spike counts, samples that are left out are listed, and a rollback begins the count of
+// tokens and the list anew: what it undid is not left out any more unless it says so.
+func TestSpikesAndRollbacks(t *testing.T) {
+	s := fold(
+		RunStarted{At: at(0), Tokens: 9000, Islands: []string{"a"}, Era: 1, Rollbacks: 1, Skipped: []Samples{{0, 2}}},
+		Spiked{At: at(1), Island: "a", Step: 1, Verdict: Withheld, Samples: []Samples{{4, 6}}},
+		Spiked{At: at(2), Island: "a", Step: 9, Verdict: Skipped, Samples: []Samples{{4, 6}}},
+	)
+	if sum := s.Summary(); sum.Spikes != 2 || sum.Rollbacks != 1 || !slices.Equal(sum.SkippedSamples, []Samples{{0, 2}, {4, 6}}) {
+		t.Errorf("%+v", sum)
+	}
+	s.Apply(Consumed{At: at(3), Tokens: 5000})
+	s.Apply(RolledBack{At: at(4), Era: 2, Rollbacks: 2, Tokens: 3000, Skipped: []Samples{{0, 2}}})
+	if sum := s.Summary(); sum.Spikes != 2 || sum.Rollbacks != 2 || sum.Era != 2 || sum.Tokens != 3000 || !slices.Equal(sum.SkippedSamples, []Samples{{0, 2}}) {
+		t.Errorf("%+v", sum)
+	}
 }
 
 func TestSummaryOfNothingKnowsNothing(t *testing.T) {
@@ -214,6 +233,10 @@ func TestTokensAddUpOverLives(t *testing.T) {
 // Every event reads as one line.
 func TestEventsReadAsOneLine(t *testing.T) {
 	events := append(history(),
+		Spiked{At: at(1), Island: "fast", Step: 412, Verdict: Withheld, Samples: []Samples{{8, 12}}, Loss: Known(9.1), Median: Known(2.1), Bound: Known(2.6), Reason: "high"},
+		Spiked{At: at(1), Island: "fast", Step: 500, Verdict: HalfRate, Samples: []Samples{{8, 12}}, Loss: Known(8.7), Median: Known(2), Bound: Known(2.5), Reason: "high"},
+		Spiked{At: at(1), Island: "slow", Step: 3, Verdict: Skipped, Samples: []Samples{{8, 12}}, Reason: "the gradient norm is not finite"},
+		RolledBack{At: at(1), Era: 3, Rollbacks: 1, Reason: "rollback 1 of 3: 10 spikes within 1000 steps", Checkpoint: "runs/x-1/checkpoints/00000001", Tokens: 3000, Skipped: []Samples{{8, 12}}},
 		CheckpointHeld{At: at(1), Reason: "no space"}, StorePaused{At: at(1), Reason: "no answer"}, StorePaused{At: at(2)}, Note{At: at(1), Text: "note"})
 	var got bytes.Buffer
 	for _, e := range events {

@@ -29,6 +29,10 @@ type Summary struct {
 	Dropped      int     `json:"dropped"`
 	Refused      int     `json:"refused"`
 	Skipped      int64   `json:"skipped_steps"`
+
+	Spikes         int       `json:"spikes"`          // decisions of the spike rule
+	Rollbacks      int       `json:"rollbacks"`       // of the run, earlier eras included
+	SkippedSamples []Samples `json:"skipped_samples"` // that the run leaves out
 }
 
 // IslandSummary is what one island did in this era.
@@ -74,6 +78,10 @@ func (s *Status) Summary() Summary {
 		Dropped:      s.Dropped,
 		Refused:      s.Refused,
 		Skipped:      s.Skipped,
+
+		Spikes:         s.Spikes,
+		Rollbacks:      s.Rollbacks,
+		SkippedSamples: append([]Samples{}, s.SkippedSamples...),
 	}
 	if path := s.Checkpoint; path != "" {
 		sum.Checkpoint = &path

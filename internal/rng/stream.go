@@ -11,6 +11,7 @@ const (
 	Sampling    Purpose = 3 // text generation; index = position of the token
 	Routing     Purpose = 4 // stochastic routing; index = sample
 	Test        Purpose = 5 // tests and benchmarks
+	Retry       Purpose = 6 // when a withheld step is tried again; index = how many were withheld before
 )
 
 // Stream is the sequence of random numbers of one (seed, purpose, index).

@@ -132,13 +132,23 @@ func show(v reflect.Value, named bool) string {
 	return fmt.Sprint(v.Interface())
 }
 
-// spanOf shows a struct of two int64 From and To.
+// spanOf shows a struct of two int64 From and To, which may have a third, Due.
 func spanOf(v reflect.Value) (string, bool) {
-	from, to := v.FieldByName("From"), v.FieldByName("To")
-	if v.NumField() != 2 || !from.IsValid() || !to.IsValid() {
+	if !isSpan(v.Type()) {
 		return "", false
 	}
-	return fmt.Sprintf("%d..%d", from.Int(), to.Int()), true
+	mark := ""
+	if due := v.FieldByName("Due"); due.IsValid() && due.Int() > 0 {
+		mark = fmt.Sprintf("@%d", due.Int())
+	}
+	return fmt.Sprintf("%d..%d%s", v.FieldByName("From").Int(), v.FieldByName("To").Int(), mark), true
+}
+
+func isSpan(t reflect.Type) bool {
+	_, from := t.FieldByName("From")
+	_, to := t.FieldByName("To")
+	_, due := t.FieldByName("Due")
+	return from && to && (t.NumField() == 2 || due && t.NumField() == 3)
 }
 
 func fields(v reflect.Value, named bool) string {
@@ -155,7 +165,7 @@ func fields(v reflect.Value, named bool) string {
 			words = append(words, show(f, true))
 		case f.Kind() == reflect.Struct:
 			words = append(words, name+"={"+show(f, false)+"}")
-		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Type().Elem().NumField() > 2:
+		case f.Kind() == reflect.Slice && f.Type().Elem().Kind() == reflect.Struct && f.Type().Elem().NumField() > 2 && !isSpan(f.Type().Elem()):
 			for j := range f.Len() {
 				words = append(words, name+"={"+show(f.Index(j), false)+"}")
 			}

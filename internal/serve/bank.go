@@ -83,8 +83,9 @@ func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string 
 	if len(c.TensorTokens) != len(f.Tensors) {
 		return fmt.Sprintf("token counts of %d tensors, the fragment has %d", len(c.TensorTokens), len(f.Tensors))
 	}
-	if samples := c.ToPosition - c.FromPosition; c.Tokens != samples*b.sampleTokens || c.Tokens > math.MaxInt64 {
-		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d, of %d tokens each", c.Tokens, c.FromPosition, c.ToPosition, b.sampleTokens)
+	if samples := c.ToPosition - c.FromPosition - c.Withheld; c.Tokens != samples*b.sampleTokens || c.Tokens > math.MaxInt64 {
+		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d less %d withheld, of %d tokens each",
+			c.Tokens, c.FromPosition, c.ToPosition, c.Withheld, b.sampleTokens)
 	}
 	part := outer.Part{Delta: make([]float32, f.Size)}
 	if err := wire.DecodeF32(part.Delta, payload); err != nil {

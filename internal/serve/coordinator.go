@@ -65,6 +65,10 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Record:
 		if !h.append(h.coordTape, e.Record) {
 			h.coordFX.abandon() // what stands behind a record must not happen without it
+			return
+		}
+		if r, ok := e.Record.(coord.SpikeRecord); ok {
+			h.emit(spikeEvent(r))
 		}
 	case coord.Launch:
 		h.launch(e)
@@ -111,7 +115,7 @@ func leaseMessage(l *wire.Lease) transport.Down {
 func leaseOf(position int64, ranges []coord.Range) *wire.Lease {
 	l := &wire.Lease{More: true, Position: uint64(position)}
 	for _, r := range ranges {
-		l.Ranges = append(l.Ranges, &wire.Range{From: uint64(r.From), To: uint64(r.To)})
+		l.Ranges = append(l.Ranges, &wire.Range{From: uint64(r.From), To: uint64(r.To), Retry: r.Retry()})
 	}
 	return l
 }

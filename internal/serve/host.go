@@ -29,6 +29,7 @@ type host struct {
 	coordFX *queue // carries out the coordinator's effects
 	syncFX  *queue // carries out the syncer's effects
 	ctx     context.Context
+	cancel  context.CancelFunc
 
 	server  *transport.Server
 	address string

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -28,6 +29,9 @@ const (
 	islandArgument = "act-as-island" // with a folder in which it leaves a life, and what to fake
 	parentArgument = "act-as-parent" // with a JSON parentOrder
 )
+
+// everyone as the process to fake: all of them are real, and spoil what is said.
+const everyone = "*"
 
 // islandArguments start an island process. Fake is ISLAND-INCARNATION=ACT for a process
 // that is none (fake_test.go), or empty.
@@ -77,7 +81,12 @@ func actAsIsland(lives, fake string) error {
 		return err
 	}
 	defer alive.Close()
+	var spoil func([]uint64, []float32)
 	switch who, act, _ := strings.Cut(fake, "="); {
+	case who == everyone:
+		if spoil, err = spoilOf(act); err != nil {
+			return err
+		}
 	case who != fmt.Sprintf("%s-%d", join.Island, join.Incarnation):
 	case act == actFragile:
 		if join.Address, err = fragileWay(join.Address); err != nil {
@@ -95,8 +104,23 @@ func actAsIsland(lives, fake string) error {
 	}()
 	return island.Run(context.Background(), island.Options{
 		Join: join, Version: "test", Leave: leave, ParentStdin: stdin,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Spoil: spoil,
 	})
+}
+
+// spoilOf reads FROM-TO: a step with one of these samples has a gradient that is not finite.
+func spoilOf(act string) (func([]uint64, []float32), error) {
+	var from, to uint64
+	if _, err := fmt.Sscanf(act, "%d-%d", &from, &to); err != nil {
+		return nil, err
+	}
+	return func(samples []uint64, grads []float32) {
+		for _, s := range samples {
+			if from <= s && s < to {
+				grads[len(grads)/2] = float32(math.NaN())
+			}
+		}
+	}, nil
 }
 
 func leaveLife(name string, join wire.Join) (*os.File, error) {

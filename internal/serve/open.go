@@ -50,6 +50,8 @@ type opened struct {
 	coordTape *store.Sequence
 	groupTape *store.Sequence
 
+	incarnation uint64 // last one given before this era, by this process
+
 	restores map[string]restore   // by island, for its first incarnation of this era
 	captures map[uint64]*captured // newest captured state by incarnation
 	saving   sync.WaitGroup
@@ -102,8 +104,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if _, err := folder.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
 		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
 	}
-	fragments := fragment.Split(o.Run.Model.Config, o.Run.Exchange.Fragments)
-	op.bank = newBank(fragments, outer.Step{Rate: *o.Run.Exchange.OuterRate, Momentum: *o.Run.Exchange.OuterMomentum}, o.Run.Train.SequenceTokens)
+	op.bank = op.newBank()
 	if op.corpus, err = openCorpus(ctx, o, spec, op.dataDir); err != nil {
 		return nil, err
 	}
@@ -172,6 +173,12 @@ func documents(run runfile.Run) string {
 // each island's weights and two moments.
 func (op *opened) saveBytes() int64 {
 	return 4 * int64(op.run.Model.Size()) * int64(2+3*len(op.run.Islands))
+}
+
+// newBank is room for the fragments of the run.
+func (op *opened) newBank() *bank {
+	x := op.run.Exchange
+	return newBank(fragment.Split(op.run.Model.Config, x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
 }
 
 // begin is era 1: weights from the seed, version 0 everywhere.
@@ -307,6 +314,7 @@ func (op *opened) coordConfig() coord.Config {
 		Heartbeat:         seconds(l.HeartbeatSeconds), Stall: seconds(l.StallSeconds), StallFactor: l.StallFactor,
 		FirstStep: seconds(l.FirstStepSeconds), Runway: seconds(l.RunwaySeconds), Restarts: l.Restarts,
 		CheckpointWait: 30 * time.Second, StopWait: 30 * time.Second,
+		Seed: op.run.Seed, SpikeLimit: op.run.Spike.Limit, SpikeSteps: int64(op.run.Spike.LimitSteps), Rollbacks: op.run.Spike.Rollbacks,
 	}
 	for _, i := range op.run.Islands {
 		c.Islands = append(c.Islands, i.Name)

@@ -23,7 +23,7 @@ type section struct {
 func TestTapePageAgreesWithTheRecords(t *testing.T) {
 	checkPage(t, "tape.md", []section{
 		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`lease`", coord.LeaseRecord{}},
-		{"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`end`", coord.EndRecord{}},
+		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`end`", coord.EndRecord{}},
 		{"`view`", viewRecord{}}, {"`merge`", syncer.MergeRecord{}}, {"`part`", syncer.PartRecord{}},
 		{"`part.adoptions`", syncer.Adoption{}}, {"`dropped`, `refused`", syncer.RulingRecord{}},
 		{"`incarnation_closed`", syncer.ClosedRecord{}},
@@ -34,7 +34,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 	checkPage(t, "checkpoint.md", []section{
 		{"`" + syncerPart + "`", syncer.Tables{}}, {"`" + syncerPart + " fragments`", syncer.FragmentTable{}},
 		{"`" + syncerPart + " fragments.log`", outer.Credit{}}, {"`" + syncerPart + " fragments.learners`", syncer.LearnerEntry{}},
-		{"`" + coordPart + "`", coord.Snapshot{}}, {"`" + coordPart + " members`", coord.MemberSnapshot{}},
+		{"`" + coordPart + "`", coord.Snapshot{}}, {"`" + coordPart + " retries`", coord.Range{}}, {"`" + coordPart + " members`", coord.MemberSnapshot{}},
 		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}},
 		{"The run folder's `" + coordinatorName + "`", coordinator{}},
 	})

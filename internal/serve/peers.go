@@ -70,6 +70,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 		h.post(func() { h.ready(inc, b.Ready) })
 	case *wire.FromLearner_Progress:
 		h.post(func() { h.progress(inc, b.Progress) })
+	case *wire.FromLearner_Spike:
+		h.post(func() { h.decide(spikedOf(inc, b.Spike)) })
 	case *wire.FromLearner_LeaseRequest:
 		h.post(func() { h.decide(coord.WantsWork{Incarnation: inc}) })
 	case *wire.FromLearner_Contribution:
@@ -117,7 +119,7 @@ func (h *host) ready(inc uint64, r *wire.Ready) {
 	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})
 	h.decide(coord.Ready{Incarnation: inc})
 	h.emit(ledger.IslandReady{
-		At: time.Now(), Island: island, Incarnation: inc, Steps: uint64(tokens / h.run.StepTokens()), Tokens: uint64(tokens),
+		At: time.Now(), Island: island, Incarnation: inc, Steps: h.stepsBrought(inc), Tokens: uint64(tokens),
 	})
 }
 
@@ -142,7 +144,7 @@ func (h *host) contribution(inc uint64, m transport.Up, c *wire.Contribution) {
 	d := syncer.Contribution{
 		Era: m.GetOrigin().GetEra(), Incarnation: inc, Fragment: int(c.Fragment), Sequence: c.Sequence, Base: c.BaseVersion,
 		FromStep: c.FromStep, ToStep: c.ToStep, FromPosition: int64(c.FromPosition), ToPosition: int64(c.ToPosition),
-		Tokens: int64(c.Tokens), Flush: c.Flush, Damaged: m.Damaged,
+		Tokens: int64(c.Tokens), Withheld: int64(c.Withheld), Flush: c.Flush, Damaged: m.Damaged,
 	}
 	for _, a := range c.Adoptions {
 		d.Adoptions = append(d.Adoptions, syncer.Adoption{Fragment: int(a.Fragment), Version: a.Version, Step: a.Step})

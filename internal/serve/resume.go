@@ -20,6 +20,7 @@ import (
 type restore struct {
 	state     *wire.IslandState
 	positions []int64 // samples merged, by fragment
+	applied   int64   // samples of state.Position that were not withheld
 }
 
 // resume opens a new era from the newest whole checkpoint: the old tapes are
@@ -55,7 +56,7 @@ func (op *opened) resume(ctx context.Context) error {
 	if err := op.loadTensors(ctx, c, tables); err != nil {
 		return err
 	}
-	lost, last, err := op.closeEras(ctx, tables)
+	lost, last, past, err := op.closeEras(ctx, tables)
 	if err != nil {
 		return err
 	}
@@ -65,17 +66,21 @@ func (op *opened) resume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	snap.Checkpoint = next - 1
-	op.coord = coord.Restore(op.coordConfig(), snap, seeds)
+	snap.Checkpoint, snap.Incarnation = next-1, max(snap.Incarnation, op.incarnation)
+	op.coord = coord.Restore(op.coordConfig(), snap, seeds, past)
 	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
 	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era))
-	for _, u := range lost {
-		op.notes = append(op.notes, fmt.Sprintf("undone: fragment %d, versions %d to %d of era %d (%d tokens) came after the checkpoint", u.Fragment, u.From, u.To, u.Era, u.Tokens))
-	}
+	op.tellUndone(lost)
 	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
 		return err
 	}
 	return op.writeRunFile(ctx, op.replace) // only by the one that has the era
+}
+
+func (op *opened) tellUndone(lost []undone) {
+	for _, u := range lost {
+		op.notes = append(op.notes, fmt.Sprintf("undone: fragment %d, versions %d to %d of era %d (%d tokens) came after the checkpoint", u.Fragment, u.From, u.To, u.Era, u.Tokens))
+	}
 }
 
 // nobodyCoordinates refuses to resume while the recorded coordinator still answers.
@@ -149,25 +154,27 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 }
 
 // closeEras ends every sequence of every era, so that nobody can commit to them,
-// and lists the merges that are newer than the checkpoint.
-func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []undone, last uint32, err error) {
+// and lists the merges that are newer than the checkpoint, and what is not undone.
+func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []undone, last uint32, past coord.Past, err error) {
 	for last = 1; ; last++ {
-		if _, err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1); err != nil {
-			return nil, 0, err
+		decisions, err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1)
+		if err != nil {
+			return nil, 0, past, err
 		}
+		past = recall(past, decisions)
 		segments, err := store.CloseSequence(ctx, op.store, tapePath(last, groupWriter), last+1)
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, past, err
 		}
 		for _, s := range segments {
 			lost = op.undo(lost, s, last, tables)
 		}
 		next, err := op.store.List(ctx, tapePath(last+1, ""))
 		if err != nil {
-			return nil, 0, err
+			return nil, 0, past, err
 		}
 		if len(next) == 0 {
-			return lost, last, nil
+			return lost, last, past, nil
 		}
 		lost = nil // the next era began from a checkpoint of its own
 	}
@@ -214,7 +221,8 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 		}
 		r := restore{state: &wire.IslandState{
 			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
-		}}
+			Withheld: uint64(seed.Withheld()),
+		}, applied: seed.Position - seed.Withheld()}
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
 			r.state.Keep = append(r.state.Keep, keep)
@@ -257,5 +265,13 @@ func (h *host) broughtAlong(incarnation uint64) (tokens int64, positions []int64
 		return 0, nil
 	}
 	r := v.(restore)
-	return int64(r.state.Position) * h.sampleTokens(), r.positions
+	return r.applied * h.sampleTokens(), r.positions
+}
+
+// stepsBrought is how many inner steps that was.
+func (h *host) stepsBrought(incarnation uint64) uint64 {
+	if v, ok := h.brought.Load(incarnation); ok {
+		return v.(restore).state.Position / uint64(h.run.StepSamples())
+	}
+	return 0
 }

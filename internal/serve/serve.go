@@ -60,30 +60,64 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 		return ledger.Summary{}, err
 	}
 	defer op.corpus.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	status, why := ledger.New(), ""
+	for {
+		h, err := newHost(ctx, op, o, status)
+		if err != nil {
+			return ledger.Summary{}, err
+		}
+		err = h.live(why)
+		if err != nil || h.result.Outcome != coord.RolledBack {
+			defer h.evaluator.close()
+			return h.conclude(err)
+		}
+		h.evaluator.close()
+		why = h.result.Why
+		if op, err = op.rollBack(ctx); err != nil {
+			h.emit(ledger.RunEnded{At: time.Now(), Outcome: ledger.RunFailed, Reason: err.Error()})
+			return status.Summary(), err
+		}
+	}
+}
+
+// newHost is ready to live for one era.
+func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
-		opened: op, opts: o, log: o.Logger, ctx: ctx, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: ledger.New(), secret: randomName(16),
+		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
+		crew: newCrew(), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
 	}
-	if h.evaluator, err = newEvaluator(op); err != nil {
-		return ledger.Summary{}, err
+	h.ctx, h.cancel = context.WithCancel(ctx)
+	var err error
+	if h.evaluator, err = newEvaluator(op); err == nil {
+		if err = h.listen(h.ctx); err != nil {
+			h.evaluator.close()
+		}
 	}
-	defer h.evaluator.close()
-	if err := h.listen(ctx); err != nil {
-		return ledger.Summary{}, err
+	if err != nil {
+		h.cancel()
+		return nil, err
 	}
+	return h, nil
+}
+
+// live is one era, from its beginning to the end of everything that it started. Why
+// says what the era before was rolled back for; empty when nothing was.
+func (h *host) live(why string) error {
 	h.coordFX, h.syncFX = newQueue(), newQueue()
-	h.started()
-	err = h.loop(ctx)
-	cancel() // retries of the store end here
+	if why == "" {
+		h.started()
+	} else {
+		h.rolledBack(why)
+	}
+	err := h.loop(h.ctx)
+	h.cancel() // retries of the store end here
 	h.coordFX.close()
 	h.syncFX.close()
-	h.disband(patienceFor(err))
+	h.disband(h.patienceFor(err))
 	h.server.Close()
 	h.saving.Wait()
 	h.evaluator.wg.Wait()
-	return h.conclude(err)
+	return err
 }
 
 // openUnlessInterrupted gives up at the first interrupt: nothing is lost yet.
@@ -107,8 +141,8 @@ func openUnlessInterrupted(ctx context.Context, o Options) (*opened, error) {
 }
 
 // patienceFor: an orderly end lets islands end by themselves.
-func patienceFor(err error) time.Duration {
-	if err != nil {
+func (h *host) patienceFor(err error) time.Duration {
+	if err != nil || h.result.Outcome == coord.RolledBack {
 		return 0
 	}
 	return dismissPatience
@@ -162,6 +196,7 @@ func (h *host) started() {
 		Params: count.Total, ActiveParams: count.Active,
 		Checkpoint: h.fromCheckpoint,
 		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
+		Rollbacks: h.coord.Rollbacks(), Skipped: samplesOf(h.coord.Skipped()),
 	}
 	for _, i := range h.run.Islands {
 		e.Islands = append(e.Islands, i.Name)
@@ -169,6 +204,10 @@ func (h *host) started() {
 	h.tokens = e.TokensDone
 	h.emit(e)
 	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
+	h.tellNotes()
+}
+
+func (h *host) tellNotes() {
 	for _, n := range h.notes {
 		h.emit(ledger.Note{At: time.Now(), Text: n})
 	}

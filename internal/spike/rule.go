@@ -13,7 +13,7 @@ type Verdict string
 const (
 	Apply    Verdict = "applied"
 	Withhold Verdict = "withheld"  // nothing changes; its samples are tried once more
-	HalfRate Verdict = "half rate" // applied at half the learning rate
+	HalfRate Verdict = "half_rate" // applied at half the learning rate
 	Skip     Verdict = "skipped"   // nothing changes; its samples are given up
 )
 
@@ -22,8 +22,9 @@ type Decision struct {
 	Verdict Verdict
 	Spike   bool    // else the verdict is Apply
 	Finite  bool    // loss and gradient norm are numbers
-	Median  float64 // of the window; NaN while it is not full
-	Bound   float64 // a loss above it is a spike; NaN while there is none
+	Judged  bool    // the loss was compared: the window is full
+	Median  float64 // of the window, when Judged
+	Bound   float64 // a loss above it is a spike, when Judged
 	Reason  string  // of a spike, for people
 }
 
@@ -49,19 +50,17 @@ func New(cfg Config) *Rule {
 // Judge decides about a step before anything of it is applied. Retry: its samples
 // have spiked before. The step's own loss is not in the window yet: Add it afterwards.
 func (r *Rule) Judge(loss, norm float64, retry bool) Decision {
-	d := Decision{Verdict: Apply, Finite: finite(loss) && finite(norm), Median: math.NaN(), Bound: math.NaN()}
-	if r.window.len() == r.cfg.Window {
+	d := Decision{Verdict: Apply, Finite: finite(loss) && finite(norm), Judged: r.cfg.Factor > 0 && r.window.len() == r.cfg.Window}
+	if d.Judged {
 		d.Median = r.window.median()
-		if r.cfg.Factor > 0 {
-			d.Bound = d.Median + max(r.cfg.Factor*deviation*r.window.spread(d.Median), r.cfg.FloorNats)
-		}
+		d.Bound = d.Median + max(r.cfg.Factor*deviation*r.window.spread(d.Median), r.cfg.FloorNats)
 	}
 	switch {
 	case !finite(loss):
 		d.Spike, d.Reason = true, "the loss is not finite"
 	case !finite(norm):
 		d.Spike, d.Reason = true, "the gradient norm is not finite"
-	case loss > d.Bound: // never, while there is none
+	case d.Judged && loss > d.Bound:
 		d.Spike, d.Reason = true, fmt.Sprintf("loss %.4g is above %.4g, the median is %.4g", loss, d.Bound, d.Median)
 	}
 	switch {

@@ -114,7 +114,7 @@ func TestDefaultRule(t *testing.T) {
 	for i := range 127 {
 		r.Add(2 + 0.05*float64(i%3-1))
 	}
-	if d := r.Judge(50, 1, false); d.Spike || !math.IsNaN(d.Bound) {
+	if d := r.Judge(50, 1, false); d.Spike || d.Judged {
 		t.Errorf("127 losses are judged by: %+v", d)
 	}
 	r.Add(2)

@@ -302,7 +302,7 @@ func TestCheckpointManifestDamage(t *testing.T) {
 		{"cut off", "}\n", "", "its manifest is damaged"},
 		{"other number", `"number": 2`, `"number": 1`, "manifest of checkpoint 1"},
 		{"unknown field", `"number"`, `"x": 1, "number"`, "unknown field"},
-		{"no format", `"format": 1,`, ``, "names no format"},
+		{"no format", `"format": 2,`, ``, "names no format"},
 		{"way out", `"global.`, `"../../`, "begins with a dot"},
 		{"part twice", "state.json", weightsPart, "twice"},
 		{"part not there", "state.json", "other.json", "its file other.json is missing"},
@@ -329,9 +329,9 @@ func TestCheckpointManifestDamage(t *testing.T) {
 func TestCheckpointLaterFormat(t *testing.T) {
 	st := store.NewMemory()
 	save(t, st, 1)
-	overwrite(t, st, store.PartName(2, "manifest.json"), `{"format": 2, "news": true}`)
+	overwrite(t, st, store.PartName(2, "manifest.json"), `{"format": 3, "news": true}`)
 	_, _, err := store.Newest(t.Context(), st)
-	wantFault(t, err, "checkpoints/00000002/manifest.json", "format is 2", "formats up to 1")
+	wantFault(t, err, "checkpoints/00000002/manifest.json", "format is 3", "formats up to 2")
 }
 
 func TestCheckpointOpenRefuses(t *testing.T) {

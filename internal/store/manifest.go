@@ -14,7 +14,8 @@ import (
 // (docs/formats/checkpoint.md). History, append only:
 //
 //	1  first version
-const CheckpointFormat = 1
+//	2  samples that were withheld or left out
+const CheckpointFormat = 2
 
 const (
 	checkpointsPrefix = "checkpoints/"

@@ -12,7 +12,8 @@ import (
 // only:
 //
 //	1  first version
-const TapeFormat = 1
+//	2  spike and rollback records: samples behind a position need not be in the model
+const TapeFormat = 2
 
 // maxSegmentBytes bounds what is read into memory for one segment.
 const maxSegmentBytes = 64 << 20

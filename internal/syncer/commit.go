@@ -220,7 +220,7 @@ func (s *State) rulingRecord(it rulingItem, now time.Time) RulingRecord {
 func partRecord(c Contribution, island string) PartRecord {
 	return PartRecord{
 		Island: island, Incarnation: c.Incarnation, Sequence: c.Sequence, Base: c.Base, FromStep: c.FromStep, ToStep: c.ToStep,
-		FromPosition: c.FromPosition, ToPosition: c.ToPosition, Tokens: c.Tokens, Adoptions: c.Adoptions,
+		FromPosition: c.FromPosition, ToPosition: c.ToPosition, Tokens: c.Tokens, Withheld: c.Withheld, Adoptions: c.Adoptions,
 	}
 }
 

@@ -34,6 +34,7 @@ type Contribution struct {
 	FromPosition int64 // samples, in lease order
 	ToPosition   int64
 	Tokens       int64
+	Withheld     int64 // samples of its span in steps that were not applied
 	Adoptions    []Adoption
 	Flush        bool
 	Damaged      bool   // its digest does not match: to be sent again
@@ -214,6 +215,7 @@ type (
 		FromPosition int64      `json:"from_sample_position"`
 		ToPosition   int64      `json:"to_sample_position"`
 		Tokens       int64      `json:"tokens"`
+		Withheld     int64      `json:"withheld_samples,omitempty"`
 		Adoptions    []Adoption `json:"adoptions,omitempty"`
 	}
 	// MergeRecord is the commit of one merge.

@@ -99,6 +99,8 @@ func defect(c Contribution, e *entry, f *fragment) string {
 		return fmt.Sprintf("it starts at sample position %d, but everything before %d is already in the fragment", c.FromPosition, e.merged)
 	case c.ToPosition < c.FromPosition || c.ToStep < c.FromStep:
 		return fmt.Sprintf("it ends before it begins (steps %d to %d, positions %d to %d)", c.FromStep, c.ToStep, c.FromPosition, c.ToPosition)
+	case c.Withheld < 0 || c.Withheld > c.ToPosition-c.FromPosition:
+		return fmt.Sprintf("it withheld %d samples of positions %d to %d", c.Withheld, c.FromPosition, c.ToPosition)
 	case c.Tokens < 0:
 		return fmt.Sprintf("it claims %d tokens", c.Tokens)
 	}
