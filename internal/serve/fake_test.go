@@ -40,6 +40,7 @@ type fakeLearner struct {
 	sequence         []uint64
 	from             []int64 // position of the last contribution, by fragment
 	version          []uint64
+	open, called     []bool // by fragment: no verdict yet; called in the meantime
 	seeds            int
 	refused          bool
 }
@@ -98,10 +99,18 @@ func (f *fakeLearner) take(m transport.Down) error {
 			f.leased += int64(r.To - r.From)
 		}
 	case *wire.ToLearner_Call:
+		if f.called[b.Call.Fragment] = f.open[b.Call.Fragment]; f.called[b.Call.Fragment] {
+			return nil // answered with the verdict, as an island does
+		}
 		return f.contribute(int(b.Call.Fragment))
 	case *wire.ToLearner_Verdict:
 		if b.Verdict.Ruling == wire.Ruling_REFUSED {
 			f.refused, f.seeds = true, 0
+		}
+		again := f.called[b.Verdict.Fragment] && f.act != actPoison
+		f.open[b.Verdict.Fragment], f.called[b.Verdict.Fragment] = false, false
+		if again {
+			return f.contribute(int(b.Verdict.Fragment))
 		}
 	case *wire.ToLearner_Rejected:
 		return errors.New(b.Rejected.Reason)
@@ -121,6 +130,7 @@ func (f *fakeLearner) welcome(w *wire.Welcome) error {
 	}
 	f.fragments = fragment.Split(run.Model.Config, run.Exchange.Fragments)
 	f.samples, f.seq = run.StepSamples(), int64(run.Train.SequenceTokens)
+	f.open, f.called = make([]bool, len(f.fragments)), make([]bool, len(f.fragments))
 	f.sequence, f.from, f.version = make([]uint64, len(f.fragments)), make([]int64, len(f.fragments)), make([]uint64, len(f.fragments))
 	return nil
 }
@@ -168,6 +178,7 @@ func (f *fakeLearner) contribute(p int) error {
 	if err := f.beat(0.001); err != nil {
 		return err
 	}
+	f.open[p] = true
 	part := f.fragments[p]
 	delta := make([]float32, part.Size)
 	delta[part.Sizes[0]-1] = float32(math.NaN())

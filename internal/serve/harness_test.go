@@ -59,6 +59,7 @@ func tiny(t testing.TB, change func(*runfile.Run)) runfile.Run {
 	run.Exchange.MaxWaitSeconds = 1
 	run.Exchange.StaleVersions = 1000 // a period is a few milliseconds: nobody is late because a core is busy
 	run.Eval.Sequences, run.Eval.FinalSequences = 16, 64
+	run.Spike.Limit = 0 // losses of this text lie so close that the death of an island can show as a row of spikes; rollbacks have their own tests
 	if change != nil {
 		change(&run)
 	}

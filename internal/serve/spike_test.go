@@ -101,6 +101,7 @@ func TestSpikesOfTwo(t *testing.T) {
 	run := tiny(t, func(run *runfile.Run) {
 		run.Tokens = stepTokens * 300
 		jumpy(run)
+		run.Spike.Window, run.Spike.Factor = 3, 0.05
 	})
 	c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
 		if s, ok := e.(ledger.StepDone); ok && s.Incarnation == 1 && s.Step == 60 {
@@ -120,16 +121,8 @@ var bad = ledger.Samples{From: 56 * 4, To: 57 * 4}
 // replayed for ever). When one spike is enough for a rollback, batch 57 is on the skip
 // list after the first one, step 58 is reached, and the list is in the run record.
 func TestB5RollsBackOnce(t *testing.T) {
-	paths := []string{text(t)}
-	with := func(steps runfile.Count) runfile.Run {
-		return alone(t, func(run *runfile.Run) {
-			run.Data.Paths, run.Tokens = paths, stepTokens*steps
-			run.Checkpoint.EveryTokens, run.Spike.Limit = 0, 1
-		})
-	}
-	dir := folder(t)
-	begin(t, dir, with(50), false, nil).finish() // its last checkpoint is at 50
-	c := begin(t, dir, with(100), true, nil, spoiling(int(bad.From), int(bad.To)))
+	dir, run := savedAt50(t, 1)
+	c := begin(t, dir, run, true, nil, spoiling(int(bad.From), int(bad.To)))
 	sum := c.finishWithout(bad)
 	if sum.Rollbacks != 1 || sum.Era != 3 || sum.Spikes != 1 {
 		t.Errorf("%d rollbacks, %d spikes, era %d", sum.Rollbacks, sum.Spikes, sum.Era)
@@ -145,7 +138,8 @@ func TestB5RollsBackOnce(t *testing.T) {
 
 // B5 under the default limits: the batch is tried twice and left out, without a rollback.
 func TestB5IsLeftOut(t *testing.T) {
-	c := begin(t, folder(t), alone(t, nil), false, nil, spoiling(int(bad.From), int(bad.To)))
+	run := alone(t, func(run *runfile.Run) { run.Spike = runfile.Default().Spike })
+	c := begin(t, folder(t), run, false, nil, spoiling(int(bad.From), int(bad.To)))
 	sum := c.finishWithout(bad)
 	if sum.Rollbacks != 0 || sum.Spikes != 2 || sum.Skipped != 2 {
 		t.Errorf("%d rollbacks, %d spikes, %d steps not applied", sum.Rollbacks, sum.Spikes, sum.Skipped)
@@ -165,14 +159,9 @@ func TestB5BeforeACheckpoint(t *testing.T) {
 // B5, otherwise: a run that no rollback helps stops after three, with status not 0, and a
 // resume does not begin to count anew.
 func TestB5StopsAfterThree(t *testing.T) {
-	run := alone(t, func(run *runfile.Run) {
-		run.Checkpoint.EveryTokens = stepTokens * 50
-		run.Spike.Limit = 2
-	})
-	dir := folder(t)
-	c := begin(t, dir, run, false, nil, spoiling(60*4, 1<<30))
-	sum, err := c.wait()
-	if !errors.Is(err, serve.ErrRunFailed) || sum.Rollbacks != 3 || sum.Era != 4 || !strings.Contains(sum.Reason, "after 3 of 3 rollbacks") {
+	dir, run := savedAt50(t, 2)
+	sum, err := begin(t, dir, run, true, nil, spoiling(60*4, 1<<30)).wait()
+	if !errors.Is(err, serve.ErrRunFailed) || sum.Rollbacks != 3 || sum.Era != 5 || !strings.Contains(sum.Reason, "after 3 of 3 rollbacks") {
 		t.Fatalf("%v: %+v", err, sum)
 	}
 	if want := []ledger.Samples{{From: 240, To: 264}}; !slices.Equal(sum.SkippedSamples, want) {
@@ -180,10 +169,26 @@ func TestB5StopsAfterThree(t *testing.T) {
 	}
 	audited(t, dir, -1)
 	sum, err = begin(t, dir, run, true, nil, spoiling(60*4, 1<<30)).wait()
-	if !errors.Is(err, serve.ErrRunFailed) || sum.Rollbacks != 3 || sum.Era != 5 {
+	if !errors.Is(err, serve.ErrRunFailed) || sum.Rollbacks != 3 || sum.Era != 6 {
 		t.Errorf("resumed: %v: %+v", err, sum)
 	}
 	audited(t, dir, -1)
+}
+
+// savedAt50 is the folder of a run of 50 steps, and the run that goes on to 100 and is
+// rolled back by so many spikes.
+func savedAt50(t *testing.T, limit int) (string, runfile.Run) {
+	t.Helper()
+	paths := []string{text(t)}
+	with := func(steps runfile.Count) runfile.Run {
+		return alone(t, func(run *runfile.Run) {
+			run.Data.Paths, run.Tokens = paths, stepTokens*steps
+			run.Checkpoint.EveryTokens, run.Spike.Limit = 0, limit
+		})
+	}
+	dir := folder(t)
+	begin(t, dir, with(50), false, nil).finish() // its last checkpoint is at 50
+	return dir, with(100)
 }
 
 // Steps that are never finite, met by two islands: by rollbacks or by second tries they
