@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -82,6 +86,7 @@ func runImport(env *Env, from string, f *importFlags) error {
 	}
 	c, err := save(ctx, d, dir)
 	if err != nil {
+		removeEmpty(dir)
 		undo()
 		return err
 	}
@@ -99,6 +104,23 @@ func save(ctx context.Context, d *huggingface.Folder, dir string) (store.Checkpo
 		return store.Checkpoint{}, err
 	}
 	return d.Save(ctx, st, modelPart)
+}
+
+// removeEmpty removes the empty folders in dir: of a checkpoint that came to nothing.
+func removeEmpty(dir string) {
+	var folders []string
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && path != dir {
+			folders = append(folders, path)
+		}
+		return err
+	})
+	if err != nil {
+		return // what is there is not ours to judge
+	}
+	for _, folder := range slices.Backward(folders) { // inner ones first
+		os.Remove(folder) //nolint:errcheck // stays unless empty
+	}
 }
 
 func (env *Env) showImported(r imported) error {

@@ -2,8 +2,10 @@ package cli
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -53,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"exits": exits,
 			"mkrun": mkrun,
 			"flip":  flip,
+			"spoil": spoil,
 		},
 	})
 }
@@ -117,6 +120,15 @@ func flip(ts *testscript.TestScript, _ bool, args []string) {
 	data, err := os.ReadFile(file)
 	ts.Check(err)
 	data[len(data)/2] ^= 1
+	ts.Check(os.WriteFile(file, data, 0o644))
+}
+
+// spoil makes the last number of a file of fp32 weights a NaN.
+func spoil(ts *testscript.TestScript, _ bool, args []string) {
+	file := ts.MkAbs(args[0])
+	data, err := os.ReadFile(file)
+	ts.Check(err)
+	binary.LittleEndian.PutUint32(data[len(data)-4:], math.Float32bits(float32(math.NaN())))
 	ts.Check(os.WriteFile(file, data, 0o644))
 }
 

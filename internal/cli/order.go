@@ -125,7 +125,7 @@ func withModel(r runfile.Run, name string) (runfile.Run, error) {
 	if err != nil {
 		return r, err
 	}
-	return r.FromFlag("model", "--model").WithConfig(d.Config, ""), nil
+	return r.FromFlag("model", "--model").FromFlag("model.preset", "--model").WithConfig(d.Config, ""), nil
 }
 
 // startFrom takes model and first weights from a checkpoint. Its router is past its
@@ -143,7 +143,7 @@ func startFrom(env *Env, r runfile.Run, f *trainFlags) (runfile.Run, error) {
 		return r, err
 	}
 	meta.Model.RoutingWarmupTokens = 0
-	return r.FromFlag("model.from", "--from").WithConfig(meta.Model, c.Path()), nil
+	return r.FromFlag("model.from", "--from").FromFlag("model.preset", "--from").WithConfig(meta.Model, c.Path()), nil
 }
 
 // resumedRun is the run in a folder, with the few things that may change.

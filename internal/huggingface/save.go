@@ -2,7 +2,9 @@ package huggingface
 
 import (
 	"context"
+	"errors"
 
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
 )
@@ -28,6 +30,15 @@ func (d *Folder) Save(ctx context.Context, st store.Store, part string) (store.C
 	if err := CheckSpace(ctx, st.Location(), need); err != nil {
 		return store.Checkpoint{}, err
 	}
+	c, err := d.save(ctx, st, part, tensors)
+	var in *fault.Input
+	if errors.As(err, &in) {
+		return c, in // it says all there is to say
+	}
+	return c, err
+}
+
+func (d *Folder) save(ctx context.Context, st store.Store, part string, tensors []store.Stream) (store.Checkpoint, error) {
 	full := func(_ context.Context, _ int, full error) error { return full } // nobody waits for space
 	return store.Save(ctx, st, importedNumber, func(ctx context.Context, w *store.Writer) (any, error) {
 		meta := Meta{Model: d.Config, SampleTokens: d.Positions, Origin: d.Origin()}
