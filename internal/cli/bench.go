@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/gauge"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/machine"
@@ -40,6 +43,7 @@ type benchFlags struct {
 	model    string
 	shape    string
 	threads  int
+	numeric  string
 	batch    int
 	sequence int
 	tokens   countFlag
@@ -67,6 +71,7 @@ has a model section and nothing else will do.`,
 	flags.StringVar(&f.model, "model", runfile.DefaultPreset, "preset `NAME` of the model, or the path of a Hugging Face config.json")
 	flags.StringVar(&f.shape, "shape", "", "take model, sequence length and batch from the run file `FILE`")
 	flags.IntVar(&f.threads, "threads", 0, "`N` workers (default all cores)")
+	flags.StringVar(&f.numeric, "numeric", "", "emulate the arithmetic of the format or chip `NAME`, as islands[].numeric of a run file")
 	flags.IntVar(&f.batch, "batch", 0, "`N` sequences of a step (default 4, or the run file's)")
 	flags.IntVar(&f.sequence, "sequence", 0, "`N` tokens of a sequence (default 128, or the run file's)")
 	flags.Var(&f.tokens, "tokens", "train `N` tokens, such as 20k (default as many as ten seconds take)")
@@ -101,6 +106,7 @@ func runBenchEngine(env *Env, cmd *cobra.Command, f *benchFlags) error {
 	if err != nil {
 		return err
 	}
+	r.Version = buildOf().Version
 	if f.json {
 		return printJSON(env.Stdout, r)
 	}
@@ -135,12 +141,24 @@ func (f *benchFlags) options(cmd *cobra.Command) (gauge.Options, error) {
 	if threads < 1 || threads > engine.MaxThreads {
 		return gauge.Options{}, usage("--threads", fmt.Sprint(threads), "is out of range", fmt.Sprintf("use 1 to %d", engine.MaxThreads))
 	}
+	profile, err := numeric.Find(f.numeric)
+	if err != nil {
+		return gauge.Options{}, fromFlag("--numeric", err)
+	}
 	t := run.Train
 	return gauge.Options{
-		Model: run.Model.Config, BatchSequences: t.BatchSequences, SequenceTokens: t.SequenceTokens, Threads: threads, Kernel: set,
+		Model: run.Model.Config, BatchSequences: t.BatchSequences, SequenceTokens: t.SequenceTokens, Threads: threads, Kernel: set, Numeric: profile,
 		Optimizer: engine.AdamWConfig{Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay, ClipNorm: t.ClipNorm},
 		Tokens:    int64(f.tokens.n), Duration: benchTime, Seed: run.Seed,
 	}, nil
+}
+
+// fromFlag says of bad input which flag it came by.
+func fromFlag(flag string, err error) error {
+	if in := (*fault.Input)(nil); errors.As(err, &in) {
+		return usage(flag, in.Value, in.Problem, in.Next)
+	}
+	return err
 }
 
 // run is the run file that --shape names, or the built-in one, under the other flags.
@@ -183,9 +201,11 @@ func showBench(w io.Writer, r gauge.Report) error {
 			fmt.Fprintf(&b, "  %-18s %7.2f ms %5.1f %%\n", strings.ReplaceAll(name, "_", " "), 1000*x, 100*x/r.StepSeconds["total"])
 		}
 	}
+	fmt.Fprintf(&b, "computed by        mistura %s, %s, %s, %s", r.Version, r.Go, r.Platform, r.Numeric)
 	if r.Processor != "" {
-		fmt.Fprintf(&b, "processor          %s\n", r.Processor)
+		fmt.Fprintf(&b, ", %s", r.Processor)
 	}
+	b.WriteByte('\n')
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/rng"
@@ -22,6 +23,7 @@ type Options struct {
 	SequenceTokens int // tokens of a sequence, at least 1
 	Threads        int // workers, at least 1
 	Kernel         *kernel.Set
+	Numeric        *numeric.Profile // arithmetic to emulate; nil: fp32
 	Tokens         int64         // to train in all, rounded up to whole steps; 0: as Duration says
 	Duration       time.Duration // to train for, where Tokens is 0; at least one step is made
 	Seed           uint64
@@ -101,7 +103,7 @@ func newMeter(o Options) (*meter, error) {
 		tokens: make([]int32, o.BatchSequences*(o.SequenceTokens+1)),
 		a:      make([]float32, productM*productK), b: make([]float32, productK*productN), c: make([]float32, productM*productN)}
 	var err error
-	m.engine, err = engine.New(o.Model, engine.Options{Threads: o.Threads, Kernel: o.Kernel,
+	m.engine, err = engine.New(o.Model, engine.Options{Threads: o.Threads, Kernel: o.Kernel, Numeric: o.Numeric,
 		Clock: func() time.Duration { return time.Since(m.began) }})
 	if err != nil {
 		return nil, err
@@ -198,7 +200,7 @@ func (m *meter) report() Report {
 	r := Report{
 		Model: o.Model.Name, Params: count.Total, ActiveParams: count.Active,
 		BatchSequences: o.BatchSequences, SequenceTokens: o.SequenceTokens, Threads: o.Threads,
-		KernelSet: o.Kernel.Name(), Processor: machine.Processor(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		KernelSet: o.Kernel.Name(), Numeric: m.engine.Numeric(), Processor: machine.Processor(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Steps: m.steps, Seconds: m.total.Seconds(), TokensPerSecond: float64(m.trained()) / m.total.Seconds(),
 		StepFLOPs:   stepFLOPs(o.Model, o.BatchSequences, o.SequenceTokens),
 		SGEMMGFLOPS: median(m.rates), PredictedBytes: Predict(o), PeakBytes: machine.PeakBytes(),
