@@ -114,6 +114,7 @@ func TestRefusedByName(t *testing.T) {
 		{lite, "use_sliding_window", `true`, "not what the engine computes"},
 		{lite, "norm_softmax", `true`, "not what the engine computes"},
 		{lite, "multi_gate", `true`, "not what the engine computes"},
+		{lite, "is_encoder_decoder", `true`, "not what the engine computes"},
 		{lite, "attention_dropout", `0.1`, "not what the engine computes"},
 		{lite, "num_nextn_predict_layers", `1`, "not what the engine computes"},
 		{lite, "quantization_config", `{"bits":4}`, "not what the engine computes"},
@@ -162,6 +163,27 @@ func TestRefusedByName(t *testing.T) {
 		}
 		if err != nil && c.value != "" && in.Value == "" {
 			t.Errorf("%s: no value in %v", c.field, err)
+		}
+	}
+}
+
+// The page names every field that is read, accepted or refused by its value.
+func TestPageNamesEveryField(t *testing.T) {
+	page, err := os.ReadFile("../../docs/formats/huggingface.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fam := range families() {
+		f, err := parseFields("config.json", []byte(`{}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fam.read(f)
+		f.carry(append(withoutBearing(), fam.carried...))
+		for _, field := range append(sortedKeys(f.asked), notGivenBack()...) {
+			if !strings.Contains(string(page), "`"+field+"`") {
+				t.Errorf("%s: %s is not on the page", fam.name, field)
+			}
 		}
 	}
 }

@@ -119,6 +119,7 @@ func readCommon(f *fields) model.Config {
 	f.oneOf("hidden_act", "silu")
 	f.zero("attention_dropout")
 	f.off("use_sliding_window", false)
+	f.off("is_encoder_decoder", false)
 	return c
 }
 
@@ -198,7 +199,7 @@ func withoutBearing() []string {
 		"bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "tokenizer_class", "unk_token_id",
 		"output_attentions", "output_hidden_states", "output_router_logits", "return_dict", "pretraining_tp",
 		"max_window_layers", "sliding_window", // use_sliding_window is off
-		"gradient_checkpointing", "problem_type", "id2label", "label2id", "is_encoder_decoder", "chunk_size_feed_forward",
+		"gradient_checkpointing", "problem_type", "id2label", "label2id", "chunk_size_feed_forward",
 	}
 }
 
