@@ -1,6 +1,7 @@
 package mistura_test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,35 @@ func TestImportsGoDown(t *testing.T) {
 		if !seen[p] {
 			t.Errorf("layers() lists %s, which does not exist", p)
 		}
+	}
+}
+
+// ARCHITECTURE.md names every package, and its list has the import order.
+func TestArchitectureNamesEveryPackage(t *testing.T) {
+	data, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := string(data)
+	_, list, _ := strings.Cut(page, "```\n")
+	list, _, _ = strings.Cut(list, "```")
+	last, end := "", 0
+	for _, row := range layers() {
+		from := end
+		for _, p := range row.packages {
+			name, ok := strings.CutPrefix(p, "internal/")
+			switch at := strings.Index(list, name+" "); {
+			case !ok || strings.HasSuffix(p, "test") && p != "internal/scripttest":
+			case !strings.Contains(page, name):
+				t.Errorf("ARCHITECTURE.md does not name %s", p)
+			case strings.Contains(name, "/") && at < 0: // told of in the text
+			case at < from:
+				t.Errorf("ARCHITECTURE.md lists %s above %s, or not at all", p, last)
+			default:
+				end = max(end, at)
+			}
+		}
+		last = row.packages[0]
 	}
 }
 

@@ -191,8 +191,8 @@ func showBench(w io.Writer, r gauge.Report) error {
 	fmt.Fprintf(&b, "model FLOPs        %.1f GFLOP/s, %.0f %% of this machine's large product (%.1f GFLOP/s)\n",
 		r.GFLOPS, 100*r.ShareOfSGEMM, r.SGEMMGFLOPS)
 	peak := "unknown"
-	if r.PeakBytes > 0 {
-		peak = machine.FormatBytes(r.PeakBytes)
+	if r.PeakBytes != nil {
+		peak = machine.FormatBytes(*r.PeakBytes)
 	}
 	fmt.Fprintf(&b, "memory             %s at most, %s were announced\n", peak, machine.FormatBytes(r.PredictedBytes))
 	fmt.Fprintf(&b, "step               %.2f ms, mean of %d\n", 1000*r.StepSeconds["total"], r.Steps)

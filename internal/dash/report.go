@@ -115,8 +115,8 @@ func islandText(i ledger.IslandSummary) string {
 		fmt.Sprintf("%15s", speed(i.TokensPerSecond)),
 		fmt.Sprintf("%d steps", i.Steps),
 	}
-	if i.Numeric != "fp32" {
-		fields = append(fields, i.Numeric)
+	if i.Numeric != nil && *i.Numeric != "fp32" {
+		fields = append(fields, *i.Numeric)
 	}
 	for _, extra := range []string{restarts(i.Restarts), some(i.Dropped, "dropped"), some(i.Refused, "refused")} {
 		if extra != "" {

@@ -203,7 +203,10 @@ func (m *meter) report() Report {
 		KernelSet: o.Kernel.Name(), Numeric: m.engine.Numeric(), Processor: machine.Processor(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Steps: m.steps, Seconds: m.total.Seconds(), TokensPerSecond: float64(m.trained()) / m.total.Seconds(),
 		StepFLOPs:   stepFLOPs(o.Model, o.BatchSequences, o.SequenceTokens),
-		SGEMMGFLOPS: median(m.rates), PredictedBytes: Predict(o), PeakBytes: machine.PeakBytes(),
+		SGEMMGFLOPS: median(m.rates), PredictedBytes: Predict(o),
+	}
+	if peak := machine.PeakBytes(); peak > 0 {
+		r.PeakBytes = &peak
 	}
 	r.GFLOPS = r.StepFLOPs * float64(r.Steps) / r.Seconds / 1e9
 	r.ShareOfSGEMM = r.GFLOPS / r.SGEMMGFLOPS

@@ -31,8 +31,8 @@ type Report struct {
 	SGEMMGFLOPS  float64 `json:"sgemm_gflops"` // this machine's rate of one large product on as many threads, median
 	ShareOfSGEMM float64 `json:"share_of_sgemm"`
 
-	PredictedBytes int64 `json:"predicted_bytes"`
-	PeakBytes      int64 `json:"peak_bytes"` // of this process; 0: unknown
+	PredictedBytes int64  `json:"predicted_bytes"`
+	PeakBytes      *int64 `json:"peak_bytes"` // of this process; nil: unknown
 }
 
 // partNames are the keys of StepSeconds beside "total", in order.

@@ -233,6 +233,28 @@ func TestD13PaddedVocabulary(t *testing.T) {
 		}
 	}
 	checkEqualLogits(t, cfg)
+	checkWholeVocabulary(t, cfg)
+}
+
+// checkWholeVocabulary: 151936 rows are a whole number of blocks and stay as they are; the
+// rows of a size that was padded twice are refused.
+func checkWholeVocabulary(t *testing.T, cfg model.Config) {
+	t.Helper()
+	cfg.Vocab, cfg.TiedEmbeddings, cfg.NormHead = 151936, true, false
+	params := random(cfg, 13)
+	dir, _ := export(t, inMemory(cfg, params), Options{})
+	d, got := read(t, dir)
+	sameBits(t, "weights", got, params)
+	if len(d.Notes) > 0 || d.Config.Vocab != 151936 {
+		t.Errorf("vocabulary of %d: notes are %q", d.Config.Vocab, d.Notes)
+	}
+	rewrite(t, filepath.Join(dir, singleName), func(tensors []store.Stream) []store.Stream {
+		tensors[0] = raw(tensors[0].Name, typeF32, []int{2 * cfg.Vocab, cfg.Dim}, make([]byte, 8*cfg.Vocab*cfg.Dim))
+		return tensors
+	})
+	if _, err := Open(context.Background(), dir); err == nil || !strings.Contains(err.Error(), "[303872 2]") {
+		t.Errorf("303872 rows: %v", err)
+	}
 }
 
 // checkEqualLogits: only the rows of the vocabulary are in the loss, ln 50257.

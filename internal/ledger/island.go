@@ -1,6 +1,12 @@
 package ledger
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
+
+// fp32 is what an island computes in that emulates nothing.
+const fp32 = "fp32"
 
 // State is what an island does.
 type State string
@@ -36,6 +42,15 @@ type Island struct {
 	since       time.Time // first start of training
 	last        time.Time // last step
 	meter       meter
+}
+
+// numeric says what the island computes in, nil while nobody knows.
+func (i *Island) numeric() *string {
+	if i.incarnation == 0 {
+		return nil
+	}
+	text := cmp.Or(i.Numeric, fp32)
+	return &text
 }
 
 func (i *Island) start(e IslandStarted) {

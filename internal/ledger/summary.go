@@ -1,7 +1,5 @@
 package ledger
 
-import "cmp"
-
 // Summary is what a run did, for people and as the JSON object that ends the
 // output of "mistura train --json". Keys are only ever added. A value that is
 // unknown is null.
@@ -47,7 +45,8 @@ type IslandSummary struct {
 	Refused         int    `json:"refused"`
 	GradientNorm    Value  `json:"gradient_norm"` // of the last step, before clipping
 	ExpertLoad      Value  `json:"expert_load"`   // of the last step: busiest expert over mean, worst layer
-	Numeric         string `json:"numeric"`       // "fp32", or "emulated" and a profile of package numeric
+	// Numeric is "fp32", or "emulated" and a profile of package numeric; nil: it has not started.
+	Numeric *string `json:"numeric"`
 }
 
 // Summary sums the run up. A run that has not ended counts as failed.
@@ -98,7 +97,7 @@ func (s *Status) Summary() Summary {
 			Refused:         i.Refused,
 			GradientNorm:    i.GradientNorm,
 			ExpertLoad:      i.ExpertLoad,
-			Numeric:         cmp.Or(i.Numeric, "fp32"),
+			Numeric:         i.numeric(),
 		})
 	}
 	return sum

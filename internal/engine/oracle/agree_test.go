@@ -49,7 +49,7 @@ func TestEngineAgrees(t *testing.T) {
 				check(t, m.gradients.over(fp32Gradient))
 				check(t, m.short.over(fp32ShortTrace))
 				check(t, m.state.over(fp32Loss))
-				if m.gap > m.spread {
+				if a.subject.nudged > 0 && !(m.gap <= m.spread) {
 					t.Errorf("the loss at the end is off by %.2g; the oracle's own runs differ by %.2g", m.gap, m.spread)
 				}
 			})

@@ -43,7 +43,7 @@ type deviations map[string]float64
 // worst is the largest, NaN above all.
 func (d deviations) worst() (name string, deviation float64) {
 	for _, n := range slices.Sorted(maps.Keys(d)) {
-		if !(d[n] <= deviation) {
+		if worse(d[n], deviation) {
 			name, deviation = n, d[n]
 		}
 	}
@@ -62,10 +62,13 @@ func (d deviations) over(bound float64) (problems []string) {
 
 // raise keeps the largest deviation of each name.
 func (d deviations) raise(name string, deviation float64) {
-	if old, ok := d[name]; !ok || !(deviation <= old) {
+	if old, ok := d[name]; !ok || worse(deviation, old) {
 		d[name] = deviation
 	}
 }
+
+// worse orders deviations: NaN is above all, and stays.
+func worse(a, b float64) bool { return a > b || math.IsNaN(a) && !math.IsNaN(b) }
 
 // differing is the share of tokens whose sets of experts differ, over all layers.
 func differing(got, want [][]int32, k int) float64 {
