@@ -24,7 +24,7 @@ func TestTwoUnlikeIslandsTrainOneModel(t *testing.T) {
 	if sum.Merges == 0 || sum.Checkpoint == nil || sum.Refused+sum.Dropped > 0 {
 		t.Errorf("merges, checkpoint or rulings are amiss: %+v", sum)
 	}
-	if got := sum.Islands[0].Numeric + ", " + sum.Islands[1].Numeric; got != "fp32, emulated bf16" {
+	if got := *sum.Islands[0].Numeric + ", " + *sum.Islands[1].Numeric; got != "fp32, emulated bf16" {
 		t.Errorf("numeric: %s", got)
 	}
 	tape, err := os.ReadFile(filepath.Join(dir, "tape/era-0001/coord/0000000001.jsonl"))
