@@ -21,6 +21,8 @@ func FuzzRun(f *testing.F) {
 		return b
 	}
 	f.Add(lines(launchA, launchB, leaseA, leaseB, closeA, again, `{"kind":"end","outcome":"finished"}`, "", view, mergeA, mergeA1, shutA))
+	f.Add(lines(launchA, leaseA, spikeA, leaseAgain, skipA, `{"kind":"rollback","skipped":[{"from":6,"to":7}]}`, "", view, mergeA))
+	f.Add(lines(launchA, leaseA, `{"kind":"spike","incarnation":1,"position":-5,"samples":[{"from":9,"to":2},{"from":0,"to":9223372036854775807}],"verdict":"skipped"}`, "", view, mergeA))
 	f.Add(lines(launchA, leaseA, `{"kind":"checkpoint","checkpoint":1}`, "", view, mergeA, "",
 		`{"kind":"era","from_checkpoint":1,"undone":[{"era":1,"fragment":0,"from_version":1,"to_version":1},{"era":1,"fragment":-1}]}`,
 		`{"kind":"launch","incarnation":1,"island":"a","leases":[{"from":0,"to":4}],"position":4}`, "", view))

@@ -31,7 +31,12 @@ const (
 	mergeA  = `{"kind":"merge","version":1,"parts":[{"incarnation":1,"sequence":1,"to_sample_position":4}]}`
 	mergeA1 = `{"kind":"merge","fragment":1,"version":1,"parts":[{"incarnation":1,"sequence":1,"to_sample_position":2}]}`
 	shutA   = `{"kind":"incarnation_closed","incarnation":1,"sample_position":4}`
-	again   = `{"kind":"lease","incarnation":2,"ranges":[{"from":4,"to":8}]}`
+	spikeA  = `{"kind":"spike","incarnation":1,"position":2,"samples":[{"from":2,"to":4}],"verdict":"withheld"}`
+	skipA   = `{"kind":"spike","incarnation":1,"position":8,"samples":[{"from":2,"to":4}],"verdict":"skipped"}`
+
+	leaseAgain = `{"kind":"lease","incarnation":1,"ranges":[{"from":2,"to":4,"due":9}]}`
+
+	again = `{"kind":"lease","incarnation":2,"ranges":[{"from":4,"to":8}]}`
 )
 
 // TestDeath is B10 (prime-diloco#98) on the tape: killed with 8 samples leased and 4 in
@@ -53,6 +58,28 @@ func TestDeath(t *testing.T) {
 	expected, _ := json.Marshal(want)
 	if len(r.Nowhere) > 0 || strings.Replace(string(got), `"Nowhere":[]`, `"Nowhere":null`, 1) != string(expected) {
 		t.Errorf("got  %s\nwant %s", got, expected)
+	}
+}
+
+// TestSpikes: a step is withheld, tried again and skipped; what was merged behind it counts
+// without it. In a second run it is applied the second time.
+func TestSpikes(t *testing.T) {
+	group := tape(t, view+"\n"+`{"kind":"merge","version":1,"parts":[{"incarnation":1,"sequence":1,"to_sample_position":10,"withheld_samples":4}]}`)
+	r, err := audit.Run([]audit.Era{{
+		Coordinator: tape(t, strings.Join([]string{launchA, leaseA, spikeA, leaseAgain, skipA, `{"kind":"end","outcome":"finished"}`}, "\n")), Group: group,
+	}})
+	if err != nil || len(r.Problems) > 0 {
+		t.Fatalf("%v, problems %q", err, r.Problems)
+	}
+	if r.Spikes != 2 || r.Skipped != 2 || r.Consumed != 6 || r.Leased != 8 || r.Holding != 0 || r.Returned != 0 || r.Fragments[0].Samples != 6 || len(r.Nowhere) > 0 {
+		t.Errorf("%+v", r)
+	}
+	r, err = audit.Run([]audit.Era{{
+		Coordinator: tape(t, strings.Join([]string{launchA, leaseA, spikeA, leaseAgain, strings.Replace(skipA, "skipped", "half_rate", 1)}, "\n")),
+		Group:       tape(t, strings.Replace(view+"\n"+string(group[1]), `"withheld_samples":4`, `"withheld_samples":2`, 1)),
+	}})
+	if err != nil || len(r.Problems) > 0 || r.Spikes != 2 || r.Skipped != 0 || r.Consumed != 8 || r.Fragments[0].Samples != 8 {
+		t.Errorf("%v, %+v", err, r)
 	}
 }
 
@@ -84,6 +111,22 @@ func TestProblems(t *testing.T) {
 		"handed back too little": {
 			launchA + "\n" + leaseA + "\n" + `{"kind":"close","incarnation":1,"position":4,"returned":[{"from":6,"to":8}]}`,
 			view + "\n" + mergeA + "\n" + shutA, "hands back [6..8], it should be [4..8]",
+		},
+		"a spike of nobody":   {spikeA, view, "a spike of incarnation 1, which does not live"},
+		"a spike elsewhere":   {launchA + "\n" + leaseA + "\n" + strings.Replace(spikeA, `"position":2`, `"position":4`, 1), view, "has a spike in samples [2..4] at position 4, it holds [4..6] there"},
+		"withheld twice":      {launchA + "\n" + leaseA + "\n" + spikeA + "\n" + leaseAgain + "\n" + strings.Replace(spikeA, `"position":2`, `"position":8`, 1), view, "samples 2 to 4 of incarnation 1 are withheld, and 2 of them had been withheld"},
+		"skipped at first":    {launchA + "\n" + leaseA + "\n" + strings.Replace(spikeA, "withheld", "skipped", 1), view, "samples 2 to 4 of incarnation 1 are skipped, and 0 of them had been withheld"},
+		"again as if new":     {launchA + "\n" + leaseA + "\n" + spikeA + "\n" + strings.Replace(leaseAgain, `,"due":9`, "", 1), view, "samples 2 to 4 are leased to incarnation 1 with second try false, and 2 of them were withheld"},
+		"new as if again":     {launchA + "\n" + leaseAgain, view, "with second try true, and 0 of them were withheld"},
+		"skipped and leased":  {launchA + "\n" + leaseA + "\n" + spikeA + "\n" + leaseAgain + "\n" + skipA + "\n" + leaseAgain, view, "samples 2 to 4 are leased to incarnation 1, but the run leaves them out"},
+		"given up and leased": {launchA + "\n" + `{"kind":"rollback","skipped":[{"from":6,"to":7}]}` + "\n" + leaseA, view, "samples 6 to 7 are leased to incarnation 1, but the run leaves them out"},
+		"a hole that is merged": {
+			launchA + "\n" + leaseA + "\n" + spikeA + "\n" + `{"kind":"end","outcome":"finished"}`, view + "\n" + mergeA,
+			"fragment 0 merges positions 0 to 4 of incarnation 1 less 0 samples, but 2 of them are withheld on the coordinator's tape",
+		},
+		"a hole that is handed back": {
+			launchA + "\n" + leaseA + "\n" + strings.NewReplacer(`"position":2`, `"position":4`, `"from":2,"to":4`, `"from":4,"to":6`).Replace(spikeA) + "\n" + closeA,
+			view + "\n" + mergeA + "\n" + shutA, "hands back [4..8], it should be [6..8]",
 		},
 		"closed twice":                {launchA + "\n" + leaseA + "\n" + closeA + "\n" + closeA, view + "\n" + mergeA + "\n" + shutA, "incarnation 1 is closed, which does not live"},
 		"shut twice":                  {launchA + "\n" + leaseA, view + "\n" + mergeA + "\n" + shutA + "\n" + shutA, "the group closes incarnation 1, which does not live"},

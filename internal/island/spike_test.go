@@ -8,6 +8,7 @@ import (
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -139,5 +140,38 @@ func TestRestoredRuleGoesOn(t *testing.T) {
 	back.Lease(20, 60)
 	if a, b := steps(t, l, 10), steps(t, back, 10); !slices.Equal(a, b) || !sameBits(l.Params(), back.Params()) {
 		t.Errorf("it went on with\n%+v, want\n%+v", b, a)
+	}
+}
+
+// Danger: a stream breaks and takes the word of a spike along; then a contribution that
+// spans the step comes, and its samples count as trained. Every session begins with all
+// spikes, before anything else that is sent.
+func TestSpikesAreToldFirst(t *testing.T) {
+	s := play(t, nil)
+	for i := range s.theta[0] {
+		s.theta[0][i] = float32(math.NaN())
+	}
+	s.seed() // no step is finite from here on, and the weights are contributed to be refused
+	s.lease(0, 0, 4000)
+	first := expect(s, (*wire.FromLearner).GetSpike)
+	if first.Step == 0 || first.Samples != 4 || first.Verdict != wire.Spiked_WITHHELD || !math.IsNaN(first.GradientNorm) || !math.IsNaN(first.Bound) {
+		t.Errorf("%v", first)
+	}
+	s.upTo("the next one", func(m transport.Up) bool { return m.GetSpike().GetStep() == first.Step+1 })
+	s.call(0)
+	s.contribution()
+	s.link.cut()
+	s.hello()
+	told := false
+	s.upTo("the contribution once more", func(m transport.Up) bool {
+		told = told || m.GetSpike().GetStep() == first.Step && m.GetSpike().GetPosition() == first.Position
+		return m.GetContribution() != nil
+	})
+	if !told {
+		t.Error("the contribution has overtaken the spike")
+	}
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
 	}
 }

@@ -48,18 +48,12 @@ type host struct {
 	result  *coord.Done
 	fatal   error
 
-	stalled time.Duration // how long this process did not run, see now
-	paused  int           // tapes that wait for the store; guarded by emitMu
+	clock  clock // of the machines; the loop's own
+	paused int   // tapes that wait for the store; guarded by emitMu
 }
 
-// stallBeyond is a gap between two ticks that is no delay but a process that was
-// stopped, or a terminal that blocked it.
-const stallBeyond = 2 * time.Second
-
-// now is the machines' clock. It leaves out the time for which this process did
-// not run: silence that was its own must not count against the islands. Clocks
-// only start attempts, so that a late one is right enough.
-func (h *host) now() time.Time { return time.Now().Add(-h.stalled) }
+// now is the machines' time.
+func (h *host) now() time.Time { return h.clock.at(time.Now()) }
 
 // post runs f in the loop.
 func (h *host) post(f func()) {
@@ -75,18 +69,16 @@ func (h *host) loop(ctx context.Context) error {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	interrupt := h.opts.Interrupt
+	h.clock.tick(time.Now())
 	h.decide(coord.Start{})
-	ticked := time.Now()
 	for h.result == nil && h.fatal == nil {
 		select {
 		case f := <-h.inbox:
 			f()
 		case <-tick.C:
-			if gap := time.Since(ticked); gap > stallBeyond {
-				h.stalled += gap - tickEvery
-				h.log.Warn("stalled", "seconds", gap.Seconds())
+			if stall := h.clock.tick(time.Now()); stall > 0 {
+				h.log.Warn("stalled", "seconds", stall.Seconds())
 			}
-			ticked = time.Now()
 			h.decide(coord.Tick{})
 			h.exchange(syncer.Tick{})
 		case <-interrupt:
