@@ -258,7 +258,6 @@ func (m Accumulation) alignedTwice(c float32, a, b []float32, minA, minB int) fl
 	for i := range a {
 		top = max(top, product(a[i], b[i], minA, minB).exponent)
 	}
-	sum := split(c, leastExponent)
 	if top == math.MinInt32 {
 		return c
 	}
@@ -267,7 +266,13 @@ func (m Accumulation) alignedTwice(c float32, a, b []float32, minA, minB int) fl
 	for i := range a {
 		products.significand += product(a[i], b[i], minA, minB).in(low)
 	}
-	both := max(top, sum.exponent)
+	return m.together(c, products)
+}
+
+// together is the second half of alignedTwice.
+func (m Accumulation) together(c float32, products term) float32 {
+	sum := split(c, leastExponent)
+	both := max(products.exponent, sum.exponent)
 	fine := both - cdna3Products
 	total := products.floor(fine) + sum.floor(both-cdna3Running)<<(cdna3Products-cdna3Running)
 	return assemble(total, fine, m.Result, true)
@@ -308,8 +313,8 @@ func assemble(total int64, low, fraction int, nearest bool) float32 {
 func flush(x float32) float32 { return flushBelow(x, leastExponent) }
 
 func flushBelow(x float32, least int) float32 {
-	if math.Abs(float64(x)) < math.Ldexp(1, least) {
-		return float32(math.Copysign(0, float64(x)))
+	if u := math.Float32bits(x); int(u>>23&0xff) < least+127 {
+		return math.Float32frombits(u & (1 << 31))
 	}
 	return x
 }

@@ -59,9 +59,15 @@ func (m Accumulation) Multiply(c []float32, ldc int, a, b *Operand) {
 	for i := range len(a.finite) {
 		for j := range len(b.finite) {
 			at := i*ldc + j
-			if m.Kind == Aligned && a.finite[i] && b.finite[j] && finite32(c[at]) {
-				c[at] = m.alignedRow(c[at], a, b, i*a.K, j*b.K)
-				continue
+			if a.finite[i] && b.finite[j] && finite32(c[at]) {
+				switch m.Kind {
+				case Aligned:
+					c[at] = m.alignedRow(c[at], a, b, i*a.K, j*b.K)
+					continue
+				case AlignedTwice:
+					c[at] = m.alignedTwiceRow(c[at], a, b, i*a.K, j*b.K)
+					continue
+				}
 			}
 			c[at] = m.Dot(c[at], a.plain[i*a.K:(i+1)*a.K], b.plain[j*b.K:(j+1)*b.K], a.least, b.least)
 		}
@@ -108,6 +114,30 @@ func (m Accumulation) alignedGroup(c float32, a, b []float64, ea, eb []int16) fl
 		total += int64(a[i] * b[i] * scale)
 	}
 	return assemble(total, low, m.Result, false)
+}
+
+// alignedTwiceRow is Dot for AlignedTwice accumulation of finite values, in the same way.
+func (m Accumulation) alignedTwiceRow(c float32, a, b *Operand, i, j int) float32 {
+	for g := 0; g < a.K; g += m.Group {
+		h := min(g+m.Group, a.K)
+		top := int16(2 * zeroExponent)
+		for k := g; k < h; k++ {
+			top = max(top, a.exponents[i+k]+b.exponents[j+k])
+		}
+		switch {
+		case top < zeroExponent/2: // products with zero only
+		case top > 125 || !finite32(c): // one of them may be 2^128, which is infinity
+			c = m.group(c, a.plain[i+g:i+h], b.plain[j+g:j+h], a.least, b.least)
+		default:
+			products := term{exponent: int(top), low: int(top) - m.Fraction}
+			scale := powerOfTwo(-products.low)
+			for k := g; k < h; k++ {
+				products.significand += int64(a.values[i+k] * b.values[j+k] * scale)
+			}
+			c = m.together(c, products)
+		}
+	}
+	return c
 }
 
 // powerOfTwo is 2^n for n from -1022 to 1023.
