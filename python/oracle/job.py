@@ -77,11 +77,11 @@ def run(job: Job) -> float | None:
     """Run a job, write its file and give the share of tokens that would choose other experts than were imposed."""
     model = Model(job.config, read_weights(job), () if job.inject is None else (job.inject,))
     tokens = read_tokens(job)
-    imposed = read_choices(job)
+    imposed, noise = read_choices(job, tokens), read_noise(job)
     if job.training is not None:
         result = train(model, job.training, tokens, job.end_token, imposed)
     else:
-        result = single(model, tokens, job.end_token, imposed, read_noise(job))
+        result = single(model, tokens, job.end_token, imposed, noise)
     share = otherwise(result) if imposed is not None else None
     result = {name: value for name, value in result.items() if not name.startswith("own.")}
     tensorfile.write(job.out, {name: as_array(value) for name, value in result.items()})
@@ -149,8 +149,8 @@ def read_tokens(job: Job) -> Tensor:
     return tokens
 
 
-def read_choices(job: Job) -> dict[int, Tensor] | None:
-    """Choices to impose, by layer, from a file that an earlier job wrote."""
+def read_choices(job: Job, tokens: Tensor) -> dict[int, Tensor] | None:
+    """Choices to impose, [B, T, K] or [steps, B, T, K] by layer, from a file that an earlier job wrote."""
     if job.choices is None:
         return None
     prefix = "choices."
@@ -166,6 +166,15 @@ def read_choices(job: Job) -> dict[int, Tensor] | None:
             f"has choices of {len(found)} layers",
             f"give them for all {job.config.layers - job.config.dense_layers} layers with experts",
         )
+    rows, width = tokens.shape[-2:]
+    wanted: tuple[int, ...] = (rows, width - 1, job.config.top_k)
+    if job.training is not None:
+        wanted = (job.training.steps, *wanted)
+    for layer, choice in found.items():
+        if tuple(choice.shape) != wanted:
+            raise InputError(
+                f"{job.name}.choices", job.choices, f"has shape {list(choice.shape)} for layer {layer}", f"give {list(wanted)}"
+            )
     return found
 
 

@@ -58,7 +58,7 @@ func (s *subject) setTrace() {
 	switch {
 	case *tableFile != "" || s.name == "sigmoid, bias, scaled weights":
 		s.steps, s.nudged = traceSteps, nudgedRuns
-	case s.name == "everything, documents" || s.name == "ling-tiny":
+	case s.name == "everything, documents":
 		s.steps = traceSteps
 	case s.end != nil:
 		s.steps = 0
