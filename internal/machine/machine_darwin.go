@@ -15,9 +15,6 @@ func MemoryBytes() int64 {
 	return int64(n)
 }
 
-// FreeBytes is unknown: the system has no figure that means what Linux's does.
-func FreeBytes() int64 { return 0 }
-
 // PeakBytes is the most memory that this process has held in RAM. 0: unknown.
 func PeakBytes() int64 {
 	var u syscall.Rusage

@@ -36,9 +36,6 @@ func limits(groups string) []string {
 	return files
 }
 
-// FreeBytes is the memory that could be taken now without any swapping. 0: unknown.
-func FreeBytes() int64 { return field(read("/proc/meminfo"), "MemAvailable:") }
-
 // PeakBytes is the most memory that this process has held in RAM. 0: unknown. It is not
 // what getrusage says: that remembers the program that started this one.
 func PeakBytes() int64 { return field(read("/proc/self/status"), "VmHWM:") }

@@ -5,9 +5,6 @@ package machine
 // MemoryBytes is unknown here.
 func MemoryBytes() int64 { return 0 }
 
-// FreeBytes is unknown here.
-func FreeBytes() int64 { return 0 }
-
 // PeakBytes is unknown here.
 func PeakBytes() int64 { return 0 }
 
