@@ -24,8 +24,8 @@ type Options struct {
 	Threads        int // workers, at least 1
 	Kernel         *kernel.Set
 	Numeric        *numeric.Profile // arithmetic to emulate; nil: fp32
-	Tokens         int64         // to train in all, rounded up to whole steps; 0: as Duration says
-	Duration       time.Duration // to train for, where Tokens is 0; at least one step is made
+	Tokens         int64            // to train in all, rounded up to whole steps; 0: as Duration says
+	Duration       time.Duration    // to train for, where Tokens is 0; at least one step is made
 	Seed           uint64
 	Progress       func(Progress) // called about once a second; nil: nobody listens
 }

@@ -14,7 +14,7 @@ type Report struct {
 	SequenceTokens int    `json:"sequence_tokens"`
 	Threads        int    `json:"threads"`
 	KernelSet      string `json:"kernel_set"`
-	Numeric        string `json:"numeric"` // "fp32", or what is emulated
+	Numeric        string `json:"numeric"`   // "fp32", or what is emulated
 	Processor      string `json:"processor"` // empty: unknown
 	Version        string `json:"version"`   // of the program; Engine leaves it empty
 	Go             string `json:"go"`
