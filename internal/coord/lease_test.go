@@ -42,9 +42,7 @@ func TestPoolKeepsEverySample(t *testing.T) {
 			}
 			onlyOnce(t, p, out, gone)
 		}
-		for _, r := range p.take(total + 1) {
-			out = append(out, r)
-		}
+		out = append(out, p.take(total+1)...)
 		if p.left() != 0 || length(out)+length(gone) != total {
 			t.Fatalf("%d samples stay in %+v", total-length(out)-length(gone), p)
 		}
