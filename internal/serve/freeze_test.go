@@ -15,8 +15,8 @@ import (
 // incarnation that replaced it.
 func TestAnIslandIsFrozenAndWakesUp(t *testing.T) {
 	run := tiny(t, func(run *runfile.Run) {
-		run.Limits.HeartbeatSeconds = 0.5
-		run.Tokens = stepTokens * 1500
+		run.Limits.HeartbeatSeconds = 1.5
+		run.Tokens = stepTokens * 3000
 	})
 	c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
 		switch e := e.(type) {

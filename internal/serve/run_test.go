@@ -14,7 +14,7 @@ import (
 func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "run") }
 
 func TestTwoUnlikeIslandsTrainOneModel(t *testing.T) {
-	run := tiny(t, func(r *runfile.Run) { r.Islands[1].Numeric = "bf16" })
+	run := tiny(t, func(r *runfile.Run) { r.Tokens *= 2; r.Islands[1].Numeric = "bf16" })
 	dir := folder(t)
 	sum := begin(t, dir, run, false, nil).finish()
 	loss, ok := sum.ValidLoss.Get()
