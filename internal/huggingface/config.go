@@ -18,10 +18,6 @@ import (
 // configName is the file that describes a model.
 const configName = "config.json"
 
-// maxExperts bounds the experts of all layers together, and so the number of tensors.
-// The largest models that are published have some tens of thousands.
-const maxExperts = 1 << 18
-
 // Description is what a config.json says.
 type Description struct {
 	Family    string
@@ -99,10 +95,6 @@ func parseConfig(where string, data []byte) (Description, error) {
 	}
 	if err := d.Config.Validate(); err != nil {
 		return Description{}, fam.inTheirWords(f, err)
-	}
-	// Before anything is listed by layer and expert.
-	if d.Config.Layers*d.Config.Experts > maxExperts {
-		return Description{}, f.bad("num_experts", fmt.Sprintf("makes %d experts in all layers, at most %d can be read", d.Config.Layers*d.Config.Experts, maxExperts), "check num_experts and num_hidden_layers")
 	}
 	return d, nil
 }

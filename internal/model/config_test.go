@@ -75,6 +75,8 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"heads", func(c *Config) { c.KVHeads = 3 }, "multiple of kv_heads, which is 3"},
 		{"head_dim", func(c *Config) { c.HeadDim = 7 }, "8"},
 		{"experts", func(c *Config) { c.Experts = 0 }, "1 to"},
+		{"experts", func(c *Config) { c.Layers, c.Experts = 4096, 65 }, "1 to 64"},
+		{"experts", func(c *Config) { c.DenseLayers, c.DenseFFN, c.Experts = c.Layers, 1, 1<<40 }, "0 to 65536"},
 		{"top_k", func(c *Config) { c.TopK = 17 }, "1 to 16"},
 		{"expert_ffn", func(c *Config) { c.ExpertFFN = -1 }, "at least 1"},
 		{"shared_experts", func(c *Config) { c.SharedExperts = -1 }, "0 to"},

@@ -15,6 +15,14 @@ const maxExtent = 1 << 24
 // maxElements bounds the whole model.
 const maxElements = 1 << 42
 
+// maxExperts bounds the experts of one layer, maxAllExperts those of all layers together,
+// and so the number of tensors, which are listed one by one. The largest models that are
+// published have some tens of thousands.
+const (
+	maxExperts    = 1 << 16
+	maxAllExperts = 1 << 18
+)
+
 // Validate gives nil or a *fault.Input that names the first bad field as it is
 // spelled in a run file, its value, and what would be allowed.
 func (c Config) Validate() error {
@@ -70,13 +78,14 @@ func (c Config) validateExperts() error {
 	if c.Router != Softmax && c.Router != Sigmoid {
 		return bad("router", c.Router, "is not a kind of router", "choose "+Softmax+" or "+Sigmoid)
 	}
+	least := 1
 	if c.DenseLayers == c.Layers {
-		return nil
+		least = 0 // nothing has experts
 	}
 	if err := firstError(
-		inRange("experts", c.Experts, 1, 1<<16),
-		inRange("top_k", c.TopK, 1, c.Experts),
-		inRange("expert_ffn", c.ExpertFFN, 1, maxExtent),
+		inRange("experts", c.Experts, least, min(maxExperts, maxAllExperts/c.Layers)),
+		inRange("top_k", c.TopK, least, c.Experts),
+		inRange("expert_ffn", c.ExpertFFN, least, maxExtent),
 		inRange("shared_experts", c.SharedExperts, 0, 1<<10),
 	); err != nil {
 		return err
