@@ -141,6 +141,9 @@ func (f *benchFlags) options(cmd *cobra.Command) (gauge.Options, error) {
 	if threads < 1 || threads > engine.MaxThreads {
 		return gauge.Options{}, usage("--threads", fmt.Sprint(threads), "is out of range", fmt.Sprintf("use 1 to %d", engine.MaxThreads))
 	}
+	if cmd.Flags().Changed("tokens") && f.tokens.n < 1 {
+		return gauge.Options{}, usage("--tokens", "0", "is nothing to train", "give at least 1, or leave it out for ten seconds")
+	}
 	profile, err := numeric.Find(f.numeric)
 	if err != nil {
 		return gauge.Options{}, fromFlag("--numeric", err)

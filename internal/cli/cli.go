@@ -32,6 +32,7 @@ func Main(env Env) int {
 		env.Getenv = os.Getenv
 	}
 	root := newRoot(&env)
+	strictCompletion(root)
 	root.SetArgs(env.Args[1:])
 	root.SetIn(env.Stdin)
 	root.SetOut(env.Stdout)
@@ -59,6 +60,19 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	root.SetFlagErrorFunc(flagFault)
 	root.AddCommand(newTrain(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newDebug(env))
 	return root
+}
+
+// strictCompletion has the library make its verb completion now, and makes it refuse
+// shells that it does not know in place of showing its help.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd("completion")
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = noVerb
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			c.Example = "  mistura completion bash > ~/.local/share/bash-completion/completions/mistura"
+		}
+	}
 }
 
 // noVerb refuses a word that is no verb, with the closest that is.

@@ -49,14 +49,18 @@ func (env *Env) conclude(cmd *cobra.Command, err error) int {
 	if err == nil {
 		return code
 	}
-	fmt.Fprintf(env.Stderr, "mistura: %s\n", oneLine(err.Error()))
+	text := oneLine(err.Error())
+	if code == exitInterrupted && errors.Is(err, context.Canceled) {
+		text = "interrupted" // where it happened to be is no fault
+	}
+	fmt.Fprintf(env.Stderr, "mistura: %s\n", text)
 	if errors.As(err, &shown{}) || !env.wantsJSON(cmd) {
 		return code
 	}
 	if err := printJSON(env.Stdout, struct {
 		Error    string `json:"error"`
 		ExitCode int    `json:"exit_code"`
-	}{err.Error(), code}); err != nil {
+	}{text, code}); err != nil {
 		fmt.Fprintf(env.Stderr, "mistura: %v\n", err)
 	}
 	return code

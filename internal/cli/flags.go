@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -81,5 +82,21 @@ func (f *countFlag) String() string {
 
 func (f *countFlag) Type() string { return "tokens" }
 
-// oneLine keeps an error of many lines on one.
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+// mostShown is the length of a line that somebody can still read.
+const mostShown = 4000
+
+// oneLine keeps a text of many lines on one, without what would steer a terminal: a
+// file that somebody else made may have put it there. Of a text without end the middle
+// goes; what to do about it stands at the end.
+func oneLine(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && !unicode.IsSpace(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, strings.Join(strings.Fields(s), " "))
+	if len(s) <= mostShown {
+		return s
+	}
+	return strings.ToValidUTF8(s[:mostShown*3/4], "") + " … " + strings.ToValidUTF8(s[len(s)-mostShown/4:], "")
+}

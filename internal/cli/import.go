@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -84,43 +81,51 @@ func runImport(env *Env, from string, f *importFlags) error {
 	if err != nil {
 		return err
 	}
-	c, err := save(ctx, d, dir)
+	checkpoint, err := save(ctx, d, dir)
 	if err != nil {
-		removeEmpty(dir)
 		undo()
 		return err
 	}
 	count := d.Config.Count()
-	result := imported{Checkpoint: c.Path(), Dir: dir, Family: d.Family, Params: count.Total, ActiveParams: count.Active, Notes: d.Notes, Model: d.Config}
+	result := imported{Checkpoint: checkpoint, Dir: dir, Family: d.Family, Params: count.Total, ActiveParams: count.Active, Notes: d.Notes, Model: d.Config}
 	if f.json {
 		return printJSON(env.Stdout, result)
 	}
 	return env.showImported(result)
 }
 
-func save(ctx context.Context, d *huggingface.Folder, dir string) (store.Checkpoint, error) {
-	st, err := store.OpenFolder(dir)
+// save writes the checkpoint and gives its path. The folder is empty until all of it
+// is there, whatever becomes of this process.
+func save(ctx context.Context, d *huggingface.Folder, dir string) (path string, err error) {
+	need, err := d.Bytes()
 	if err != nil {
-		return store.Checkpoint{}, err
+		return "", err
 	}
-	return d.Save(ctx, st, modelPart)
-}
-
-// removeEmpty removes the empty folders in dir: of a checkpoint that came to nothing.
-func removeEmpty(dir string) {
-	var folders []string
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err == nil && e.IsDir() && path != dir {
-			folders = append(folders, path)
-		}
-		return err
-	})
+	if err := huggingface.CheckSpace(ctx, dir, need); err != nil {
+		return "", err
+	}
+	folder, err := store.MakeFolder(dir)
 	if err != nil {
-		return // what is there is not ours to judge
+		return "", usage("--out", dir, "cannot be written: "+reason(err), "give another folder")
 	}
-	for _, folder := range slices.Backward(folders) { // inner ones first
-		os.Remove(folder) //nolint:errcheck // stays unless empty
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	st, err := store.OpenFolder(folder.Dir())
+	if err != nil {
+		return "", err
 	}
+	c, err := d.Save(ctx, st, modelPart)
+	if err != nil {
+		return "", err
+	}
+	if err := folder.Publish(); err != nil {
+		return "", err
+	}
+	written, err := filepath.Rel(st.Location(), c.Path())
+	if err != nil {
+		return "", err
+	}
+	whole, err := filepath.Abs(dir)
+	return filepath.Join(whole, written), err
 }
 
 func (env *Env) showImported(r imported) error {
@@ -139,9 +144,9 @@ func (env *Env) listMismatch(err error) {
 		return
 	}
 	for _, name := range m.Missing {
-		fmt.Fprintf(env.Stderr, "mistura: without data: %s\n", name)
+		fmt.Fprintf(env.Stderr, "mistura: without data: %s\n", oneLine(name))
 	}
 	for _, name := range m.Unused {
-		fmt.Fprintf(env.Stderr, "mistura: unused: %s\n", name)
+		fmt.Fprintf(env.Stderr, "mistura: unused: %s\n", oneLine(name))
 	}
 }

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -73,6 +75,41 @@ func TestInterruptTooLate(t *testing.T) {
 	})
 	if c.code != 0 || c.stderr.Len() != 0 {
 		t.Errorf("exit code %d, %s", c.code, &c.stderr)
+	}
+}
+
+// Verbs that are no runs end at once, say so in a word and leave nothing.
+func TestInterruptOfOtherVerbs(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := saveTiny("run", 1, nil); err != nil {
+		t.Fatal(err)
+	}
+	if code := Main(Env{Args: strings.Fields("mistura export --format hf --from run hf"), Stdout: io.Discard, Stderr: io.Discard}); code != 0 {
+		t.Fatal("no export to begin with")
+	}
+	before, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"export --format hf --from run new", "import hf --out new", "import hf", "bench engine --model ling-tiny", "sample --from run --tokens 100000000"} {
+		for range 3 { // wherever it is when the signal comes
+			c := &call{signals: make(chan os.Signal, 1)}
+			c.signals <- os.Interrupt
+			c.code = Main(Env{Args: append([]string{"mistura"}, strings.Fields(line)...), Stdout: &c.stdout, Stderr: &c.stderr, Signals: c.signals})
+			if c.code == exitDone && c.stderr.Len() == 0 {
+				if err := errors.Join(os.RemoveAll("new"), os.RemoveAll("runs")); err != nil { // it was done before it heard
+					t.Fatal(err)
+				}
+				continue
+			}
+			if c.code != exitInterrupted || c.stderr.String() != "mistura: interrupted\n" {
+				t.Errorf("%s: exit code %d, %s", line, c.code, &c.stderr)
+			}
+		}
+	}
+	after, err := os.ReadDir(".")
+	if err != nil || len(after) != len(before) {
+		t.Errorf("left behind: %v, %v", after, err)
 	}
 }
 

@@ -118,7 +118,9 @@ func withModel(r runfile.Run, name string) (runfile.Run, error) {
 	if slices.Contains(model.PresetNames(), name) {
 		return r.FromFlag("model.preset", "--model").WithModel(name)
 	}
-	if _, err := os.Stat(name); err != nil {
+	if _, err := os.Stat(name); err != nil && strings.ContainsAny(name, "/\\.") {
+		return r, usage("--model", name, "cannot be read: "+reason(err), "give the path of a Hugging Face config.json, or one of "+strings.Join(model.PresetNames(), ", "))
+	} else if err != nil {
 		return r, usage("--model", name, "no such preset", "choose one of "+strings.Join(model.PresetNames(), ", ")+", or give the path of a Hugging Face config.json")
 	}
 	d, err := huggingface.ReadConfig(name)

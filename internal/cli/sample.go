@@ -111,7 +111,7 @@ func (m *openedModel) sample(ctx context.Context, w io.Writer, f *sampleFlags) e
 	}
 	result := sampled{Prompt: f.prompt, Seed: f.Seed, Checkpoint: m.path, TrainedTokens: m.meta.Tokens}
 	o := f.SampleOptions
-	o.Context = m.meta.SampleTokens
+	o.Context = contextOf(m.meta)
 	began := time.Now()
 	err := m.engine.Generate(ctx, promptTokens(f.prompt), o, func(token int32) error {
 		result.Tokens++
@@ -135,6 +135,18 @@ func (m *openedModel) sample(ctx context.Context, w io.Writer, f *sampleFlags) e
 	}
 	_, err = io.WriteString(w, "\n")
 	return err
+}
+
+// mostContext bounds the keys and values that are held, whatever a config.json says of
+// the longest text.
+const mostContext = 1 << 16
+
+// contextOf is how many tokens one is drawn from.
+func contextOf(m checkpointMeta) int {
+	if m.SampleTokens < 1 {
+		return mostContext // not known
+	}
+	return min(m.SampleTokens, mostContext)
 }
 
 // errEnded: the model has ended the document.

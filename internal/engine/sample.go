@@ -23,11 +23,16 @@ type SampleOptions struct {
 	Context     int     // tokens that a token is drawn from at most, usually those of a training sequence: what a model does beyond is not trained; when they are full the older half is forgotten; 0: all
 }
 
+// maxSample keeps a count of tokens away from where it overflows.
+const maxSample = 1_000_000_000_000
+
 // Validate gives nil or a *fault.Input that names the first bad field.
 func (o SampleOptions) Validate() error {
 	switch {
 	case o.Tokens < 0:
 		return &fault.Input{Where: "tokens", Value: fmt.Sprint(o.Tokens), Problem: "is negative", Next: "use at least 0"}
+	case o.Tokens > maxSample:
+		return &fault.Input{Where: "tokens", Value: fmt.Sprint(o.Tokens), Problem: "is too large", Next: fmt.Sprintf("use up to %d", maxSample)}
 	case o.Context < 0:
 		return &fault.Input{Where: "context", Value: fmt.Sprint(o.Context), Problem: "is negative", Next: "use at least 0"}
 	case !(o.Temperature >= 0) || math.IsInf(o.Temperature, 0):

@@ -232,19 +232,12 @@ func publish(ctx context.Context, dir string, w writing) (err error) {
 	if err := space(ctx, parent, w); err != nil {
 		return err
 	}
-	temp, err := os.MkdirTemp(parent, ".tmp-"+filepath.Base(dir)+"-")
+	folder, err := store.MakeFolder(dir)
 	if err != nil {
 		return &fault.Input{Where: "folder", Value: dir, Problem: "cannot be made", Next: "give another folder", Err: systemReason(err)}
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(temp))
-		}
-	}()
-	if err := os.Chmod(temp, 0o755); err != nil { // others may be meant to read it
-		return fmt.Errorf("export: %w", err)
-	}
-	st, err := store.OpenFolder(temp)
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	st, err := store.OpenFolder(folder.Dir())
 	if err != nil {
 		return err
 	}
@@ -270,7 +263,7 @@ func publish(ctx context.Context, dir string, w writing) (err error) {
 			return fmt.Errorf("export: %w", err)
 		}
 	}
-	return store.PublishFolder(temp, dir)
+	return folder.Publish()
 }
 
 // space refuses an export that the disk cannot take.

@@ -20,17 +20,12 @@ type Meta struct {
 // importedNumber is the number of a checkpoint in a folder of its own.
 const importedNumber = 1
 
+// Bytes is what Save writes, but for the manifest.
+func (d *Folder) Bytes() (int64, error) { return store.StreamsSize(d.Tensors(), nil) }
+
 // Save writes the model as a checkpoint in an empty store. What fails leaves none.
 func (d *Folder) Save(ctx context.Context, st store.Store, part string) (store.Checkpoint, error) {
-	tensors := d.Tensors()
-	need, err := store.StreamsSize(tensors, nil)
-	if err != nil {
-		return store.Checkpoint{}, err
-	}
-	if err := CheckSpace(ctx, st.Location(), need); err != nil {
-		return store.Checkpoint{}, err
-	}
-	c, err := d.save(ctx, st, part, tensors)
+	c, err := d.save(ctx, st, part, d.Tensors())
 	var in *fault.Input
 	if errors.As(err, &in) {
 		return c, in // it says all there is to say

@@ -95,6 +95,10 @@ func TestValidateNamesTheField(t *testing.T) {
 		{"bias_rate", func(c *Config) { c.BiasRate = math.Inf(1) }, "at least 0"},
 		{"routing_warmup_tokens", func(c *Config) { c.RoutingWarmupTokens = -1 }, "at least 0"},
 		{"routing_warmup_window", func(c *Config) { c.RoutingWarmupTokens = 9 }, "at least 1"},
+		{"dim", func(c *Config) { c.Dim = math.MaxInt }, "use 1 to "},
+		{"bias_rate", func(c *Config) { c.BiasRate = 1e300 }, "too large; use a number up to 3.4e+38"},
+		{"z_coef", func(c *Config) { c.ZCoef = 1e39 }, "too large"},
+		{"init_std", func(c *Config) { c.InitStd = 1e39 }, "too large"},
 		{"model", func(c *Config) { c.Dim, c.ExpertFFN, c.Experts = 1<<20, 1<<20, 1<<10 }, "parameters"},
 	} {
 		cfg, err := Preset("ling-nano")

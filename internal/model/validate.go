@@ -164,7 +164,7 @@ func inRange(field string, v, low, high int) error {
 		return nil
 	}
 	next := fmt.Sprintf("use %d to %d", low, high)
-	if high == maxExtent {
+	if high == maxExtent && v < low {
 		next = fmt.Sprintf("use at least %d", low)
 	}
 	if high == low {
@@ -177,16 +177,28 @@ func inRange(field string, v, low, high int) error {
 	return bad(field, strconv.Itoa(v), problem, next)
 }
 
+// atLeast is for a number that training takes in float32, which holds no larger ones.
 func atLeast(field string, v, low float64) error {
-	if v >= low && !math.IsInf(v, 0) {
+	if v >= low && v <= math.MaxFloat32 {
 		return nil
+	}
+	if v > math.MaxFloat32 && !math.IsInf(v, 0) {
+		return tooLarge(field, v)
 	}
 	return bad(field, formatReal(v), "is out of range", fmt.Sprintf("use a number of at least %v", low))
 }
 
+func tooLarge(field string, v float64) error {
+	return bad(field, formatReal(v), "is too large", fmt.Sprintf("use a number up to %.2g", math.MaxFloat32))
+}
+
+// above is [atLeast] for a number that must be larger.
 func above(field string, v, low float64) error {
-	if v > low && !math.IsInf(v, 0) {
+	if v > low && v <= math.MaxFloat32 {
 		return nil
+	}
+	if v > math.MaxFloat32 && !math.IsInf(v, 0) {
+		return tooLarge(field, v)
 	}
 	return bad(field, formatReal(v), "is out of range", fmt.Sprintf("use a number above %v", low))
 }

@@ -106,8 +106,24 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) error {
 	if !ok {
 		return d.at(n, path, "", "needs a single value", "write "+wanted(v.Type()))
 	}
+	if v.Kind() == reflect.Int && strings.HasSuffix(path, "_tokens") {
+		return d.tokens(n, path, s, v)
+	}
 	if !setScalar(v, s) {
 		return d.at(n, path, s, "is not "+wanted(v.Type()), nextStep(path))
+	}
+	return nil
+}
+
+// tokens sets a number of tokens that is no [Count], in the same ways of writing. Minus
+// is left to whoever knows the range.
+func (d *decoder) tokens(n ast.Node, path, s string, v reflect.Value) error {
+	if c, err := ParseCount(s); err == nil && c != Auto {
+		v.SetInt(int64(c))
+		return nil
+	}
+	if !setScalar(v, s) {
+		return d.at(n, path, s, "is not "+wanted(reflect.TypeFor[Count]()), nextStep(path))
 	}
 	return nil
 }

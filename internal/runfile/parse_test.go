@@ -73,6 +73,19 @@ func TestParseKeepsDefaultsOfWhatIsUnsaid(t *testing.T) {
 	}
 }
 
+// Wherever the page says tokens, 2k will do.
+func TestTokensAreWrittenAlikeEverywhere(t *testing.T) {
+	r, err := Parse("run.yaml", []byte("model:\n  routing_warmup_tokens: 2k\ntrain:\n  sequence_tokens: 1k\n  warmup_tokens: 3k\n"))
+	if err != nil || r.Model.RoutingWarmupTokens != 2000 || r.Train.SequenceTokens != 1000 || r.Train.WarmupTokens != 3000 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, bad := range []string{"auto", "2kk", "x", "99999999999999999999", "1.5"} {
+		if _, err := Parse("run.yaml", []byte("model:\n  routing_warmup_tokens: "+bad+"\n")); err == nil || !strings.Contains(err.Error(), "is not a number of tokens such as 400k") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
 func TestParseEmptyIsTheBuiltInRun(t *testing.T) {
 	for _, text := range []string{"", "\n", "# nothing\n", "---\n", "null\n", "train:\n"} {
 		r, err := Parse("run.yaml", []byte(text))

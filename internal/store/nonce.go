@@ -12,3 +12,9 @@ func newNonce() string {
 	rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
+
+// isNonce reports whether newNonce may have made a name.
+func isNonce(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 8
+}

@@ -112,15 +112,19 @@ func decodeMeta(decoder *json.Decoder) (map[string]string, error) {
 	return meta, err
 }
 
+// maxDims is far above what a tensor of any model has.
+const maxDims = 64
+
 func decodeEntry(decoder *json.Decoder, name string) (TensorInfo, error) {
 	info := TensorInfo{Name: name}
-	var offsets []int64
+	var offsets []*int64 // nil: null, which would be 0 otherwise
+	var shape []*int
 	err := eachMember(decoder, func(key string) error {
 		switch key {
 		case "dtype":
 			return decoder.Decode(&info.Dtype)
 		case "shape":
-			return decoder.Decode(&info.Shape)
+			return decoder.Decode(&shape)
 		case "data_offsets":
 			return decoder.Decode(&offsets)
 		}
@@ -129,12 +133,18 @@ func decodeEntry(decoder *json.Decoder, name string) (TensorInfo, error) {
 	switch {
 	case err != nil:
 		return info, err
-	case info.Shape == nil:
+	case shape == nil || slices.Contains(shape, nil):
 		return info, errors.New("has no shape")
-	case len(offsets) != 2:
+	case len(shape) > maxDims:
+		return info, fmt.Errorf("has a shape of %d numbers, at most %d are expected", len(shape), maxDims)
+	case len(offsets) != 2 || slices.Contains(offsets, nil):
 		return info, errors.New("has no two data_offsets")
 	}
-	info.begin, info.end = offsets[0], offsets[1]
+	info.Shape = make([]int, len(shape))
+	for i, extent := range shape {
+		info.Shape[i] = *extent
+	}
+	info.begin, info.end = *offsets[0], *offsets[1]
 	return info, checkExtent(info)
 }
 

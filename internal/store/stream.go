@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -118,21 +117,6 @@ func OpenTensorFile(path string) (*TensorFile, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &TensorFile{Reader: r, file: f}, nil
-}
-
-// PublishFolder gives a folder that was written under another name in the same
-// parent its own name, durably. An empty folder of that name is replaced; anything
-// else in its place is an error.
-func PublishFolder(temp, final string) error {
-	if info, err := os.Lstat(final); err == nil && info.IsDir() {
-		if err := os.Remove(final); err != nil { // not on every system does a rename replace it
-			return fmt.Errorf("publish %s: %w", final, err)
-		}
-	}
-	if err := os.Rename(temp, final); err != nil {
-		return fmt.Errorf("publish %s: %w", final, err)
-	}
-	return syncDir(filepath.Dir(final))
 }
 
 // infosOf describes tensors for a header.

@@ -97,35 +97,6 @@ func TestTensorFileThatStandsByItself(t *testing.T) {
 	}
 }
 
-// A folder takes its name if that is free or an empty folder's, and nothing else.
-func TestPublishFolder(t *testing.T) {
-	for what, c := range map[string]struct {
-		before func(final string) error
-		ok     bool
-	}{
-		"free":  {func(string) error { return nil }, true},
-		"empty": {func(final string) error { return os.Mkdir(final, 0o755) }, true},
-		"full": {func(final string) error {
-			return errors.Join(os.Mkdir(final, 0o755), os.WriteFile(filepath.Join(final, "theirs"), nil, 0o644))
-		}, false},
-		"file": {func(final string) error { return os.WriteFile(final, []byte("theirs"), 0o644) }, false},
-	} {
-		dir := t.TempDir()
-		temp, final := filepath.Join(dir, ".tmp-x"), filepath.Join(dir, "x")
-		if err := errors.Join(os.Mkdir(temp, 0o755), os.WriteFile(filepath.Join(temp, "ours"), nil, 0o644), c.before(final)); err != nil {
-			t.Fatal(err)
-		}
-		err := PublishFolder(temp, final)
-		_, ours := os.Stat(filepath.Join(final, "ours"))
-		if (err == nil) != c.ok || (ours == nil) != c.ok {
-			t.Errorf("%s: %v, %v", what, err, ours)
-		}
-		if info, err := os.Stat(final); what == "file" && (err != nil || info.Size() != 6) {
-			t.Errorf("their file is gone: %v", err)
-		}
-	}
-}
-
 // A user names a checkpoint's folder or its run's.
 func TestCheckpointAt(t *testing.T) {
 	ctx, dir := context.Background(), t.TempDir()
