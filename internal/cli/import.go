@@ -108,7 +108,7 @@ func save(ctx context.Context, d *huggingface.Folder, dir string) (path string, 
 	if err != nil {
 		return "", usage("--out", dir, "cannot be written: "+reason(err), "give another folder")
 	}
-	defer func() { err = errors.Join(err, folder.Close()) }()
+	defer func() { err = errors.Join(huggingface.DiskFull(dir, err), folder.Close()) }()
 	st, err := store.OpenFolder(folder.Dir())
 	if err != nil {
 		return "", err

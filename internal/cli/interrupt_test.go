@@ -31,7 +31,11 @@ func train(t *testing.T, work func(ctx context.Context, c *call, o serve.Options
 			s := ledger.New()
 			o.Emit(ledger.RunStarted{At: at(0), RunID: "4f1d", Dir: o.Dir, Tokens: 1000})
 			s.Apply(ledger.RunStarted{At: at(0), RunID: "4f1d", Dir: o.Dir, Tokens: 1000})
+			saved := ledger.CheckpointSaved{At: at(1), Number: 1, Path: "checkpoints/00000001"}
 			err := work(ctx, c, o)
+			if _, bad := os.Stat("unsaved"); bad != nil {
+				s.Apply(saved)
+			}
 			return s.Summary(), err
 		},
 	})

@@ -36,12 +36,22 @@ func claim(run runfile.Run) (dir string, undo func(), err error) {
 	case err != nil:
 		return "", nil, usage(run.Where("out"), run.Out, "cannot be used as run folder: "+reason(err), "give a new folder")
 	case holdsRun(run.Out):
-		return "", nil, usage(run.Where("out"), run.Out, "already holds a run",
-			"go on with it by --resume "+shellQuote(run.Out)+", or give a new folder")
+		return "", nil, usage(run.Where("out"), run.Out, "already holds a run", besideRun(run.Out))
 	case len(entries) > 0 && !onlyTokens(run.Out, entries):
 		return "", nil, usage(run.Where("out"), run.Out, "is not empty", "give a new folder")
 	}
 	return run.Out, func() {}, nil
+}
+
+// besideRun says what to do when a folder holds a run. One that has saved nothing, and
+// a model that was imported, cannot be gone on with.
+func besideRun(dir string) string {
+	for _, name := range []string{runFileName, "checkpoints"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			return "give a new folder"
+		}
+	}
+	return "go on with it by --resume " + shellQuote(dir) + ", or give a new folder"
 }
 
 // onlyTokens reports whether there is nothing but the token files of a run that was

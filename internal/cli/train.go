@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,10 +15,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mistura-project/mistura/internal/dash"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // trainFlags are the flags of train; docs/formats/run.md names their counterparts.
@@ -131,10 +134,18 @@ func (env *Env) train(run runfile.Run, dir string, resume, asJSON bool) error {
 		})
 		return err
 	})
+	if resume && errors.Is(err, store.ErrNoCheckpoint) {
+		return &fault.Input{Where: "--resume", Value: dir, Problem: "there is nothing to go on from", Next: "begin the run anew by " + env.again(dir), Err: err}
+	}
 	if sum.RunID == "" {
 		return err
 	}
-	return env.report(out, run, dir, asJSON, sum, err)
+	return env.report(out, env.next(run, dir, resume, sum), asJSON, err)
+}
+
+// again is the command that runs a run once more from its beginning.
+func (env *Env) again(dir string) string {
+	return fmt.Sprintf("%s train %s", env.self(), shellQuote(filepath.Join(dir, runFileName)))
 }
 
 // watch calls work while it relays signals and the time: the first signal closes
@@ -183,18 +194,27 @@ func tick(ctx context.Context, d *dash.Dash) {
 	}
 }
 
-// report closes a run that had begun: what came out and what to do next.
-func (env *Env) report(out io.Writer, run runfile.Run, dir string, asJSON bool, sum ledger.Summary, err error) error {
+// next is the report with the commands for what comes next.
+func (env *Env) next(run runfile.Run, dir string, resumed bool, sum ledger.Summary) dash.Report {
 	r := dash.Report{
 		Summary: sum,
 		Sample:  fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(dir), shellQuote(promptFor(run))),
-		Resume:  fmt.Sprintf("%s train --resume %s", env.self(), shellQuote(dir)),
 	}
+	if sum.Checkpoint != nil || resumed {
+		r.Resume = fmt.Sprintf("%s train --resume %s", env.self(), shellQuote(dir))
+	} else {
+		r.Anew = env.again(dir)
+	}
+	return r
+}
+
+// report closes a run that had begun: what came out and what to do next.
+func (env *Env) report(out io.Writer, r dash.Report, asJSON bool, err error) error {
 	fmt.Fprint(out, r)
 	if !asJSON {
 		return err
 	}
-	if printErr := printJSON(env.Stdout, sum); printErr != nil {
+	if printErr := printJSON(env.Stdout, r.Summary); printErr != nil {
 		return errors.Join(err, fmt.Errorf("writing the summary: %w", printErr))
 	}
 	if err != nil {

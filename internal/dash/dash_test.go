@@ -233,12 +233,12 @@ func TestReport(t *testing.T) {
 	sample, resume := "mistura sample --from runs/ling-nano-1 --prompt 'func '", "mistura train --resume runs/ling-nano-1"
 	interrupted := append(history(), ledger.RunEnded{At: at(42), Outcome: ledger.RunInterrupted})
 	bad := ledger.Evaluated{At: at(61), Tokens: 400_384, Loss: math.NaN(), Final: true}
-	golden(t, "report-finished.txt", Report{summary(ended()), sample, resume}.String())
-	golden(t, "report-interrupted.txt", Report{summary(interrupted), sample, resume}.String())
-	golden(t, "report-non-finite.txt", Report{summary(append(ended(), bad)), sample, resume}.String())
+	golden(t, "report-finished.txt", Report{summary(ended()), sample, resume, ""}.String())
+	golden(t, "report-interrupted.txt", Report{summary(interrupted), sample, resume, ""}.String())
+	golden(t, "report-non-finite.txt", Report{summary(append(ended(), bad)), sample, resume, ""}.String())
 	spiked := append(history(), ledger.RolledBack{At: at(42), Rollbacks: 1, Tokens: 300_000, Skipped: []ledger.Samples{{From: 8, To: 12}}},
 		ledger.Spiked{At: at(43), Island: "fast", Verdict: ledger.Skipped, Samples: []ledger.Samples{{From: 20, To: 24}}},
 		ledger.RunEnded{At: at(44), Outcome: ledger.RunFailed, Reason: "too many"})
-	golden(t, "report-spikes.txt", Report{summary(spiked), sample, resume}.String())
-	golden(t, "report-nothing.txt", Report{summary(nil), sample, resume}.String())
+	golden(t, "report-spikes.txt", Report{summary(spiked), sample, resume, ""}.String())
+	golden(t, "report-nothing.txt", Report{summary(nil), sample, resume, ""}.String())
 }

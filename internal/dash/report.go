@@ -13,6 +13,7 @@ type Report struct {
 	Summary ledger.Summary
 	Sample  string // command that samples from the result
 	Resume  string // command that goes on
+	Anew    string // command that begins again, where there is nothing to go on from
 }
 
 // String is several lines, the last one ended.
@@ -65,6 +66,9 @@ func (r Report) next(b *strings.Builder) {
 	s := r.Summary
 	if s.Outcome != ledger.RunFinished && r.Resume != "" {
 		fmt.Fprintf(b, "go on with\n  %s\n", r.Resume)
+	}
+	if s.Outcome != ledger.RunFinished && r.Anew != "" {
+		fmt.Fprintf(b, "nothing is saved to go on from; begin anew with\n  %s\n", r.Anew)
 	}
 	if s.Checkpoint != nil && r.Sample != "" {
 		fmt.Fprintf(b, "sample from it with\n  %s\n", r.Sample)

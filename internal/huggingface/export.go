@@ -236,7 +236,7 @@ func publish(ctx context.Context, dir string, w writing) (err error) {
 	if err != nil {
 		return &fault.Input{Where: "folder", Value: dir, Problem: "cannot be made", Next: "give another folder", Err: systemReason(err)}
 	}
-	defer func() { err = errors.Join(err, folder.Close()) }()
+	defer func() { err = errors.Join(DiskFull(dir, err), folder.Close()) }()
 	st, err := store.OpenFolder(folder.Dir())
 	if err != nil {
 		return err
@@ -277,6 +277,15 @@ func space(ctx context.Context, parent string, w writing) error {
 		need += n
 	}
 	return CheckSpace(ctx, parent, need)
+}
+
+// DiskFull says it plainly when an error is that dir's disk has no space left: others
+// may fill it while we write.
+func DiskFull(dir string, err error) error {
+	if !errors.Is(err, store.ErrFull) {
+		return err
+	}
+	return &fault.Input{Where: "folder", Value: dir, Problem: "its disk is full, and nothing of the model was left there", Next: "make space or choose another place"}
 }
 
 // CheckSpace refuses to write bytes into a folder whose disk has fewer.

@@ -357,3 +357,15 @@ func TestFoldersThatAreNoModel(t *testing.T) {
 		}
 	}
 }
+
+// A disk that others fill while we write is the user's to mend, in one plain line.
+func TestDiskFull(t *testing.T) {
+	deep := fmt.Errorf("export: put a: %w: write /x/.tmp-a: no space left on device", store.ErrFull)
+	var in *fault.Input
+	if err := DiskFull("out/nano", deep); !errors.As(err, &in) || in.Value != "out/nano" || strings.Contains(err.Error(), ".tmp") {
+		t.Errorf("%v", err)
+	}
+	if other := errors.New("x"); DiskFull("out", other) != other || DiskFull("out", nil) != nil {
+		t.Error("other errors change")
+	}
+}
