@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/huggingface"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
@@ -105,6 +106,9 @@ func save(ctx context.Context, d *huggingface.Folder, dir string) (path string, 
 		return "", err
 	}
 	folder, err := store.MakeFolder(dir)
+	if in := (*fault.Input)(nil); errors.As(err, &in) {
+		return "", err
+	}
 	if err != nil {
 		return "", usage("--out", dir, "cannot be written: "+reason(err), "give another folder")
 	}

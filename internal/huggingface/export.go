@@ -233,6 +233,9 @@ func publish(ctx context.Context, dir string, w writing) (err error) {
 		return err
 	}
 	folder, err := store.MakeFolder(dir)
+	if in := (*fault.Input)(nil); errors.As(err, &in) {
+		return err
+	}
 	if err != nil {
 		return &fault.Input{Where: "folder", Value: dir, Problem: "cannot be made", Next: "give another folder", Err: systemReason(err)}
 	}

@@ -26,6 +26,9 @@ func MakeFolder(final string) (*NewFolder, error) {
 		final = real // a link to an empty folder
 	}
 	final = filepath.Clean(final)
+	if err := replaceable(final); err != nil {
+		return nil, err
+	}
 	prefix := filepath.Join(filepath.Dir(final), tempPrefix+filepath.Base(final)+"-")
 	if err := sweepFolders(prefix); err != nil {
 		return nil, fmt.Errorf("make %s: %w", final, err)
@@ -48,6 +51,28 @@ func MakeFolder(final string) (*NewFolder, error) {
 	return nil, fmt.Errorf("make %s: no temporary folder after %d tries: %w", final, tempFileTries, last)
 }
 
+// replaceable refuses, before anything is written, an empty folder that the new one
+// could not take the place of: where a disk is mounted, or where somebody stands.
+func replaceable(final string) error {
+	info, err := os.Lstat(final)
+	if err != nil || !info.IsDir() {
+		return nil // Publish will see
+	}
+	refuse := func(problem string, err error) error {
+		return &fault.Input{Where: "folder", Value: final, Problem: problem, Next: "give a new folder in it", Err: err}
+	}
+	if here, err := os.Stat("."); err == nil && os.SameFile(here, info) {
+		return refuse("is the one that you are in, which cannot be replaced", nil)
+	}
+	if err := os.Remove(final); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return refuse("cannot be replaced", cause(err))
+	}
+	if err := os.Mkdir(final, info.Mode().Perm()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make %s: %w", final, err)
+	}
+	return nil
+}
+
 // Dir is where to write.
 func (n *NewFolder) Dir() string { return n.temp }
 
@@ -66,13 +91,18 @@ func (n *NewFolder) Publish() error {
 }
 
 func (n *NewFolder) taken(err error) error {
+	return &fault.Input{Where: "folder", Value: n.final, Problem: "cannot be replaced by the new one, which is dropped", Next: "give a new folder", Err: cause(err)}
+}
+
+// cause is what the system said, without the path that the message names already.
+func cause(err error) error {
 	if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
-		err = pe.Err
+		return pe.Err
 	}
 	if le := (*os.LinkError)(nil); errors.As(err, &le) {
-		err = le.Err
+		return le.Err
 	}
-	return &fault.Input{Where: "folder", Value: n.final, Problem: "cannot be replaced by the new one, which is dropped", Next: "give a new folder", Err: err}
+	return err
 }
 
 // Close removes what was written, unless it has been published.

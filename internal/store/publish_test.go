@@ -29,13 +29,15 @@ func TestNewFolder(t *testing.T) {
 		if err := c.before(final); err != nil {
 			t.Fatal(err)
 		}
-		folder := makeFolder(t, final)
-		err := folder.Publish()
+		folder, err := MakeFolder(final)
+		if err == nil {
+			err = errors.Join(os.WriteFile(filepath.Join(folder.Dir(), "ours"), nil, 0o644), folder.Publish())
+			if closeErr := folder.Close(); closeErr != nil {
+				t.Errorf("%s: %v", what, closeErr)
+			}
+		}
 		if in := (*fault.Input)(nil); !c.ok && !errors.As(err, &in) {
 			t.Errorf("%s: %v is no bad input", what, err)
-		}
-		if err := folder.Close(); err != nil {
-			t.Errorf("%s: %v", what, err)
 		}
 		_, ours := os.Stat(filepath.Join(final, "ours"))
 		if (err == nil) != c.ok || (ours == nil) != c.ok {
@@ -47,6 +49,28 @@ func TestNewFolder(t *testing.T) {
 		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(final), tempPrefix+"*")); len(left) > 0 {
 			t.Errorf("%s: left over: %v", what, left)
 		}
+	}
+}
+
+// A folder that could not be replaced in the end is refused in the beginning.
+func TestNewFolderWhereWeAre(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{".", dir} {
+		var in *fault.Input
+		if _, err := MakeFolder(name); !errors.As(err, &in) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	full := filepath.Join(dir, "full")
+	if err := os.MkdirAll(filepath.Join(full, "theirs"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := MakeFolder(full); err == nil {
+		t.Error("a folder with something in it is taken")
+	}
+	if _, err := os.Stat(filepath.Join(full, "theirs")); err != nil {
+		t.Error(err)
 	}
 }
 
