@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -150,8 +151,8 @@ func TestRefusedBeforeTheHandler(t *testing.T) {
 		change func(*wire.FromLearner)
 		want   []string
 	}{
-		{"protocol", func(m *wire.FromLearner) { m.Origin.Protocol = 77 }, []string{"protocol 77", "coordinator 1"}},
-		{"no origin", func(m *wire.FromLearner) { m.Origin = nil }, []string{"protocol 0", "coordinator 1"}},
+		{"protocol", func(m *wire.FromLearner) { m.Origin.Protocol = 77 }, []string{"protocol 77", fmt.Sprint("coordinator ", wire.Protocol)}},
+		{"no origin", func(m *wire.FromLearner) { m.Origin = nil }, []string{"protocol 0", fmt.Sprint("coordinator ", wire.Protocol)}},
 		{"run", func(m *wire.FromLearner) { m.Origin.RunId = "other" }, []string{`"other"`, `"r7f3"`}},
 		{"secret", func(m *wire.FromLearner) { m.GetHello().Secret = "guess" }, []string{"secret", "5 characters", `"r7f3"`}},
 		{"no secret", func(m *wire.FromLearner) { m.GetHello().Secret = "" }, []string{"secret", "0 characters"}},
