@@ -77,6 +77,11 @@ has a model section and nothing else will do.`,
 	flags.Var(&f.tokens, "tokens", "train `N` tokens, such as 20k (default as many as ten seconds take)")
 	flags.BoolVar(&f.json, "json", false, "write one JSON object on one line; progress goes to stderr")
 	complete(cmd, "model", model.PresetNames())
+	var formats []string
+	for _, p := range numeric.Profiles() {
+		formats = append(formats, p.Name)
+	}
+	complete(cmd, "numeric", formats)
 	return cmd
 }
 

@@ -83,6 +83,10 @@ func (f *fields) bad(field, problem, next string) error {
 	if field != "" {
 		where += ": " + field
 		value = shorten(string(f.at[field]))
+		var text string
+		if json.Unmarshal(f.at[field], &text) == nil && text != "" {
+			value = shorten(text) // quoted once, by the message
+		}
 	}
 	return &fault.Input{Where: where, Value: value, Problem: problem, Next: next}
 }
