@@ -25,6 +25,9 @@ func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags) (runfile
 	if err != nil {
 		return runfile.Run{}, err
 	}
+	if file == "" && len(args) > 0 && args[0] == "" { // such as a variable that is not set
+		return runfile.Run{}, usage("run file", "", "has an empty name", "give a run file, or none for the built-in run")
+	}
 	r := runfile.Default()
 	if file != "" {
 		if r, err = readRun(file); err != nil {

@@ -25,8 +25,8 @@ func TestNothingToGoOnFrom(t *testing.T) {
 	}
 	nothing := &fault.Input{Where: "mine", Problem: "there is nothing to load", Next: "give another", Err: store.ErrNoCheckpoint}
 	for want, args := range map[string]string{
-		`mistura: --resume "mine": there is nothing to go on from`: "--resume mine",
-		`mistura: --out "mine": already holds a run; give a new`:   "--out mine",
+		`mistura: --resume "mine": there is nothing to go on from (` + store.ErrNoCheckpoint.Error() + `); begin`: "--resume mine",
+		`mistura: --out "mine": already holds a run; give a new`:                                                  "--out mine",
 	} {
 		var stderr strings.Builder
 		code := Main(Env{

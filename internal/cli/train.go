@@ -135,6 +135,9 @@ func (env *Env) train(run runfile.Run, dir string, resume, asJSON bool) error {
 		return err
 	})
 	if resume && errors.Is(err, store.ErrNoCheckpoint) {
+		if in := (*fault.Input)(nil); errors.As(err, &in) {
+			err = in.Err // where and what next are said here
+		}
 		return &fault.Input{Where: "--resume", Value: dir, Problem: "there is nothing to go on from", Next: "begin the run anew by " + env.again(dir), Err: err}
 	}
 	if sum.RunID == "" {
