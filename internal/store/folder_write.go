@@ -158,7 +158,8 @@ func stillThere(f *os.File) error {
 	return nil
 }
 
-// makeDirs makes dir and its parents, each of them durable in the one above.
+// makeDirs makes dir and its parents, each of them durable in the one above. It fails
+// with fs.ErrNotExist when one of them is removed meanwhile.
 func makeDirs(dir string) error {
 	if info, err := os.Stat(dir); err == nil && info.IsDir() {
 		return nil
@@ -170,8 +171,12 @@ func makeDirs(dir string) error {
 		}
 	}
 	if err := os.Mkdir(dir, folderMode); err != nil {
-		if info, statErr := os.Stat(dir); statErr == nil && info.IsDir() {
+		info, statErr := os.Stat(dir)
+		switch {
+		case statErr == nil && info.IsDir():
 			return nil // somebody else made it
+		case errors.Is(err, fs.ErrExist) && statErr != nil:
+			return statErr // and removed it again
 		}
 		return err
 	}
