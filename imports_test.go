@@ -18,6 +18,7 @@ type layer struct {
 func layers() []layer {
 	return []layer{
 		{[]string{"bench/engine", "bench/lone", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"bench/peer"}, "what the engine is measured against is started and asked in one way, whoever measures"},
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mistura-project/mistura/internal/gauge"
 	"github.com/mistura-project/mistura/internal/model"
 )
 
@@ -144,7 +145,7 @@ func (w *work) pairs(threads int, s setting) (result, error) {
 	if err != nil {
 		return r, err
 	}
-	defer peer.close()
+	defer peer.Close()
 	var mine, theirs []float64
 	for pair := range w.o.pairs + 1 {
 		a, err := own.speed(w.o.seconds)
@@ -162,13 +163,8 @@ func (w *work) pairs(threads int, s setting) (result, error) {
 		fmt.Fprintf(os.Stderr, "%s, %d threads, pair %d: engine %.0f tokens/s, PyTorch (%s) %.0f tokens/s, ratio %.3f\n",
 			w.cfg.Name, threads, pair, a, s, b, a/b)
 	}
-	r.Tokens, r.PeerTokens, r.MedianRatio = median(mine), median(theirs), median(r.Ratios)
+	r.Tokens, r.PeerTokens, r.MedianRatio = gauge.Median(mine), gauge.Median(theirs), gauge.Median(r.Ratios)
 	return r, nil
-}
-
-func median(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }
 
 // difference is relative.

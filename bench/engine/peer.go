@@ -1,15 +1,10 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
-	"slices"
 
-	"github.com/mistura-project/mistura/internal/engine/kernel"
+	"github.com/mistura-project/mistura/bench/peer"
 	"github.com/mistura-project/mistura/internal/model"
 )
 
@@ -30,21 +25,11 @@ type tried struct {
 	Tokens float64 `json:"tokens_per_second"`
 }
 
-// coreTypes are OpenBLAS's kernels for this processor. It takes one that the processor
-// cannot run at its word and dies.
-func coreTypes() []string {
-	types := []string{"Haswell", "Zen"}
-	if slices.Contains(kernel.Available(), "avx512") {
-		types = append(types, "SkylakeX")
-	}
-	return types
-}
-
 // search tries every setting of the peer.
 func (w *work) search() ([]tried, error) {
 	var all []tried
 	for _, threads := range threadCounts() {
-		for _, core := range coreTypes() {
+		for _, core := range peer.CoreTypes() {
 			for _, optimizer := range []string{"flat", "foreach"} {
 				s := setting{threads, core, optimizer}
 				tokens, err := w.try(s)
@@ -64,7 +49,7 @@ func (w *work) try(s setting) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer p.close()
+	defer p.Close()
 	if _, err := p.run(2); err != nil {
 		return 0, err
 	}
@@ -100,12 +85,10 @@ type tensor struct {
 	Offset int    `json:"offset"`
 }
 
-// peer is a running PyTorch.
-type peer struct {
+// torch is a running PyTorch.
+type torch struct {
+	*peer.Process
 	w     *work
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Reader
 	steps float64 // per second, of the last run
 }
 
@@ -117,52 +100,37 @@ type answer struct {
 	Torch        string  `json:"torch"`
 }
 
-func (w *work) start(s setting) (*peer, error) {
-	cmd := exec.Command(w.o.python, peerProgram())
-	cmd.Env = append(os.Environ(), "OPENBLAS_CORETYPE="+s.CoreType, fmt.Sprintf("OMP_NUM_THREADS=%d", s.Threads))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+func (w *work) start(s setting) (*torch, error) {
+	p, err := peer.Start("PyTorch", w.o.python, peerProgram(), s.CoreType, s.Threads)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting PyTorch: %w", err)
-	}
-	p := &peer{w: w, cmd: cmd, in: in, out: bufio.NewReader(out)}
 	j := job{setting: s, Model: w.cfg, Params: w.paramsFile, Tokens: w.tokensFile, Rows: w.o.rows, Seq: w.o.seq, Rate: rate}
 	for _, t := range w.cfg.Tensors() {
 		j.Tensors = append(j.Tensors, tensor{t.Name, t.Shape, t.Offset})
 	}
-	if err := json.NewEncoder(in).Encode(j); err != nil {
-		p.close()
-		return nil, fmt.Errorf("telling PyTorch the work: %w", err)
+	if err := p.Tell(j); err != nil {
+		p.Close()
+		return nil, err
 	}
-	return p, nil
+	return &torch{Process: p, w: w}, nil
 }
 
 // run trains so many steps; 0 gives loss and gradient norm of the first batch and changes nothing.
-func (p *peer) run(steps int) (answer, error) {
-	if _, err := fmt.Fprintf(p.in, "{\"steps\": %d}\n", steps); err != nil {
-		return answer{}, err
-	}
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return answer{}, fmt.Errorf("PyTorch gave no answer: %w", err)
-	}
+func (p *torch) run(steps int) (answer, error) {
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
-		return a, fmt.Errorf("PyTorch answered %q: %w", line, err)
+	question := struct {
+		Steps int `json:"steps"`
+	}{steps}
+	if err := p.Ask(question, &a); err != nil {
+		return a, err
 	}
 	p.steps = float64(steps) / a.Seconds
 	return a, nil
 }
 
 // speed trains for about the given time and gives tokens per second. It comes after run.
-func (p *peer) speed(seconds float64) (float64, error) {
+func (p *torch) speed(seconds float64) (float64, error) {
 	if p.steps == 0 {
 		if _, err := p.run(2); err != nil {
 			return 0, err
@@ -172,10 +140,4 @@ func (p *peer) speed(seconds float64) (float64, error) {
 		return 0, err
 	}
 	return p.steps * float64(p.w.o.rows*p.w.o.seq), nil
-}
-
-// close ends the peer: the end of its stdin is the end of its work.
-func (p *peer) close() {
-	p.in.Close()
-	p.cmd.Wait() //nolint:errcheck // its answers have said what mattered
 }

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/mistura-project/mistura/bench/peer"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/model"
@@ -130,11 +131,11 @@ func (w *work) agree() (agreed, error) {
 	if err != nil {
 		return agreed{}, err
 	}
-	p, err := w.start(setting{Threads: 1, CoreType: coreTypes()[0], Optimizer: "flat"})
+	p, err := w.start(setting{Threads: 1, CoreType: peer.CoreTypes()[0], Optimizer: "flat"})
 	if err != nil {
 		return agreed{}, err
 	}
-	defer p.close()
+	defer p.Close()
 	r, err := p.run(0)
 	if err != nil {
 		return agreed{}, err

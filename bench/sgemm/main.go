@@ -11,8 +11,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"github.com/mistura-project/mistura/bench/peer"
+	"github.com/mistura-project/mistura/internal/gauge"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -65,13 +66,13 @@ func compare(pairs int, seconds float64, python string) error {
 		return err
 	}
 	for _, threads := range slices.Compact([]int{1, runtime.NumCPU()}) {
-		var peers []*peer
-		for _, core := range coreTypes() {
-			p, err := start(python, filepath.Join("bench", "sgemm", "openblas.py"), core, threads)
+		var peers []*openBLAS
+		for _, core := range peer.CoreTypes() {
+			p, err := start(python, core, threads)
 			if err != nil {
 				return err
 			}
-			defer p.close()
+			defer p.Close()
 			peers = append(peers, p)
 		}
 		own := engine.NewProducts(set, threads)
@@ -90,18 +91,8 @@ func compare(pairs int, seconds float64, python string) error {
 	return nil
 }
 
-// coreTypes are OpenBLAS's kernels for this processor. It takes one that the processor
-// cannot run at its word and dies.
-func coreTypes() []string {
-	types := []string{"Haswell", "Zen"}
-	if slices.Contains(kernel.Available(), "avx512") {
-		types = append(types, "SkylakeX")
-	}
-	return types
-}
-
 // inTurn measures one shape against the quickest peer.
-func inTurn(own *engine.Products, peers []*peer, s shape, threads, pairs int, seconds float64) (result, error) {
+func inTurn(own *engine.Products, peers []*openBLAS, s shape, threads, pairs int, seconds float64) (result, error) {
 	times := max(1, int(seconds*5e10*float64(threads)/s.flops()))
 	p, err := quickest(peers, s, threads, times)
 	if err != nil {
@@ -129,14 +120,14 @@ func inTurn(own *engine.Products, peers []*peer, s shape, threads, pairs int, se
 		}
 		mine, theirs, r.Ratios = append(mine, x), append(theirs, y), append(r.Ratios, x/y)
 	}
-	r.GFLOPS, r.Theirs, r.MedianRatio = median(mine), median(theirs), median(r.Ratios)
+	r.GFLOPS, r.Theirs, r.MedianRatio = gauge.Median(mine), gauge.Median(theirs), gauge.Median(r.Ratios)
 	fmt.Fprintf(os.Stderr, "%d x %d x %d, %d threads: %.1f GFLOP/s, OpenBLAS (%s) %.1f, ratio %.3f\n",
 		s.M, s.N, s.K, threads, r.GFLOPS, r.Core, r.Theirs, r.MedianRatio)
 	return r, nil
 }
 
-func quickest(peers []*peer, s shape, threads, times int) (*peer, error) {
-	var best *peer
+func quickest(peers []*openBLAS, s shape, threads, times int) (*openBLAS, error) {
+	var best *openBLAS
 	most := 0.0
 	for _, p := range peers {
 		var speeds []float64
@@ -147,14 +138,9 @@ func quickest(peers []*peer, s shape, threads, times int) (*peer, error) {
 			}
 			speeds = append(speeds, x)
 		}
-		if x := median(speeds); x > most {
+		if x := gauge.Median(speeds); x > most {
 			best, most = p, x
 		}
 	}
 	return best, nil
-}
-
-func median(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }

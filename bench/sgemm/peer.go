@@ -1,71 +1,45 @@
 package main
 
 import (
-	"bufio"
-	"encoding/json"
-	"fmt"
-	"io"
-	"os"
-	"os/exec"
+	"path/filepath"
+
+	"github.com/mistura-project/mistura/bench/peer"
 )
 
-// peer is a running OpenBLAS of one core type.
-type peer struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
+// openBLAS is a running OpenBLAS of one core type.
+type openBLAS struct {
+	*peer.Process
 	Core   string `json:"core_type"`
 	Config string `json:"config"`
 }
 
-func start(python, program, core string, threads int) (*peer, error) {
-	cmd := exec.Command(python, program)
-	cmd.Env = append(os.Environ(), "OPENBLAS_CORETYPE="+core, fmt.Sprintf("OMP_NUM_THREADS=%d", threads))
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
+func start(python, core string, threads int) (*openBLAS, error) {
+	p, err := peer.Start("OpenBLAS", python, filepath.Join("bench", "sgemm", "openblas.py"), core, threads)
 	if err != nil {
 		return nil, err
 	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
+	o := &openBLAS{Process: p}
+	if err := p.Read(o); err != nil {
+		p.Close()
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting OpenBLAS: %w", err)
-	}
-	p := &peer{cmd: cmd, in: in, out: bufio.NewReader(out)}
-	if err := p.read(p); err != nil {
-		p.close()
-		return nil, err
-	}
-	return p, nil
+	return o, nil
 }
 
-func (p *peer) read(v any) error {
-	line, err := p.out.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("OpenBLAS gave no answer: %w", err)
-	}
-	if err := json.Unmarshal(line, v); err != nil {
-		return fmt.Errorf("OpenBLAS answered %q: %w", line, err)
-	}
-	return nil
+// job is a number of products; openblas.py reads it.
+type job struct {
+	M       int `json:"m"`
+	N       int `json:"n"`
+	K       int `json:"k"`
+	Threads int `json:"threads"`
+	Times   int `json:"times"`
 }
 
 // gflops is the speed over a number of products.
-func (p *peer) gflops(s shape, threads, times int) (float64, error) {
-	if _, err := fmt.Fprintf(p.in, "{\"m\": %d, \"n\": %d, \"k\": %d, \"threads\": %d, \"times\": %d}\n", s.M, s.N, s.K, threads, times); err != nil {
-		return 0, err
-	}
+func (o *openBLAS) gflops(s shape, threads, times int) (float64, error) {
 	var a struct{ Seconds float64 }
-	if err := p.read(&a); err != nil {
+	if err := o.Ask(job{s.M, s.N, s.K, threads, times}, &a); err != nil {
 		return 0, err
 	}
 	return s.flops() * float64(times) / a.Seconds / 1e9, nil
-}
-
-// close ends the peer: the end of its stdin is the end of its work.
-func (p *peer) close() {
-	p.in.Close()
-	p.cmd.Wait() //nolint:errcheck // its answers have said what mattered
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/gauge"
 	"github.com/mistura-project/mistura/internal/ledger"
-	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
@@ -103,7 +102,7 @@ func runBenchEngine(env *Env, cmd *cobra.Command, f *benchFlags) error {
 		out = env.Stderr
 	}
 	fmt.Fprintf(out, "%s, %s parameters, batch %d x %d tokens, %d threads, kernels %s, %s of memory\n", o.Model.Name,
-		ledger.Amount(float64(o.Model.Count().Total)), o.BatchSequences, o.SequenceTokens, o.Threads, o.Kernel.Name(), machine.FormatBytes(need))
+		ledger.Amount(float64(o.Model.Count().Total)), o.BatchSequences, o.SequenceTokens, o.Threads, o.Kernel.Name(), ledger.Bytes(need))
 	o.Progress = func(p gauge.Progress) {
 		fmt.Fprintf(out, "%4.0f s  %d steps  %.0f tokens/s\n", p.Seconds, p.Steps, p.TokensPerSecond)
 	}
@@ -200,9 +199,9 @@ func showBench(w io.Writer, r gauge.Report) error {
 		r.GFLOPS, 100*r.ShareOfSGEMM, r.SGEMMGFLOPS)
 	peak := "unknown"
 	if r.PeakBytes != nil {
-		peak = machine.FormatBytes(*r.PeakBytes)
+		peak = ledger.Bytes(*r.PeakBytes)
 	}
-	fmt.Fprintf(&b, "memory             %s at most, %s were announced\n", peak, machine.FormatBytes(r.PredictedBytes))
+	fmt.Fprintf(&b, "memory             %s at most, %s were announced\n", peak, ledger.Bytes(r.PredictedBytes))
 	fmt.Fprintf(&b, "step               %.2f ms, mean of %d\n", 1000*r.StepSeconds["total"], r.Steps)
 	for _, name := range gauge.PartNames() {
 		if x := r.StepSeconds[name]; name != "total" && x > 0 {

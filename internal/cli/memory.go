@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
+	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/machine"
 )
 
@@ -25,6 +26,6 @@ func fitsMemory(where, value string, need int64) error {
 	if have == 0 || need <= have {
 		return nil
 	}
-	return usage(where, value, fmt.Sprintf("needs %s of memory, this machine has %s", machine.FormatBytes(need), machine.FormatBytes(have)),
+	return usage(where, value, fmt.Sprintf("needs %s of memory, this machine has %s", ledger.Bytes(need), ledger.Bytes(have)),
 		"choose a smaller model or batch, or a machine with more memory")
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/fault"
-	"github.com/mistura-project/mistura/internal/machine"
+	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
@@ -47,11 +47,11 @@ func (r Run) String() string {
 		if to-from == 1 {
 			word = "island"
 		}
-		parts = append(parts, fmt.Sprintf("%d %s x %s", to-from, word, machine.FormatBytes(r.Islands[from])))
+		parts = append(parts, fmt.Sprintf("%d %s x %s", to-from, word, ledger.Bytes(r.Islands[from])))
 		from = to
 	}
-	parts = append(parts, machine.FormatBytes(r.Parent))
-	return fmt.Sprintf("memory: %s = %s", strings.Join(parts, " + "), machine.FormatBytes(r.Total()))
+	parts = append(parts, ledger.Bytes(r.Parent))
+	return fmt.Sprintf("memory: %s = %s", strings.Join(parts, " + "), ledger.Bytes(r.Total()))
 }
 
 // Fits refuses a run that takes more than the bytes that there are; 0 is unknown.
@@ -62,7 +62,7 @@ func (r Run) Fits(run runfile.Run, have int64) error {
 	return &fault.Input{
 		Where: run.Where("model.preset"), Value: run.Model.Name,
 		Problem: fmt.Sprintf("needs %s of memory (%d islands of up to %s and %s beside), this machine has %s",
-			machine.FormatBytes(r.Total()), len(r.Islands), machine.FormatBytes(slices.Max(r.Islands)), machine.FormatBytes(r.Parent), machine.FormatBytes(have)),
+			ledger.Bytes(r.Total()), len(r.Islands), ledger.Bytes(slices.Max(r.Islands)), ledger.Bytes(r.Parent), ledger.Bytes(have)),
 		Next: "choose a smaller model or fewer islands, or a machine with more memory",
 	}
 }

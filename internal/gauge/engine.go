@@ -203,7 +203,7 @@ func (m *meter) report() Report {
 		KernelSet: o.Kernel.Name(), Numeric: m.engine.Numeric(), Processor: machine.Processor(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Steps: m.steps, Seconds: m.total.Seconds(), TokensPerSecond: float64(m.trained()) / m.total.Seconds(),
 		StepFLOPs:   stepFLOPs(o.Model, o.BatchSequences, o.SequenceTokens),
-		SGEMMGFLOPS: median(m.rates), PredictedBytes: Predict(o),
+		SGEMMGFLOPS: Median(m.rates), PredictedBytes: Predict(o),
 	}
 	if peak := machine.PeakBytes(); peak > 0 {
 		r.PeakBytes = &peak
@@ -214,7 +214,8 @@ func (m *meter) report() Report {
 	return r
 }
 
-func median(x []float64) float64 {
+// Median is the middle of what was measured, which must not be empty.
+func Median(x []float64) float64 {
 	s := slices.Sorted(slices.Values(x))
 	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }

@@ -63,7 +63,7 @@ func (l *Learner) dirty(f *exchange) bool {
 
 // broken: the fragment holds a value that is not finite.
 func (l *Learner) broken(f *exchange) bool {
-	own := make([]float32, f.Size)
+	own := l.reserve.scratch(f.Size)
 	f.Gather(own, l.engine.Params())
 	return !outer.Finite(own)
 }

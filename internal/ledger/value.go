@@ -67,15 +67,27 @@ const nonFinite = "non-finite"
 func (v Value) nonFinite() bool { return math.IsNaN(v.number) || math.IsInf(v.number, 0) }
 
 // Amount writes a count with three digits and a unit: 950, 12.3k, 3.05M, 1.20B.
-func Amount(n float64) string {
-	units := []string{"", "k", "M", "B", "T"}
+func Amount(n float64) string { return threeDigits(n, []string{"", "k", "M", "B", "T"}) }
+
+// Bytes writes a size with three digits, in powers of ten, as disks are sold.
+func Bytes(n int64) string {
+	return threeDigits(float64(n), []string{" B", " kB", " MB", " GB", " TB", " PB", " EB"})
+}
+
+// threeDigits writes n in the unit, each a thousand of the one before, that leaves at
+// most three digits before the point; without a unit it is whole.
+func threeDigits(n float64, units []string) string {
 	u := 0
 	for math.Abs(n) >= 999.5 && u < len(units)-1 {
 		n, u = n/1000, u+1
 	}
 	decimals := 0
-	if u > 0 {
-		decimals = max(0, 2-int(math.Floor(math.Log10(max(math.Abs(n), 1)))))
+	switch size := math.Abs(n); {
+	case u == 0:
+	case size < 9.995:
+		decimals = 2
+	case size < 99.95:
+		decimals = 1
 	}
 	return strconv.FormatFloat(n, 'f', decimals, 64) + units[u]
 }

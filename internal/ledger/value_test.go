@@ -72,3 +72,14 @@ func TestAmount(t *testing.T) {
 		}
 	}
 }
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.00 kB", 9994: "9.99 kB", 9996: "10.0 kB", 99_960: "100 kB",
+		999_499: "999 kB", 999_500: "1.00 MB", 16_801_974_272: "16.8 GB", 1 << 62: "4.61 EB",
+	} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%d: %s, want %s", n, got, want)
+		}
+	}
+}

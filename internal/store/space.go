@@ -6,6 +6,7 @@ import (
 	"math"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/ledger"
 )
 
 // PlanBytes is the space that a run needs when one save takes save bytes and keep
@@ -40,21 +41,7 @@ func CheckSpace(ctx context.Context, st Store, save int64, keep int) error {
 	return &fault.Input{
 		Where: st.Location(),
 		Problem: fmt.Sprintf("checkpoints need %s (%d kept and 1 being written, %s each), %s are free",
-			formatBytes(need), max(1, keep), formatBytes(save), formatBytes(free)),
+			ledger.Bytes(need), max(1, keep), ledger.Bytes(save), ledger.Bytes(free)),
 		Next: "make space, keep fewer checkpoints or choose another place",
 	}
-}
-
-// formatBytes uses powers of ten, as disks are sold.
-func formatBytes(n int64) string {
-	const units = "kMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1000, 0
-	for value >= 999.95 && unit < len(units)-1 {
-		value /= 1000
-		unit++
-	}
-	return fmt.Sprintf("%.1f %cB", value, units[unit])
 }
