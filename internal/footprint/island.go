@@ -49,7 +49,7 @@ func parent(run runfile.Run, evalRows int) int64 {
 
 // sizes are those of the model's parameters and of its largest fragment, in bytes.
 func sizes(run runfile.Run) (model, largest int64) {
-	for _, f := range fragment.Split(run.Model.Config, run.Exchange.Fragments) {
+	for _, f := range fragment.Split(run.Table(), run.Exchange.Fragments) {
 		largest = max(largest, 4*int64(f.Size))
 	}
 	return 4 * int64(run.Model.Size()), largest

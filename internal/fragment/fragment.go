@@ -15,9 +15,8 @@ type Fragment struct {
 	Size    int   // elements in all
 }
 
-// Split partitions a model into at most count fragments of about equal size.
-func Split(cfg model.Config, count int) []Fragment {
-	tensors := cfg.Tensors()
+// Split partitions a model's tensors into at most count fragments of about equal size.
+func Split(tensors []model.Tensor, count int) []Fragment {
 	sizes := make([]int, len(tensors))
 	for i, t := range tensors {
 		sizes[i] = t.Size()

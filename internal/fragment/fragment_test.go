@@ -33,7 +33,7 @@ func TestSplitCoversTheModel(t *testing.T) {
 			largest, total = max(largest, tensor.Size()), total+tensor.Size()
 		}
 		for _, count := range []int{1, 2, 3, 4, 16, len(tensors), len(tensors) + 7} {
-			fragments := Split(cfg, count)
+			fragments := Split(cfg.Tensors(), count)
 			if len(fragments) != min(count, len(tensors)) {
 				t.Errorf("%s in %d: %d fragments", name, count, len(fragments))
 			}
@@ -65,7 +65,7 @@ func TestSplitCoversTheModel(t *testing.T) {
 func TestGatherAndScatter(t *testing.T) {
 	cfg := config(t, "ling-tiny")
 	rapid.Check(t, func(t *rapid.T) {
-		fragments := Split(cfg, rapid.IntRange(1, 9).Draw(t, "fragments"))
+		fragments := Split(cfg.Tensors(), rapid.IntRange(1, 9).Draw(t, "fragments"))
 		flat := make([]float32, cfg.Size())
 		for i := range flat {
 			flat[i] = float32(i + 1)
@@ -102,7 +102,7 @@ func TestGatherAndScatter(t *testing.T) {
 // Digests are those of each tensor's own little-endian bytes, so that they can be
 // compared with anybody's.
 func TestDigests(t *testing.T) {
-	f := Split(config(t, "ling-tiny"), 4)[2]
+	f := Split(config(t, "ling-tiny").Tensors(), 4)[2]
 	src := make([]float32, f.Size)
 	for i := range src {
 		src[i] = float32(math.Sin(float64(i)))

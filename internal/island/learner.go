@@ -94,7 +94,7 @@ func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set,
 		joinSteps: -1,
 		scaling:   newLossScaling(profile, run.StepTokens()),
 	}
-	l.fragments = newFragments(cfg, run.Exchange.Fragments)
+	l.fragments = newFragments(run.Table(), cfg.Layers*cfg.Experts, run.Exchange.Fragments)
 	return l, nil
 }
 
@@ -257,10 +257,10 @@ func grow(s []int32, n int) []int32 {
 }
 
 // newFragments is the exchange state of every fragment at version 0.
-func newFragments(cfg model.Config, count int) []*exchange {
+func newFragments(tensors []model.Tensor, experts, count int) []*exchange {
 	var out []*exchange
-	for _, f := range fragment.Split(cfg, count) {
-		out = append(out, &exchange{Fragment: f, anchor: make([]float32, f.Size), sentExperts: make([]int64, cfg.Layers*cfg.Experts)})
+	for _, f := range fragment.Split(tensors, count) {
+		out = append(out, &exchange{Fragment: f, anchor: make([]float32, f.Size), sentExperts: make([]int64, experts)})
 	}
 	return out
 }

@@ -148,7 +148,7 @@ func TestStepMovesState(t *testing.T) {
 	l := seeded(t, run, data)
 	l.Lease(0, 100)
 	state := func() (elements []float32) {
-		for _, tensor := range run.Model.Tensors() {
+		for _, tensor := range run.Table() {
 			if tensor.Kind == model.State {
 				elements = append(elements, l.Params()[tensor.Offset:tensor.Offset+tensor.Size()]...)
 			}

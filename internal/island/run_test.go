@@ -69,7 +69,7 @@ func play(t *testing.T, change func(*runfile.Run)) *script {
 		}
 	})
 	s := &script{
-		t: t, run: run, fragments: fragment.Split(run.Model.Config, run.Exchange.Fragments),
+		t: t, run: run, fragments: fragment.Split(run.Table(), run.Exchange.Fragments),
 		hellos: make(chan *wire.Hello, 8), messages: make(chan transport.Up, 1<<14), gone: make(chan error, 8),
 		leave: make(chan struct{}), ended: make(chan error, 1),
 	}

@@ -14,6 +14,7 @@ const (
 	Shared    Kind = "shared"
 	Dense     Kind = "dense"
 	Head      Kind = "head"
+	Foreign   Kind = "foreign" // of a model that this program does not know
 )
 
 // Tensor is one parameter tensor. Matrices are stored row-major as [out, in].

@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -72,10 +75,18 @@ func (r Run) headRules() []rule {
 		{"format", r.Format, r.Format == Format, fmt.Sprintf("%d: this program reads no other", Format)},
 		whole("tokens", r.Tokens, 1, maxTokens),
 		whole("train.sequence_tokens", t.SequenceTokens, 1, 1<<20),
-		whole("train.batch_sequences", t.BatchSequences, 1, 1<<16),
+		whole("train.batch_sequences", t.BatchSequences, 1, maxBatch(r.Data.Own)),
 		whole("train.accumulate", t.Accumulate, 1, 1<<16),
 		{"islands", len(r.Islands), len(r.Islands) > 0 && len(r.Islands) <= 1024, "a list of 1 to 1024 islands"},
 	}
+}
+
+// maxBatch is the most samples of a pass; those of own data are tokens.
+func maxBatch(own bool) int {
+	if own {
+		return 1 << 30
+	}
+	return 1 << 16
 }
 
 // bodyRules hold for the filled run.
@@ -83,7 +94,9 @@ func (r Run) bodyRules() []rule {
 	t, e, l := r.Train, r.Exchange, r.Limits
 	return []rule{
 		{"name", r.Name, nameForm.MatchString(r.Name), "1 to 64 letters, digits, dots, hyphens or underscores, the first no dot or hyphen"},
-		{"model.vocab", r.Model.Vocab, r.Model.Vocab >= byteTokens, fmt.Sprintf("%d or more, for the text is read as bytes", byteTokens)},
+		{"gate", r.Gate, r.Gate == GateRequired || r.Gate == GateOff, GateRequired + " or " + GateOff},
+		{"model.vocab", r.Model.Vocab, r.Model.Foreign() || r.Model.Vocab >= byteTokens, fmt.Sprintf("%d or more, for the text is read as bytes", byteTokens)},
+		whole("train.batch_sequences", t.BatchSequences, 1, maxBatch(r.Data.Own)),
 		{"data.valid_share", r.Data.ValidShare, r.Data.ValidShare > 0 && r.Data.ValidShare <= 0.5, "above 0 and at most 0.5"},
 		above("train.peak_rate", t.PeakRate),
 		{"train.final_rate", t.FinalRate, t.FinalRate >= 0 && t.FinalRate <= t.PeakRate, "from 0 to train.peak_rate"},
@@ -128,8 +141,15 @@ func (r Run) bodyRules() []rule {
 // nameForm keeps names usable as folder and object names everywhere.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
 
+// Values of gate.
+const (
+	GateRequired = "required"
+	GateOff      = "off"
+)
+
 func (r Run) checkIslands() error {
 	seen := map[string]bool{}
+	seeds, evaluating := 0, 0
 	for i, island := range r.Islands {
 		path := fmt.Sprintf("islands.%d.", i)
 		err := r.check([]rule{
@@ -137,7 +157,16 @@ func (r Run) checkIslands() error {
 			{path + "name", island.Name, !seen[island.Name], "the only island of this name"},
 			{path + "pace", island.Pace, island.Pace > 0 && island.Pace <= 1, "above 0 and at most 1"},
 			whole(path+"threads", island.Threads, 0, 4096),
+			{path + "engine", island.Engine, slices.Contains([]string{Native, Torch, External}, island.Engine), "native, torch or external"},
+			{path + "engine", island.Engine, island.Engine == External || !r.Model.Foreign(), "external, for the model is not one of ours"},
+			{path + "engine", island.Engine, island.Engine == External || !r.Data.Own, "external, for islands bring their own data"},
+			{path + "device", island.Device, island.Device == "" || island.Engine == Torch, "left out, unless engine is torch"},
+			{path + "precision", island.Precision, slices.Contains([]string{"fp32", "bf16", "fp16"}, island.Precision), "fp32, bf16 or fp16"},
+			{path + "precision", island.Precision, island.Precision == "fp32" || island.Engine == Torch, "left out, unless engine is torch"},
+			whole(path+"ranks", island.Ranks, 0, 1024),
+			{path + "ranks", island.Ranks, island.Ranks == 0 || island.Engine == Torch, "left out, unless engine is torch"},
 		})
+		seeds, evaluating = seeds+btoi(island.Seed), evaluating+btoi(island.Evaluate)
 		if err != nil {
 			return err
 		}
@@ -146,7 +175,60 @@ func (r Run) checkIslands() error {
 		}
 		seen[island.Name] = true
 	}
-	return nil
+	fromSeed := r.Model.From == FromSeed
+	return r.check([]rule{
+		{"islands", seeds, seeds <= 1 && (seeds == 0 || fromSeed), "without seed: true, or one island has it and model.from is seed"},
+		{"model.from", r.Model.From, !fromSeed || seeds == 1, "a path, unless one island has seed: true"},
+		{"islands", evaluating, evaluating <= 1, "a list with at most one evaluate: true"},
+	})
+}
+
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// maxTensors and maxDims bound a model that is not ours.
+const (
+	maxTensors  = 100_000
+	maxDims     = 8
+	maxNameByte = 256
+	maxElements = 1 << 46
+)
+
+// checkTensors demands of a foreign model's tensors what everything later relies on.
+func (r Run) checkTensors() error {
+	if r.Model.Preset != "" && len(r.Model.Tensors) > 0 {
+		return r.fault("model.preset", r.Model.Preset, "does not go with model.tensors", `write preset: ""`)
+	}
+	seen := map[string]bool{}
+	total := 1.0
+	for i, t := range r.Model.Tensors {
+		path := fmt.Sprintf("model.tensors.%d.", i)
+		size := 1.0
+		for _, d := range t.Shape {
+			size *= float64(max(d, 0))
+		}
+		total += size
+		err := r.check([]rule{
+			{path + "name", t.Name, t.Name != "" && len(t.Name) <= maxNameByte && printable(t.Name), fmt.Sprintf("1 to %d bytes of printable text", maxNameByte)},
+			{path + "name", t.Name, !seen[t.Name], "the only tensor of this name"},
+			{path + "shape", t.Shape, len(t.Shape) <= maxDims && size > 0, fmt.Sprintf("at most %d extents above 0", maxDims)},
+			{path + "shape", t.Shape, total <= maxElements, "of a model of at most 2^46 elements"},
+		})
+		if err != nil {
+			return err
+		}
+		seen[t.Name] = true
+	}
+	return r.check([]rule{{"model.tensors", len(r.Model.Tensors), len(r.Model.Tensors) <= maxTensors, fmt.Sprintf("at most %d tensors", maxTensors)}})
+}
+
+// printable text can stand in a message, in a file and on a terminal.
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
 // checkModel puts file and line to what the model finds wrong with itself.

@@ -10,8 +10,8 @@ import (
 	"github.com/mistura-project/mistura/internal/model"
 )
 
-// maxBytes bounds a run file; the longest sensible one is far below.
-const maxBytes = 1 << 20
+// maxBytes bounds a run file, which may list every tensor of a model.
+const maxBytes = 32 << 20
 
 // Parse reads a run file over the built-in run. The name stands in errors, all of
 // which are *fault.Input. Values are checked by Resolve.
@@ -66,6 +66,9 @@ func (r Run) WithConfig(cfg model.Config, from string) Run {
 // section's other keys are then read over.
 func (d *decoder) model(root *ast.MappingNode) (Model, error) {
 	name, line := presetOf(root)
+	if line == nil && foreign(root) {
+		return Model{}, nil
+	}
 	if line == nil {
 		return preset(DefaultPreset), nil
 	}
@@ -77,6 +80,22 @@ func (d *decoder) model(root *ast.MappingNode) (Model, error) {
 		return Model{}, d.at(line, "model.preset", name, "no such preset", "choose one of "+presets())
 	}
 	return Model{Preset: name, Config: cfg}, nil
+}
+
+// foreign: the model section tells of a model that is not ours.
+func foreign(root *ast.MappingNode) bool {
+	m, ok := child(root, "model").(*ast.MappingNode)
+	if !ok {
+		return false
+	}
+	from, _ := scalar(child(m, "from"))
+	return from == FromSeed || child(m, "tensors") != nil && child(m, "tensors").Type() != ast.NullType && !empty(child(m, "tensors"))
+}
+
+// empty: a list without entries.
+func empty(n ast.Node) bool {
+	seq, ok := n.(*ast.SequenceNode)
+	return ok && len(seq.Values) == 0
 }
 
 // presetOf finds the value of model.preset and its node, nil when there is none.

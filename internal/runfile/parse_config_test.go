@@ -1,6 +1,7 @@
 package runfile
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/model"
@@ -19,7 +20,7 @@ func TestWithConfigKeepsWhatTheFileSaysAboutTraining(t *testing.T) {
 	}
 	got := r.WithConfig(cfg, "there")
 	cfg.BalanceCoef, cfg.RoutingWarmupTokens = 0.5, 900
-	if got.Model != (Model{From: "there", Config: cfg}) {
+	if !reflect.DeepEqual(got.Model, Model{From: "there", Config: cfg}) {
 		t.Errorf("%+v", got.Model)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -105,7 +106,7 @@ func TestModelIsPresetAndOverrides(t *testing.T) {
 	}
 	want := preset("ling-tiny")
 	want.Dim = 64
-	if r.Model != want {
+	if !reflect.DeepEqual(r.Model, want) {
 		t.Errorf("got %+v, want %+v", r.Model, want)
 	}
 }

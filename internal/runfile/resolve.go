@@ -11,6 +11,7 @@ import (
 func (r Run) Resolve() (Run, error) {
 	r.Islands = slices.Clone(r.Islands)
 	r.Data.Paths = slices.Clone(r.Data.Paths)
+	r.Model.Tensors = slices.Clone(r.Model.Tensors)
 	if err := r.check(r.headRules()); err != nil {
 		return r, err
 	}
@@ -21,6 +22,9 @@ func (r Run) Resolve() (Run, error) {
 	if err := r.checkIslands(); err != nil {
 		return r, err
 	}
+	if r.Model.Foreign() {
+		return r, r.checkTensors()
+	}
 	return r, r.checkModel()
 }
 
@@ -28,6 +32,10 @@ func (r Run) Resolve() (Run, error) {
 func (r *Run) fill() {
 	if r.Name == "" {
 		r.Name = cmp.Or(r.Model.Name, "run")
+	}
+	r.Gate = cmp.Or(r.Gate, GateRequired)
+	if r.Data.Own && r.Train.SequenceTokens > 1 { // samples are tokens; a step has as many as before
+		r.Train.BatchSequences, r.Train.SequenceTokens, r.Train.Accumulate = int(r.StepTokens()), 1, 1
 	}
 	auto := func(c *Count, share float64) {
 		if *c == Auto {
@@ -55,7 +63,11 @@ func (r *Run) fill() {
 		if r.Islands[i].Name == "" {
 			r.Islands[i].Name = fmt.Sprintf("island-%d", i+1)
 		}
-		r.Islands[i].Numeric = cmp.Or(r.Islands[i].Numeric, "fp32")
+		island := &r.Islands[i]
+		island.Numeric, island.Engine, island.Precision = cmp.Or(island.Numeric, "fp32"), cmp.Or(island.Engine, Native), cmp.Or(island.Precision, "fp32")
+		if island.Engine == Torch {
+			island.Device, island.Ranks = cmp.Or(island.Device, "cpu"), cmp.Or(island.Ranks, 1)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type Run struct {
 	Seed       uint64     `yaml:"seed"`   // of every random draw
 	Tokens     Count      `yaml:"tokens"` // to train in all, rounded up to whole steps
 	Out        string     `yaml:"out"`    // run folder; empty: the next free runs/NAME-N
+	Gate       string     `yaml:"gate"` // required: an island shows that it computes the same model before it contributes; off
 	Model      Model      `yaml:"model"`
 	Data       Data       `yaml:"data"`
 	Train      Train      `yaml:"train"`
@@ -37,14 +38,23 @@ type Run struct {
 // always complete: Parse fills it from the preset before it reads the other keys.
 type Model struct {
 	Preset       string `yaml:"preset"` // empty: every other key counts from zero
-	From         string `yaml:"from"`   // run or checkpoint folder that the first weights are from; empty: they are drawn
+	From         string `yaml:"from"`   // run or checkpoint folder, or safetensors file, that the first weights are from; seed: the island marked so; empty: they are drawn
 	model.Config `yaml:",inline"`
+	Tensors      []Tensor `yaml:"tensors"` // of a model that is not ours; none: the model is the configuration's
+}
+
+// Tensor is one parameter tensor of a model that is not ours.
+type Tensor struct {
+	Name  string `yaml:"name"`
+	Shape []int  `yaml:"shape"` // extents, outermost first; none: one element
+	State bool   `yaml:"state"` // no gradient reaches it: merged as a mean by tokens, without an outer step
 }
 
 // Data says which text is trained on.
 type Data struct {
 	Paths      []string `yaml:"paths"`       // files and folders; empty: the Go source tree
 	ValidShare float64  `yaml:"valid_share"` // share of documents held back, above 0 and at most 0.5
+	Own        bool     `yaml:"own"`         // islands bring their own data: nothing is read here, and a sample is one token
 }
 
 // Train is the inner optimisation of every island.
@@ -108,7 +118,24 @@ type Island struct {
 	Pace    float64 `yaml:"pace"`    // share of full speed, above 0 and at most 1; below 1 is a test aid
 	Threads int     `yaml:"threads"` // 0: the machine's cores shared out; the bits are the same
 	Numeric string  `yaml:"numeric"` // profile of package numeric that it emulates; empty: fp32, no emulation
+
+	Engine    string `yaml:"engine"`    // native, torch, or external: a program of the user's; empty: native
+	Device    string `yaml:"device"`    // of a torch island, such as cuda or npu; empty: cpu
+	Precision string `yaml:"precision"` // of a torch island: fp32, bf16 or fp16; empty: fp32
+	Ranks     int    `yaml:"ranks"`     // processes of a torch island; 0: 1
+	Seed      bool   `yaml:"seed"`      // its weights are version 0
+	Evaluate  bool   `yaml:"evaluate"`  // it measures the validation loss
 }
+
+// Engines of an island.
+const (
+	Native   = "native"   // of this program
+	Torch    = "torch"    // the reference learner in PyTorch, started by this program
+	External = "external" // a trainer of the user's
+)
+
+// FromSeed as model.from: tensors and version 0 come from the island marked seed.
+const FromSeed = "seed"
 
 // Limits is when something counts as dead.
 type Limits struct {

@@ -48,7 +48,7 @@ func TestValidationLossIsOfTargetTokens(t *testing.T) {
 	// What a document ends with is a target, what the next one begins with is not: a
 	// model that only ever expects the end, by a margin of Dim in its logits, is right
 	// once in three.
-	for _, tensor := range run.Model.Tensors() {
+	for _, tensor := range run.Table() {
 		part := params[tensor.Offset : tensor.Offset+tensor.Size()]
 		if tensor.Name == "head" {
 			part = part[corpus.EndOfDocument*run.Model.Dim:]

@@ -23,7 +23,7 @@ func TestD8ExpertsOfACheckpoint(t *testing.T) {
 		t.Fatalf("%d experts a layer", run.Model.Experts)
 	}
 	experts := map[string]string{} // by digest
-	for _, tensor := range run.Model.Tensors() {
+	for _, tensor := range run.Table() {
 		if tensor.Kind != model.Expert {
 			continue
 		}

@@ -128,7 +128,7 @@ func (f *fakeLearner) welcome(w *wire.Welcome) error {
 	if err != nil {
 		return err
 	}
-	f.fragments = fragment.Split(run.Model.Config, run.Exchange.Fragments)
+	f.fragments = fragment.Split(run.Table(), run.Exchange.Fragments)
 	f.samples, f.seq = run.StepSamples(), int64(run.Train.SequenceTokens)
 	f.open, f.called = make([]bool, len(f.fragments)), make([]bool, len(f.fragments))
 	f.sequence, f.from, f.version = make([]uint64, len(f.fragments)), make([]int64, len(f.fragments)), make([]uint64, len(f.fragments))

@@ -172,19 +172,19 @@ func documents(run runfile.Run) string {
 // saveBytes is the size of one checkpoint: parameters and outer momentum, and
 // each island's weights and two moments.
 func (op *opened) saveBytes() int64 {
-	return 4 * int64(op.run.Model.Size()) * int64(2+3*len(op.run.Islands))
+	return 4 * int64(op.run.Size()) * int64(2+3*len(op.run.Islands))
 }
 
 // newBank is room for the fragments of the run.
 func (op *opened) newBank() *bank {
 	x := op.run.Exchange
-	return newBank(fragment.Split(op.run.Model.Config, x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
+	return newBank(fragment.Split(op.run.Table(), x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
 }
 
 // begin is era 1: weights from the seed, version 0 everywhere.
 func (op *opened) begin(ctx context.Context) error {
 	op.runID, op.era = randomName(6), 1
-	params := make([]float32, op.run.Model.Size())
+	params := make([]float32, op.run.Size())
 	weights, err := op.firstWeights(ctx, params)
 	if err != nil {
 		return err

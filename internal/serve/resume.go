@@ -139,7 +139,7 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 	if len(tables.Fragments) != len(op.bank.fragments) {
 		return &fault.Input{Where: c.Path() + "/" + syncerPart, Problem: fmt.Sprintf("%d fragments, the run has %d", len(tables.Fragments), len(op.bank.fragments)), Next: "use another checkpoint"}
 	}
-	theta := make([]float32, op.run.Model.Size())
+	theta := make([]float32, op.run.Size())
 	momentum := make([]float32, len(theta))
 	for part, flat := range map[string][]float32{modelPart: theta, momentumPart: momentum} {
 		if err := readFlat(ctx, c, part, op.run.Model.Config, flat); err != nil {

@@ -43,7 +43,7 @@ func (op *opened) restart(ctx context.Context) error {
 		return err
 	}
 	op.era = last + 1
-	params := make([]float32, op.run.Model.Size())
+	params := make([]float32, op.run.Size())
 	weights, err := op.firstWeights(ctx, params)
 	if err != nil {
 		return err

@@ -168,7 +168,7 @@ func (h *host) listen(ctx context.Context) error {
 	}
 	h.server = transport.New(transport.Options{
 		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
-		MaxQueuedBytes: 8*int64(h.run.Model.Size()) + 1<<20, // a seed, a verdict for every fragment, and messages
+		MaxQueuedBytes: 8*int64(h.run.Size()) + 1<<20, // a seed, a verdict for every fragment, and messages
 	}, h)
 	go func() {
 		if err := h.server.Serve(lis); err != nil {
