@@ -168,7 +168,7 @@ func (m Model) plan(fam family, o Options) writing {
 
 // streamBytes is the size of a tensor. Its shape is a valid model's.
 func streamBytes(s store.Stream) int64 {
-	n := int64(elementBytes(s.Dtype))
+	n := int64(store.WideBytes(s.Dtype))
 	for _, extent := range s.Shape {
 		n *= int64(extent)
 	}
@@ -203,7 +203,7 @@ func (m Model) stream(t fileTensor, dtype string) store.Stream {
 	}
 	return store.Stream{Name: t.name, Dtype: kind, Shape: t.shape, Write: func(w io.Writer) error {
 		if len(t.parts) == 0 {
-			_, err := w.Write(make([]byte, elementBytes(kind)*t.size()))
+			_, err := w.Write(make([]byte, store.WideBytes(kind)*t.size()))
 			return err
 		}
 		for _, part := range t.parts {
@@ -211,7 +211,7 @@ func (m Model) stream(t fileTensor, dtype string) store.Stream {
 			if err != nil {
 				return err
 			}
-			if want := int64(elementBytes(typeF32) * part.Size()); section.Size() != want {
+			if want := int64(store.WideBytes(typeF32) * part.Size()); section.Size() != want {
 				return fmt.Errorf("%s: %d bytes are there, %d are wanted", part.Name, section.Size(), want)
 			}
 			if err := narrow(w, section, kind, part.Size()); err != nil {

@@ -310,30 +310,6 @@ func TestBrainFloatRounding(t *testing.T) {
 	}
 }
 
-// fromHalf agrees with the definition of binary16 for every number.
-func TestHalfIsExact(t *testing.T) {
-	for h := range 1 << 16 {
-		exponent, fraction := h>>10&0x1f, float64(h&0x3ff)
-		want := math.Ldexp(1+fraction/1024, exponent-15)
-		switch exponent {
-		case 0:
-			want = math.Ldexp(fraction, -24)
-		case 0x1f:
-			want = math.Inf(1)
-			if fraction > 0 {
-				want = math.NaN()
-			}
-		}
-		if h>>15 == 1 {
-			want = math.Copysign(want, -1)
-		}
-		got := float64(fromHalf(uint16(h)))
-		if math.IsNaN(want) != math.IsNaN(got) || !math.IsNaN(want) && (got != want || math.Signbit(got) != math.Signbit(want)) {
-			t.Fatalf("%x is %v, wanted %v", h, got, want)
-		}
-	}
-}
-
 func TestFoldersThatAreNoModel(t *testing.T) {
 	cfg := tiny(bailingName)
 	for _, c := range []struct{ without, with, says string }{

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // Mismatch names every tensor for which there is no counterpart.
@@ -110,7 +111,7 @@ func (d *Folder) plausible(grouped bool) error {
 
 // take notes where the parts of one tensor of the files lie.
 func (d *Folder) take(ctx context.Context, t fileTensor, h held) error {
-	if elementBytes(h.info.Dtype) == 0 {
+	if store.WideBytes(h.info.Dtype) == 0 {
 		return d.bad(h, "has type "+h.info.Dtype+"; F32, BF16 and F16 can be read", "save the model in one of these")
 	}
 	if !slices.Equal(h.info.Shape, t.shape) {
@@ -248,7 +249,7 @@ func (d *Folder) reader(t model.Tensor) func(io.Writer) error {
 		if err != nil {
 			return err
 		}
-		size := int64(elementBytes(info.Dtype))
+		size := int64(store.WideBytes(info.Dtype))
 		from := io.NewSectionReader(section, int64(s.first)*size, int64(t.Size())*size)
 		out := &sink{w: w}
 		if err := widen(out, from, info.Dtype, t.Size()); err != nil {

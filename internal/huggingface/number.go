@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // Types of elements that can be read, as safetensors names them.
@@ -13,30 +15,6 @@ const (
 	typeBF16 = "BF16"
 	typeF16  = "F16"
 )
-
-// elementBytes is the size of an element of a type that can be read, else 0.
-func elementBytes(dtype string) int {
-	switch dtype {
-	case typeF32:
-		return 4
-	case typeBF16, typeF16:
-		return 2
-	}
-	return 0
-}
-
-// fromHalf widens an IEEE 754 binary16 number; every one is a float32.
-func fromHalf(h uint16) float32 {
-	sign, exponent, fraction := uint32(h>>15)<<31, uint32(h>>10&0x1f), uint32(h&0x3ff)
-	switch exponent {
-	case 0: // zero or subnormal: fraction · 2^-24
-		v := float32(fraction) * 0x1p-24
-		return math.Float32frombits(math.Float32bits(v) | sign)
-	case 0x1f:
-		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
-	}
-	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
-}
 
 func fromBrain(b uint16) float32 { return math.Float32frombits(uint32(b) << 16) }
 
@@ -52,7 +30,7 @@ const pieceElements = 64 << 10
 // widen copies count elements of a type from r to w as float32. A number that is
 // not finite is refused: no checkpoint may hold one.
 func widen(w io.Writer, r io.Reader, dtype string, count int) error {
-	size := elementBytes(dtype)
+	size := store.WideBytes(dtype)
 	in, out := make([]byte, size*min(count, pieceElements)), make([]byte, 4*min(count, pieceElements))
 	for done := 0; done < count; {
 		n := min(count-done, pieceElements)
@@ -60,7 +38,7 @@ func widen(w io.Writer, r io.Reader, dtype string, count int) error {
 			return err
 		}
 		for i := range n {
-			v := element(in, i, dtype)
+			v := store.Widen(in, i, dtype)
 			if err := finite(v, done+i); err != nil {
 				return err
 			}
@@ -72,16 +50,6 @@ func widen(w io.Writer, r io.Reader, dtype string, count int) error {
 		done += n
 	}
 	return nil
-}
-
-func element(in []byte, i int, dtype string) float32 {
-	switch dtype {
-	case typeBF16:
-		return fromBrain(binary.LittleEndian.Uint16(in[2*i:]))
-	case typeF16:
-		return fromHalf(binary.LittleEndian.Uint16(in[2*i:]))
-	}
-	return math.Float32frombits(binary.LittleEndian.Uint32(in[4*i:]))
 }
 
 func finite(v float32, i int) error {
