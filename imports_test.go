@@ -32,6 +32,7 @@ func layers() []layer {
 		{[]string{"internal/coord", "internal/ledger", "internal/syncer"},
 			"decisions are pure and know each other's results as input only, so that each can be replayed alone"},
 		{[]string{"internal/runfile"}, "the run file is a value that all above are configured from"},
+		{[]string{"internal/layout"}, "pieces are arithmetic on tensors and fragments, the same to whoever sends, takes or holds one"},
 		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
 		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},

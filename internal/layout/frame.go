@@ -1,0 +1,62 @@
+package layout
+
+import (
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/fragment"
+)
+
+// Frame says where boxes lie in a fragment's flat vector.
+type Frame struct {
+	fragment fragment.Fragment
+	starts   []int // first element of each tensor
+}
+
+// NewFrame is the frame of a fragment.
+func NewFrame(f fragment.Fragment) Frame {
+	starts, at := make([]int, len(f.Sizes)), 0
+	for i, n := range f.Sizes {
+		starts[i] = at
+		at += n
+	}
+	return Frame{f, starts}
+}
+
+// Gather copies boxes out of the fragment's vector, one behind the other, each in row-major
+// order. dst has as many elements as the boxes together.
+func (f Frame) Gather(dst, vector []float32, boxes ...Box) {
+	at := 0
+	for _, b := range boxes {
+		start := f.starts[b.Tensor]
+		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
+			at += copy(dst[at:], vector[start+first:start+first+n])
+		}
+	}
+}
+
+// Scatter is the way back: src holds the boxes one behind the other.
+func (f Frame) Scatter(vector, src []float32, boxes ...Box) {
+	at := 0
+	for _, b := range boxes {
+		start := f.starts[b.Tensor]
+		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
+			at += copy(vector[start+first:start+first+n], src[at:])
+		}
+	}
+}
+
+// Size is the number of elements of boxes together.
+func Size(boxes ...Box) int {
+	n := 0
+	for _, b := range boxes {
+		n += b.Size()
+	}
+	return n
+}
+
+// Equal says whether two lists hold the same boxes in the same order.
+func Equal(a, b []Box) bool {
+	return slices.EqualFunc(a, b, func(x, y Box) bool {
+		return x.Tensor == y.Tensor && slices.Equal(x.Offset, y.Offset) && slices.Equal(x.Extent, y.Extent)
+	})
+}
