@@ -38,7 +38,7 @@ type fleet struct {
 func newFleet(r runfile.Run, e *engine.Engine, order corpus.Order, islands, threads int) *fleet {
 	cfg := r.Model.Config
 	f := &fleet{
-		run: r, engine: e, schedule: island.ScheduleOf(r), order: order, fragments: fragment.Split(cfg, r.Exchange.Fragments),
+		run: r, engine: e, schedule: island.ScheduleOf(r), order: order, fragments: fragment.Split(r.Table(), r.Exchange.Fragments),
 		outer: outer.Step{Rate: *r.Exchange.OuterRate, Momentum: *r.Exchange.OuterMomentum},
 	}
 	first := make([]float32, cfg.Size())

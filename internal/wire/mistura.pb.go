@@ -1687,6 +1687,7 @@ type IslandState struct {
 	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`   // samples that this island's new incarnation counts as trained
 	Committed     uint64                 `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"` // of them in the model; where it begins when no fragment can be kept: the others are trained again
 	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`   // of position: samples of steps that were not applied
+	Files         []*StateFile           `protobuf:"bytes,7,rep,name=files,proto3" json:"files,omitempty"`          // what a trainer saved itself
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1763,6 +1764,135 @@ func (x *IslandState) GetWithheld() uint64 {
 	return 0
 }
 
+func (x *IslandState) GetFiles() []*StateFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+// StateFile is a file that a trainer saved itself, where its own ranks find it.
+type StateFile struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	SizeBytes     uint64                 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateFile) Reset() {
+	*x = StateFile{}
+	mi := &file_mistura_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateFile) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateFile) ProtoMessage() {}
+
+func (x *StateFile) ProtoReflect() protoreflect.Message {
+	mi := &file_mistura_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateFile.ProtoReflect.Descriptor instead.
+func (*StateFile) Descriptor() ([]byte, []int) {
+	return file_mistura_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StateFile) GetRank() uint32 {
+	if x != nil {
+		return x.Rank
+	}
+	return 0
+}
+
+func (x *StateFile) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StateFile) GetSizeBytes() uint64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+func (x *StateFile) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+// SlotDigest is of the weights or of a moment, gathered over all ranks (docs/formats/wire.md).
+type SlotDigest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          string                 `protobuf:"bytes,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlotDigest) Reset() {
+	*x = SlotDigest{}
+	mi := &file_mistura_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlotDigest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlotDigest) ProtoMessage() {}
+
+func (x *SlotDigest) ProtoReflect() protoreflect.Message {
+	mi := &file_mistura_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlotDigest.ProtoReflect.Descriptor instead.
+func (*SlotDigest) Descriptor() ([]byte, []int) {
+	return file_mistura_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SlotDigest) GetSlot() string {
+	if x != nil {
+		return x.Slot
+	}
+	return ""
+}
+
+func (x *SlotDigest) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 type Rejected struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
@@ -1773,7 +1903,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_mistura_proto_msgTypes[18]
+	mi := &file_mistura_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1785,7 +1915,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[18]
+	mi := &file_mistura_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1798,7 +1928,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{18}
+	return file_mistura_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rejected) GetReason() string {
@@ -1827,7 +1957,7 @@ type Fragment struct {
 
 func (x *Fragment) Reset() {
 	*x = Fragment{}
-	mi := &file_mistura_proto_msgTypes[19]
+	mi := &file_mistura_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1839,7 +1969,7 @@ func (x *Fragment) String() string {
 func (*Fragment) ProtoMessage() {}
 
 func (x *Fragment) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[19]
+	mi := &file_mistura_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1852,7 +1982,7 @@ func (x *Fragment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fragment.ProtoReflect.Descriptor instead.
 func (*Fragment) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{19}
+	return file_mistura_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Fragment) GetFragment() uint32 {
@@ -1882,13 +2012,15 @@ type Ready struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       []uint64               `protobuf:"varint,1,rep,packed,name=version,proto3" json:"version,omitempty"`
 	TensorDigest  [][]byte               `protobuf:"bytes,2,rep,name=tensor_digest,json=tensorDigest,proto3" json:"tensor_digest,omitempty"`
+	Layout        string                 `protobuf:"bytes,3,opt,name=layout,proto3" json:"layout,omitempty"`     // on what it computes, in words
+	Restored      *Restored              `protobuf:"bytes,4,opt,name=restored,proto3" json:"restored,omitempty"` // absent: nothing was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_mistura_proto_msgTypes[20]
+	mi := &file_mistura_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1900,7 +2032,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[20]
+	mi := &file_mistura_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1913,7 +2045,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{20}
+	return file_mistura_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ready) GetVersion() []uint64 {
@@ -1926,6 +2058,75 @@ func (x *Ready) GetVersion() []uint64 {
 func (x *Ready) GetTensorDigest() [][]byte {
 	if x != nil {
 		return x.TensorDigest
+	}
+	return nil
+}
+
+func (x *Ready) GetLayout() string {
+	if x != nil {
+		return x.Layout
+	}
+	return ""
+}
+
+func (x *Ready) GetRestored() *Restored {
+	if x != nil {
+		return x.Restored
+	}
+	return nil
+}
+
+// Restored tells what became of a saved state: the digests of what was gathered anew after
+// it was loaded, of slots that were loaded to the bit; remarks, one for each kind of cast
+// and for whatever else is not as it was saved.
+type Restored struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slots         []*SlotDigest          `protobuf:"bytes,1,rep,name=slots,proto3" json:"slots,omitempty"`
+	Remarks       []string               `protobuf:"bytes,2,rep,name=remarks,proto3" json:"remarks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Restored) Reset() {
+	*x = Restored{}
+	mi := &file_mistura_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Restored) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Restored) ProtoMessage() {}
+
+func (x *Restored) ProtoReflect() protoreflect.Message {
+	mi := &file_mistura_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Restored.ProtoReflect.Descriptor instead.
+func (*Restored) Descriptor() ([]byte, []int) {
+	return file_mistura_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Restored) GetSlots() []*SlotDigest {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *Restored) GetRemarks() []string {
+	if x != nil {
+		return x.Remarks
 	}
 	return nil
 }
@@ -1950,7 +2151,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mistura_proto_msgTypes[21]
+	mi := &file_mistura_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2163,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[21]
+	mi := &file_mistura_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2176,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{21}
+	return file_mistura_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Progress) GetStep() uint64 {
@@ -2067,7 +2268,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_mistura_proto_msgTypes[22]
+	mi := &file_mistura_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2079,7 +2280,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[22]
+	mi := &file_mistura_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2092,7 +2293,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{22}
+	return file_mistura_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Range) GetFrom() uint64 {
@@ -2136,7 +2337,7 @@ type Spike struct {
 
 func (x *Spike) Reset() {
 	*x = Spike{}
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2349,7 @@ func (x *Spike) String() string {
 func (*Spike) ProtoMessage() {}
 
 func (x *Spike) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2362,7 @@ func (x *Spike) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spike.ProtoReflect.Descriptor instead.
 func (*Spike) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{23}
+	return file_mistura_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Spike) GetStep() uint64 {
@@ -2243,7 +2444,7 @@ type LeaseRequest struct {
 
 func (x *LeaseRequest) Reset() {
 	*x = LeaseRequest{}
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2255,7 +2456,7 @@ func (x *LeaseRequest) String() string {
 func (*LeaseRequest) ProtoMessage() {}
 
 func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2268,7 +2469,7 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{24}
+	return file_mistura_proto_rawDescGZIP(), []int{27}
 }
 
 // Lease adds ranges to what the learner trains next. more = false: nothing is left to hand out for now; train what
@@ -2287,7 +2488,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2299,7 +2500,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2312,7 +2513,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{25}
+	return file_mistura_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Lease) GetRanges() []*Range {
@@ -2354,7 +2555,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mistura_proto_msgTypes[26]
+	mi := &file_mistura_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2567,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[26]
+	mi := &file_mistura_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2580,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{26}
+	return file_mistura_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Call) GetFragment() uint32 {
@@ -2407,7 +2608,7 @@ type Adoption struct {
 
 func (x *Adoption) Reset() {
 	*x = Adoption{}
-	mi := &file_mistura_proto_msgTypes[27]
+	mi := &file_mistura_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2620,7 @@ func (x *Adoption) String() string {
 func (*Adoption) ProtoMessage() {}
 
 func (x *Adoption) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[27]
+	mi := &file_mistura_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2633,7 @@ func (x *Adoption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adoption.ProtoReflect.Descriptor instead.
 func (*Adoption) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{27}
+	return file_mistura_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Adoption) GetFragment() uint32 {
@@ -2480,7 +2681,7 @@ type Contribution struct {
 
 func (x *Contribution) Reset() {
 	*x = Contribution{}
-	mi := &file_mistura_proto_msgTypes[28]
+	mi := &file_mistura_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2492,7 +2693,7 @@ func (x *Contribution) String() string {
 func (*Contribution) ProtoMessage() {}
 
 func (x *Contribution) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[28]
+	mi := &file_mistura_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2505,7 +2706,7 @@ func (x *Contribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contribution.ProtoReflect.Descriptor instead.
 func (*Contribution) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{28}
+	return file_mistura_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Contribution) GetFragment() uint32 {
@@ -2625,7 +2826,7 @@ type Box struct {
 
 func (x *Box) Reset() {
 	*x = Box{}
-	mi := &file_mistura_proto_msgTypes[29]
+	mi := &file_mistura_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2838,7 @@ func (x *Box) String() string {
 func (*Box) ProtoMessage() {}
 
 func (x *Box) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[29]
+	mi := &file_mistura_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2851,7 @@ func (x *Box) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Box.ProtoReflect.Descriptor instead.
 func (*Box) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{29}
+	return file_mistura_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Box) GetTensor() uint32 {
@@ -2684,7 +2885,7 @@ type Pass struct {
 
 func (x *Pass) Reset() {
 	*x = Pass{}
-	mi := &file_mistura_proto_msgTypes[30]
+	mi := &file_mistura_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2696,7 +2897,7 @@ func (x *Pass) String() string {
 func (*Pass) ProtoMessage() {}
 
 func (x *Pass) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[30]
+	mi := &file_mistura_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2709,7 +2910,7 @@ func (x *Pass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pass.ProtoReflect.Descriptor instead.
 func (*Pass) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{30}
+	return file_mistura_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Pass) GetFragment() uint32 {
@@ -2742,7 +2943,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_mistura_proto_msgTypes[31]
+	mi := &file_mistura_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2754,7 +2955,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[31]
+	mi := &file_mistura_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2767,7 +2968,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{31}
+	return file_mistura_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Verdict) GetFragment() uint32 {
@@ -2823,7 +3024,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_mistura_proto_msgTypes[32]
+	mi := &file_mistura_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2835,7 +3036,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[32]
+	mi := &file_mistura_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2848,7 +3049,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{32}
+	return file_mistura_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Capture) GetCheckpoint() uint64 {
@@ -2878,7 +3079,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_mistura_proto_msgTypes[33]
+	mi := &file_mistura_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2890,7 +3091,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[33]
+	mi := &file_mistura_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2903,7 +3104,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{33}
+	return file_mistura_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Captured) GetCheckpoint() uint64 {
@@ -2942,13 +3143,16 @@ type Stored struct {
 	SizeBytes     uint64                 `protobuf:"varint,3,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
 	Digest        string                 `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"` // SHA-256, hex
 	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	Layout        string                 `protobuf:"bytes,6,opt,name=layout,proto3" json:"layout,omitempty"` // on what the island computed, in words
+	Slots         []*SlotDigest          `protobuf:"bytes,7,rep,name=slots,proto3" json:"slots,omitempty"`
+	Files         []*StateFile           `protobuf:"bytes,8,rep,name=files,proto3" json:"files,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_mistura_proto_msgTypes[34]
+	mi := &file_mistura_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2960,7 +3164,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[34]
+	mi := &file_mistura_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2973,7 +3177,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{34}
+	return file_mistura_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Stored) GetCheckpoint() uint64 {
@@ -3011,6 +3215,27 @@ func (x *Stored) GetReason() string {
 	return ""
 }
 
+func (x *Stored) GetLayout() string {
+	if x != nil {
+		return x.Layout
+	}
+	return ""
+}
+
+func (x *Stored) GetSlots() []*SlotDigest {
+	if x != nil {
+		return x.Slots
+	}
+	return nil
+}
+
+func (x *Stored) GetFiles() []*StateFile {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
 // Gate asks an island to show that it computes the same model before its first
 // contribution; the payload is a gate record (docs/formats/gate.md). Its answer's payload is one too.
 type Gate struct {
@@ -3022,7 +3247,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_mistura_proto_msgTypes[35]
+	mi := &file_mistura_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3034,7 +3259,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[35]
+	mi := &file_mistura_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3047,7 +3272,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{35}
+	return file_mistura_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Gate) GetCheckpoint() uint64 {
@@ -3066,7 +3291,7 @@ type GateAnswer struct {
 
 func (x *GateAnswer) Reset() {
 	*x = GateAnswer{}
-	mi := &file_mistura_proto_msgTypes[36]
+	mi := &file_mistura_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3078,7 +3303,7 @@ func (x *GateAnswer) String() string {
 func (*GateAnswer) ProtoMessage() {}
 
 func (x *GateAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[36]
+	mi := &file_mistura_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3091,7 +3316,7 @@ func (x *GateAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateAnswer.ProtoReflect.Descriptor instead.
 func (*GateAnswer) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{36}
+	return file_mistura_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GateAnswer) GetReason() string {
@@ -3111,7 +3336,7 @@ type GateVerdict struct {
 
 func (x *GateVerdict) Reset() {
 	*x = GateVerdict{}
-	mi := &file_mistura_proto_msgTypes[37]
+	mi := &file_mistura_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3123,7 +3348,7 @@ func (x *GateVerdict) String() string {
 func (*GateVerdict) ProtoMessage() {}
 
 func (x *GateVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[37]
+	mi := &file_mistura_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3136,7 +3361,7 @@ func (x *GateVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateVerdict.ProtoReflect.Descriptor instead.
 func (*GateVerdict) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{37}
+	return file_mistura_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GateVerdict) GetPassed() bool {
@@ -3164,7 +3389,7 @@ type Evaluate struct {
 
 func (x *Evaluate) Reset() {
 	*x = Evaluate{}
-	mi := &file_mistura_proto_msgTypes[38]
+	mi := &file_mistura_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3176,7 +3401,7 @@ func (x *Evaluate) String() string {
 func (*Evaluate) ProtoMessage() {}
 
 func (x *Evaluate) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[38]
+	mi := &file_mistura_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3189,7 +3414,7 @@ func (x *Evaluate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluate.ProtoReflect.Descriptor instead.
 func (*Evaluate) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{38}
+	return file_mistura_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Evaluate) GetTokens() uint64 {
@@ -3219,7 +3444,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_mistura_proto_msgTypes[39]
+	mi := &file_mistura_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3456,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[39]
+	mi := &file_mistura_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3469,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{39}
+	return file_mistura_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Evaluation) GetStep() uint64 {
@@ -3285,7 +3510,7 @@ type Idle struct {
 
 func (x *Idle) Reset() {
 	*x = Idle{}
-	mi := &file_mistura_proto_msgTypes[40]
+	mi := &file_mistura_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3297,7 +3522,7 @@ func (x *Idle) String() string {
 func (*Idle) ProtoMessage() {}
 
 func (x *Idle) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[40]
+	mi := &file_mistura_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3310,7 +3535,7 @@ func (x *Idle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idle.ProtoReflect.Descriptor instead.
 func (*Idle) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{40}
+	return file_mistura_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Idle) GetPosition() uint64 {
@@ -3329,7 +3554,7 @@ type Leaving struct {
 
 func (x *Leaving) Reset() {
 	*x = Leaving{}
-	mi := &file_mistura_proto_msgTypes[41]
+	mi := &file_mistura_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3566,7 @@ func (x *Leaving) String() string {
 func (*Leaving) ProtoMessage() {}
 
 func (x *Leaving) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[41]
+	mi := &file_mistura_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3579,7 @@ func (x *Leaving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
 func (*Leaving) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{41}
+	return file_mistura_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Leaving) GetReason() string {
@@ -3374,7 +3599,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_mistura_proto_msgTypes[42]
+	mi := &file_mistura_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3386,7 +3611,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[42]
+	mi := &file_mistura_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3399,7 +3624,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{42}
+	return file_mistura_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Stop) GetReason() string {
@@ -3527,24 +3752,40 @@ const file_mistura_proto_rawDesc = "" +
 	"\brun_yaml\x18\x01 \x01(\fR\arunYaml\x12\x17\n" +
 	"\arun_dir\x18\x02 \x01(\tR\x06runDir\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\x126\n" +
-	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\xa7\x01\n" +
+	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\xd9\x01\n" +
 	"\vIslandState\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
 	"\x04keep\x18\x03 \x03(\bR\x04keep\x12\x1a\n" +
 	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x1c\n" +
 	"\tcommitted\x18\x05 \x01(\x04R\tcommitted\x12\x1a\n" +
-	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\"8\n" +
+	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\x120\n" +
+	"\x05files\x18\a \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\"j\n" +
+	"\tStateFile\x12\x12\n" +
+	"\x04rank\x18\x01 \x01(\rR\x04rank\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\"8\n" +
+	"\n" +
+	"SlotDigest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\tR\x04slot\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"8\n" +
 	"\bRejected\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05retry\x18\x02 \x01(\bR\x05retry\"c\n" +
 	"\bFragment\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
-	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\"F\n" +
+	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\"\x95\x01\n" +
 	"\x05Ready\x12\x18\n" +
 	"\aversion\x18\x01 \x03(\x04R\aversion\x12#\n" +
-	"\rtensor_digest\x18\x02 \x03(\fR\ftensorDigest\"\xc5\x02\n" +
+	"\rtensor_digest\x18\x02 \x03(\fR\ftensorDigest\x12\x16\n" +
+	"\x06layout\x18\x03 \x01(\tR\x06layout\x125\n" +
+	"\brestored\x18\x04 \x01(\v2\x19.mistura.wire.v1.RestoredR\brestored\"W\n" +
+	"\bRestored\x121\n" +
+	"\x05slots\x18\x01 \x03(\v2\x1b.mistura.wire.v1.SlotDigestR\x05slots\x12\x18\n" +
+	"\aremarks\x18\x02 \x03(\tR\aremarks\"\xc5\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x16\n" +
@@ -3631,7 +3872,7 @@ const file_mistura_proto_rawDesc = "" +
 	"checkpoint\x12\x1a\n" +
 	"\bposition\x18\x05 \x01(\x04R\bposition\x12'\n" +
 	"\x0fanchor_versions\x18\x06 \x03(\x04R\x0eanchorVersions\x12\x16\n" +
-	"\x06reason\x18\a \x01(\tR\x06reasonJ\x04\b\x02\x10\x03J\x04\b\x03\x10\x04J\x04\b\x04\x10\x05\"\x8f\x01\n" +
+	"\x06reason\x18\a \x01(\tR\x06reasonJ\x04\b\x02\x10\x03J\x04\b\x03\x10\x04J\x04\b\x04\x10\x05\"\x8c\x02\n" +
 	"\x06Stored\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
@@ -3640,7 +3881,10 @@ const file_mistura_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\x03 \x01(\x04R\tsizeBytes\x12\x16\n" +
 	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x16\n" +
-	"\x06reason\x18\x05 \x01(\tR\x06reason\"&\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06layout\x18\x06 \x01(\tR\x06layout\x121\n" +
+	"\x05slots\x18\a \x03(\v2\x1b.mistura.wire.v1.SlotDigestR\x05slots\x120\n" +
+	"\x05files\x18\b \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\"&\n" +
 	"\x04Gate\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
@@ -3700,7 +3944,7 @@ func file_mistura_proto_rawDescGZIP() []byte {
 }
 
 var file_mistura_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
+var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_mistura_proto_goTypes = []any{
 	(Spiked)(0),             // 0: mistura.wire.v1.Spiked
 	(Ruling)(0),             // 1: mistura.wire.v1.Ruling
@@ -3722,31 +3966,34 @@ var file_mistura_proto_goTypes = []any{
 	(*Piece)(nil),           // 17: mistura.wire.v1.Piece
 	(*Welcome)(nil),         // 18: mistura.wire.v1.Welcome
 	(*IslandState)(nil),     // 19: mistura.wire.v1.IslandState
-	(*Rejected)(nil),        // 20: mistura.wire.v1.Rejected
-	(*Fragment)(nil),        // 21: mistura.wire.v1.Fragment
-	(*Ready)(nil),           // 22: mistura.wire.v1.Ready
-	(*Progress)(nil),        // 23: mistura.wire.v1.Progress
-	(*Range)(nil),           // 24: mistura.wire.v1.Range
-	(*Spike)(nil),           // 25: mistura.wire.v1.Spike
-	(*LeaseRequest)(nil),    // 26: mistura.wire.v1.LeaseRequest
-	(*Lease)(nil),           // 27: mistura.wire.v1.Lease
-	(*Call)(nil),            // 28: mistura.wire.v1.Call
-	(*Adoption)(nil),        // 29: mistura.wire.v1.Adoption
-	(*Contribution)(nil),    // 30: mistura.wire.v1.Contribution
-	(*Box)(nil),             // 31: mistura.wire.v1.Box
-	(*Pass)(nil),            // 32: mistura.wire.v1.Pass
-	(*Verdict)(nil),         // 33: mistura.wire.v1.Verdict
-	(*Capture)(nil),         // 34: mistura.wire.v1.Capture
-	(*Captured)(nil),        // 35: mistura.wire.v1.Captured
-	(*Stored)(nil),          // 36: mistura.wire.v1.Stored
-	(*Gate)(nil),            // 37: mistura.wire.v1.Gate
-	(*GateAnswer)(nil),      // 38: mistura.wire.v1.GateAnswer
-	(*GateVerdict)(nil),     // 39: mistura.wire.v1.GateVerdict
-	(*Evaluate)(nil),        // 40: mistura.wire.v1.Evaluate
-	(*Evaluation)(nil),      // 41: mistura.wire.v1.Evaluation
-	(*Idle)(nil),            // 42: mistura.wire.v1.Idle
-	(*Leaving)(nil),         // 43: mistura.wire.v1.Leaving
-	(*Stop)(nil),            // 44: mistura.wire.v1.Stop
+	(*StateFile)(nil),       // 20: mistura.wire.v1.StateFile
+	(*SlotDigest)(nil),      // 21: mistura.wire.v1.SlotDigest
+	(*Rejected)(nil),        // 22: mistura.wire.v1.Rejected
+	(*Fragment)(nil),        // 23: mistura.wire.v1.Fragment
+	(*Ready)(nil),           // 24: mistura.wire.v1.Ready
+	(*Restored)(nil),        // 25: mistura.wire.v1.Restored
+	(*Progress)(nil),        // 26: mistura.wire.v1.Progress
+	(*Range)(nil),           // 27: mistura.wire.v1.Range
+	(*Spike)(nil),           // 28: mistura.wire.v1.Spike
+	(*LeaseRequest)(nil),    // 29: mistura.wire.v1.LeaseRequest
+	(*Lease)(nil),           // 30: mistura.wire.v1.Lease
+	(*Call)(nil),            // 31: mistura.wire.v1.Call
+	(*Adoption)(nil),        // 32: mistura.wire.v1.Adoption
+	(*Contribution)(nil),    // 33: mistura.wire.v1.Contribution
+	(*Box)(nil),             // 34: mistura.wire.v1.Box
+	(*Pass)(nil),            // 35: mistura.wire.v1.Pass
+	(*Verdict)(nil),         // 36: mistura.wire.v1.Verdict
+	(*Capture)(nil),         // 37: mistura.wire.v1.Capture
+	(*Captured)(nil),        // 38: mistura.wire.v1.Captured
+	(*Stored)(nil),          // 39: mistura.wire.v1.Stored
+	(*Gate)(nil),            // 40: mistura.wire.v1.Gate
+	(*GateAnswer)(nil),      // 41: mistura.wire.v1.GateAnswer
+	(*GateVerdict)(nil),     // 42: mistura.wire.v1.GateVerdict
+	(*Evaluate)(nil),        // 43: mistura.wire.v1.Evaluate
+	(*Evaluation)(nil),      // 44: mistura.wire.v1.Evaluation
+	(*Idle)(nil),            // 45: mistura.wire.v1.Idle
+	(*Leaving)(nil),         // 46: mistura.wire.v1.Leaving
+	(*Stop)(nil),            // 47: mistura.wire.v1.Stop
 }
 var file_mistura_proto_depIdxs = []int32{
 	2,  // 0: mistura.wire.v1.FetchRequest.credentials:type_name -> mistura.wire.v1.Credentials
@@ -3755,56 +4002,61 @@ var file_mistura_proto_depIdxs = []int32{
 	2,  // 3: mistura.wire.v1.StatusRequest.credentials:type_name -> mistura.wire.v1.Credentials
 	12, // 4: mistura.wire.v1.FromLearner.origin:type_name -> mistura.wire.v1.Origin
 	16, // 5: mistura.wire.v1.FromLearner.hello:type_name -> mistura.wire.v1.Hello
-	22, // 6: mistura.wire.v1.FromLearner.ready:type_name -> mistura.wire.v1.Ready
-	23, // 7: mistura.wire.v1.FromLearner.progress:type_name -> mistura.wire.v1.Progress
-	26, // 8: mistura.wire.v1.FromLearner.lease_request:type_name -> mistura.wire.v1.LeaseRequest
-	30, // 9: mistura.wire.v1.FromLearner.contribution:type_name -> mistura.wire.v1.Contribution
-	32, // 10: mistura.wire.v1.FromLearner.pass:type_name -> mistura.wire.v1.Pass
-	35, // 11: mistura.wire.v1.FromLearner.captured:type_name -> mistura.wire.v1.Captured
-	42, // 12: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
-	43, // 13: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
+	24, // 6: mistura.wire.v1.FromLearner.ready:type_name -> mistura.wire.v1.Ready
+	26, // 7: mistura.wire.v1.FromLearner.progress:type_name -> mistura.wire.v1.Progress
+	29, // 8: mistura.wire.v1.FromLearner.lease_request:type_name -> mistura.wire.v1.LeaseRequest
+	33, // 9: mistura.wire.v1.FromLearner.contribution:type_name -> mistura.wire.v1.Contribution
+	35, // 10: mistura.wire.v1.FromLearner.pass:type_name -> mistura.wire.v1.Pass
+	38, // 11: mistura.wire.v1.FromLearner.captured:type_name -> mistura.wire.v1.Captured
+	45, // 12: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
+	46, // 13: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
 	15, // 14: mistura.wire.v1.FromLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	36, // 15: mistura.wire.v1.FromLearner.stored:type_name -> mistura.wire.v1.Stored
-	25, // 16: mistura.wire.v1.FromLearner.spike:type_name -> mistura.wire.v1.Spike
-	38, // 17: mistura.wire.v1.FromLearner.gate_answer:type_name -> mistura.wire.v1.GateAnswer
-	41, // 18: mistura.wire.v1.FromLearner.evaluation:type_name -> mistura.wire.v1.Evaluation
+	39, // 15: mistura.wire.v1.FromLearner.stored:type_name -> mistura.wire.v1.Stored
+	28, // 16: mistura.wire.v1.FromLearner.spike:type_name -> mistura.wire.v1.Spike
+	41, // 17: mistura.wire.v1.FromLearner.gate_answer:type_name -> mistura.wire.v1.GateAnswer
+	44, // 18: mistura.wire.v1.FromLearner.evaluation:type_name -> mistura.wire.v1.Evaluation
 	12, // 19: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
 	18, // 20: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
-	20, // 21: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
-	21, // 22: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
-	27, // 23: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
-	28, // 24: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
-	33, // 25: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
-	34, // 26: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
-	44, // 27: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
+	22, // 21: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
+	23, // 22: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
+	30, // 23: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
+	31, // 24: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
+	36, // 25: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
+	37, // 26: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
+	47, // 27: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
 	15, // 28: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	37, // 29: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
-	39, // 30: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
-	40, // 31: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
+	40, // 29: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
+	42, // 30: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
+	43, // 31: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
 	17, // 32: mistura.wire.v1.Hello.pieces:type_name -> mistura.wire.v1.Piece
 	19, // 33: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
-	0,  // 34: mistura.wire.v1.Spike.verdict:type_name -> mistura.wire.v1.Spiked
-	24, // 35: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
-	29, // 36: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
-	31, // 37: mistura.wire.v1.Contribution.boxes:type_name -> mistura.wire.v1.Box
-	1,  // 38: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
-	13, // 39: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
-	10, // 40: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
-	3,  // 41: mistura.wire.v1.Exchange.Fetch:input_type -> mistura.wire.v1.FetchRequest
-	4,  // 42: mistura.wire.v1.Exchange.Store:input_type -> mistura.wire.v1.StoreRequest
-	6,  // 43: mistura.wire.v1.Exchange.Seed:input_type -> mistura.wire.v1.SeedRequest
-	8,  // 44: mistura.wire.v1.Exchange.Status:input_type -> mistura.wire.v1.StatusRequest
-	14, // 45: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
-	11, // 46: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
-	15, // 47: mistura.wire.v1.Exchange.Fetch:output_type -> mistura.wire.v1.Chunk
-	5,  // 48: mistura.wire.v1.Exchange.Store:output_type -> mistura.wire.v1.StoreReply
-	7,  // 49: mistura.wire.v1.Exchange.Seed:output_type -> mistura.wire.v1.SeedReply
-	9,  // 50: mistura.wire.v1.Exchange.Status:output_type -> mistura.wire.v1.StatusReply
-	45, // [45:51] is the sub-list for method output_type
-	39, // [39:45] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	20, // 34: mistura.wire.v1.IslandState.files:type_name -> mistura.wire.v1.StateFile
+	25, // 35: mistura.wire.v1.Ready.restored:type_name -> mistura.wire.v1.Restored
+	21, // 36: mistura.wire.v1.Restored.slots:type_name -> mistura.wire.v1.SlotDigest
+	0,  // 37: mistura.wire.v1.Spike.verdict:type_name -> mistura.wire.v1.Spiked
+	27, // 38: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
+	32, // 39: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
+	34, // 40: mistura.wire.v1.Contribution.boxes:type_name -> mistura.wire.v1.Box
+	1,  // 41: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
+	21, // 42: mistura.wire.v1.Stored.slots:type_name -> mistura.wire.v1.SlotDigest
+	20, // 43: mistura.wire.v1.Stored.files:type_name -> mistura.wire.v1.StateFile
+	13, // 44: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
+	10, // 45: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
+	3,  // 46: mistura.wire.v1.Exchange.Fetch:input_type -> mistura.wire.v1.FetchRequest
+	4,  // 47: mistura.wire.v1.Exchange.Store:input_type -> mistura.wire.v1.StoreRequest
+	6,  // 48: mistura.wire.v1.Exchange.Seed:input_type -> mistura.wire.v1.SeedRequest
+	8,  // 49: mistura.wire.v1.Exchange.Status:input_type -> mistura.wire.v1.StatusRequest
+	14, // 50: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
+	11, // 51: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
+	15, // 52: mistura.wire.v1.Exchange.Fetch:output_type -> mistura.wire.v1.Chunk
+	5,  // 53: mistura.wire.v1.Exchange.Store:output_type -> mistura.wire.v1.StoreReply
+	7,  // 54: mistura.wire.v1.Exchange.Seed:output_type -> mistura.wire.v1.SeedReply
+	9,  // 55: mistura.wire.v1.Exchange.Status:output_type -> mistura.wire.v1.StatusReply
+	50, // [50:56] is the sub-list for method output_type
+	44, // [44:50] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_mistura_proto_init() }
@@ -3848,7 +4100,7 @@ func file_mistura_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mistura_proto_rawDesc), len(file_mistura_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   43,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
