@@ -3,6 +3,7 @@ package audit_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -50,8 +51,11 @@ func drawFleet(t *rapid.T) (*fleet, []trouble) {
 		noise:  rapid.SampledFrom([]float64{0, 0, 0.02}).Draw(t, "noise"),
 		spikes: rapid.SampledFrom([]float64{0, 0, 0.02, 0.2}).Draw(t, "spikes"),
 	}
+	s.outside, s.open = map[string]bool{}, rapid.SampledFrom([]bool{false, false, true}).Draw(t, "open")
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s.outside[name] = rapid.SampledFrom([]bool{false, false, true}).Draw(t, "outside "+name)
+	}
 	s.cfg = coord.Config{
-		Islands:           []string{"a", "b", "c", "d"}[:rapid.IntRange(1, 4).Draw(t, "islands")],
 		StepSamples:       2,
 		TotalSamples:      2 * rapid.Int64Range(1, 150).Draw(t, "steps"),
 		PeriodSamples:     rapid.Int64Range(2, 40).Draw(t, "period"),
@@ -60,6 +64,7 @@ func drawFleet(t *rapid.T) (*fleet, []trouble) {
 		Restarts: 3, CheckpointWait: 8 * time.Second, StopWait: 20 * time.Second,
 		Seed: 1, SpikeLimit: rapid.SampledFrom([]int{0, 3, 10}).Draw(t, "spike limit"), SpikeSteps: 40, Rollbacks: rapid.IntRange(0, 3).Draw(t, "rollbacks"),
 	}
+	s.settle([]string{"a", "b", "c", "d"}[:rapid.IntRange(1, 4).Draw(t, "islands")])
 	s.xcfg = syncer.Config{
 		Era: 1, View: 1, Fragments: rapid.IntRange(1, 4).Draw(t, "fragments"), PeriodTokens: s.cfg.PeriodSamples,
 		Quorum: rapid.IntRange(1, 2).Draw(t, "quorum"), MaxWait: 3 * time.Second, StaleVersions: 4, RefusalLimit: 3, RefusalWindow: 20,
@@ -158,6 +163,10 @@ func (s *fleet) run(faults []trouble) {
 			}
 			s.check()
 			s.cfg.TotalSamples += 2 * s.random.Int64N(10) // go on for longer
+			if len(s.checkpoints) == 0 {                  // nobody had come yet
+				s.restart()
+				continue
+			}
 			s.resume(s.crew(trouble{lasts: time.Duration(s.random.IntN(4)) * time.Second}))
 		}
 		if !s.clock.next() || n > 1_000_000 || s.clock.now > 3*time.Hour {
@@ -174,9 +183,14 @@ func (s *fleet) run(faults []trouble) {
 func (s *fleet) rollBack() {
 	s.noProblems()
 	if len(s.checkpoints) > 0 {
-		s.resume(s.cfg.Islands)
+		s.resume(slices.Concat(s.cfg.Islands, s.cfg.Outside))
 		return
 	}
+	s.restart()
+}
+
+// restart begins the next era from the beginning.
+func (s *fleet) restart() {
 	first := struct {
 		Kind   string   `json:"kind"`
 		Undone []undone `json:"undone"`
@@ -236,6 +250,11 @@ func (s *fleet) check() {
 		if strings.Contains(s.result.Why, "no space") {
 			return // the last checkpoint is an older one
 		}
+		for _, name := range s.cfg.Outside {
+			if k := s.gone[name]; k != "quarantined" || s.open {
+				s.t.Errorf("the run failed (%s) although island %s is %q and may come back", s.result.Why, name, k)
+			}
+		}
 		for _, name := range s.cfg.Islands {
 			if k := s.gone[name]; k != "left" && k != "quarantined" && k != "given up" {
 				s.t.Errorf("the run failed (%s) although island %s is only %q", s.result.Why, name, k)
@@ -245,6 +264,9 @@ func (s *fleet) check() {
 		if consumed+skipped != total && !s.unsure {
 			s.t.Errorf("finished with %d of %d samples", consumed, total)
 		}
+	}
+	if len(s.checkpoints) == 0 && s.result.Outcome == coord.Interrupted {
+		return // before anybody came
 	}
 	last := s.checkpoints[len(s.checkpoints)-1]
 	for p := range s.truth {

@@ -99,6 +99,9 @@ type fleet struct {
 	outage   time.Duration // until when the store is out
 	learners map[uint64]*learner
 	paces    map[string]time.Duration
+	outside  map[string]bool // names that come from outside
+	open     bool
+	visitors []*visitor
 
 	version     []uint64
 	payloads    map[syncer.Key][]int64
@@ -154,6 +157,7 @@ func (s *fleet) begin(c *coord.State, x *syncer.State, first any) {
 	}
 	s.group(view)
 	s.decide(coord.Start{})
+	s.invite()
 	s.tick(s.era)
 }
 
@@ -270,6 +274,10 @@ func (s *fleet) coordinate(e coord.Effect) {
 		}
 	case coord.Launch:
 		s.launch(e)
+	case coord.Accept:
+		s.accept(e)
+	case coord.Refuse:
+		s.say("refused %+v", e)
 	case coord.Admit:
 		s.admit(e)
 	case coord.Expel:
@@ -305,15 +313,7 @@ func (s *fleet) coordinate(e coord.Effect) {
 }
 
 func (s *fleet) launch(e coord.Launch) {
-	l := &learner{
-		s: s, era: s.era, inc: e.Incarnation, island: e.Island, pace: s.paces[e.Island], starving: -1,
-		up:   &pipe{clock: s.clock, delay: func() time.Duration { return s.jitter(30 * time.Millisecond) }},
-		down: &pipe{clock: s.clock, delay: func() time.Duration { return s.jitter(30 * time.Millisecond) }},
-	}
-	for range s.xcfg.Fragments {
-		l.fragments = append(l.fragments, &exchange{})
-	}
-	s.learners[e.Incarnation] = l
+	l := s.born(e.Incarnation, e.Island)
 	s.clock.after(s.jitter(time.Second), func() {
 		if s.over(l.era) || l.dead {
 			return
@@ -355,6 +355,9 @@ func (s *fleet) isReady(l *learner) {
 
 func (s *fleet) expel(inc uint64) {
 	l := s.learners[inc]
+	if l == nil {
+		return // it was awaited, and did not come
+	}
 	l.tell(rejectedMsg{})
 	l.expelled = true
 	s.clock.after(20*time.Second, func() { l.die("killed", 0) })
@@ -474,13 +477,13 @@ func (s *fleet) save(number uint64) {
 func (s *fleet) resume(islands []string) {
 	s.ended = true
 	c := s.checkpoints[len(s.checkpoints)-1]
-	s.cfg.Islands = islands
+	s.settle(islands)
 	s.xcfg.Era = uint32(s.era + 1)
 	s.restores = map[string]*restore{}
 	seeds := map[string]coord.Seed{}
 	for _, m := range c.snapshot.Members {
 		own, seed, ok := c.saved[m.Island], coord.Seed{}, false
-		if seed, ok = coord.SeedOf(m); own == nil || !ok || !slices.Contains(islands, m.Island) {
+		if seed, ok = coord.SeedOf(m); own == nil || !ok || !slices.Contains(islands, m.Island) && !s.open {
 			continue
 		}
 		r := &restore{saved: own, position: seed.Position, committed: seed.Committed}

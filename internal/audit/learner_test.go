@@ -507,7 +507,10 @@ func (l *learner) die(why string, d time.Duration) {
 	l.dead, l.linked = true, false
 	l.up.cut()
 	l.down.cut()
-	if d >= 0 {
+	switch {
+	case d >= 0 && l.s.comes(l.island): // nobody has its process; its stream breaks
+		l.s.clock.after(d, func() { l.s.decideIn(l.era, coord.Disconnected{Incarnation: l.inc}) })
+	case d >= 0:
 		l.s.clock.after(d, func() { l.s.decideIn(l.era, coord.Exited{Incarnation: l.inc, Why: why}) })
 	}
 }

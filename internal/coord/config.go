@@ -5,7 +5,9 @@ import "time"
 // Config is what the coordinator needs to know of a run. Zero values are not
 // defaults: package serve fills it from the resolved run file.
 type Config struct {
-	Islands           []string      // names, in run file order
+	Islands           []string      // names of those that the run starts itself, in run file order
+	Outside           []string      // names of those that come by themselves
+	Open              bool          // islands of other names may come, too
 	Seed              uint64        // of the run's draws
 	TotalSamples      int64         // to be consumed in the whole run
 	StepSamples       int64         // of one inner step; every grant is a multiple while the pool lasts

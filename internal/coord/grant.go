@@ -38,7 +38,8 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	reach := s.reach(m)
-	room := max(m.answered, m.began) + reach - m.lease.end
+	settled := max(m.answered, m.began)
+	room := reach - (m.net(m.lease.end) - m.net(settled)) // of a withheld step nothing is at stake, and no verdict comes
 	low := max(2*s.cfg.StepSamples, reach/2)
 	if room <= 0 || m.outstanding() >= low {
 		return nil, ""
@@ -48,7 +49,7 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		return nil, "" // near the end: two steps ahead are enough
 	}
 	n := max(min(room, fair)/s.cfg.StepSamples, 1) * s.cfg.StepSamples
-	from, ranges := m.lease.end, s.pool.take(n)
+	at, ranges := m.lease.end, s.pool.take(n)
 	if m.outstanding() <= 0 {
 		m.steppedAt = now // it could not step before
 	}
@@ -56,7 +57,7 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 	m.phase, m.wants = training, false
 	return []Effect{
 		Record{LeaseRecord{"lease", now, m.incarnation, ranges}},
-		Grant{m.incarnation, from, ranges},
+		Grant{m.incarnation, at, ranges},
 	}, fmt.Sprintf("%s: %d samples leased, %d left in the pool", m.island, length(ranges), s.pool.left())
 }
 

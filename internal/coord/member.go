@@ -32,6 +32,8 @@ type member struct {
 	answered    int64 // lowest position with a verdict, over fragments
 	began       int64 // position when it was ready: there its runway begins
 	restored    bool  // launched with a seed
+	awaited     bool  // from outside, and not here yet
+	broken      bool  // its stream is, and it was not heard since
 	lease       lease
 	holes       []Range // positions of steps that were not applied; ascending, disjoint
 	judged      int64   // position behind the last spike that it has told of
@@ -69,7 +71,7 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	if isHeard(in) {
-		m.heardAt = now
+		m.heardAt, m.broken = now, false
 	}
 	switch in := in.(type) {
 	case Joined:
@@ -96,7 +98,7 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 	case ClosedAt:
 		return s.closedAt(m, in, now)
 	case Quarantine:
-		s.slots[m.island].shut = true
+		s.slots[m.island].shut, s.slots[m.island].why = true, in.Why
 		if m.phase == closing { // it died on the way here; it is not started again all the same
 			return nil, m.island + " is quarantined: " + in.Why
 		}
@@ -164,12 +166,23 @@ func (s *State) start(now time.Time) ([]Effect, string) {
 	for _, name := range s.cfg.Islands {
 		effects = append(effects, s.launch(name, now)...)
 	}
+	effects = append(effects, s.await(now)...)
+	if len(s.cfg.Islands) == 0 {
+		return effects, "the run begins when an island joins"
+	}
 	return effects, "the run begins"
 }
 
-// launch gives the island a new incarnation. A seed from a checkpoint serves its
-// first incarnation only; a later one starts from the model.
+// launch starts the island under a new incarnation.
 func (s *State) launch(name string, now time.Time) []Effect {
+	s.touched = true
+	m, effects := s.incarnate(name, now)
+	return append(effects, Launch{m.incarnation, name, s.slots[name].starts > 1})
+}
+
+// incarnate gives the island a new incarnation. A seed from a checkpoint serves its
+// first one only; a later one starts from the model.
+func (s *State) incarnate(name string, now time.Time) (*member, []Effect) {
 	s.incarnation++
 	sl := s.slots[name]
 	sl.starts++
@@ -182,10 +195,7 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	}
 	m.lease.add(seed.Leases)
 	s.members[m.incarnation] = m
-	return []Effect{
-		Record{LaunchRecord{"launch", now, m.incarnation, name, seed.Base, slices.Clone(seed.Leases), seed.Position}},
-		Launch{m.incarnation, name, sl.starts > 1},
-	}
+	return m, []Effect{Record{LaunchRecord{"launch", now, m.incarnation, name, seed.Base, slices.Clone(seed.Leases), seed.Position}}}
 }
 
 // joined lets a process in. One that comes back after its stream broke is told
@@ -213,6 +223,7 @@ func (s *State) disconnected(m *member) ([]Effect, string) {
 	if m.phase == joined {
 		return s.end(m, "died", "its stream broke while it was being seeded")
 	}
+	m.broken = true
 	return nil, m.island + ": stream broke, waiting for it to come back"
 }
 
@@ -288,7 +299,7 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 	sl := s.slots[m.island]
 	switch {
 	case how == "left":
-		sl.shut = true
+		sl.shut = !sl.outside
 	case how == "died" && m.committed > m.brought:
 		sl.barren = 0
 	case how == "died":
@@ -321,10 +332,11 @@ func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, strin
 		fmt.Sprintf("%s closed at sample %d, %d samples handed back", m.island, position, length(rest))
 }
 
-// replace starts the island again unless it left, was shut, or cannot get to its first step.
+// replace starts the island again unless it left, was shut, cannot get to its first
+// step, or comes back by itself.
 func (s *State) replace(m *member, now time.Time) []Effect {
 	sl := s.slots[m.island]
-	if s.stopping || sl.shut || s.finished() {
+	if s.stopping || sl.shut || sl.outside || s.finished() {
 		return nil
 	}
 	if sl.barren >= s.cfg.Restarts {
@@ -342,13 +354,16 @@ func (s *State) interrupt(now time.Time) ([]Effect, string) {
 		return nil, ""
 	}
 	s.stopping, s.stopAt, s.why = true, now, "interrupted by the user"
+	if !s.touched { // a new checkpoint would hold less than the one it began from
+		return s.finish(Interrupted, s.why+" before an island came", now)
+	}
 	var effects []Effect
 	for _, m := range s.ordered() {
 		switch m.phase {
 		case training, idle:
 			effects = append(effects, Revoke{m.incarnation})
 		case launched, joined:
-			if !m.restored {
+			if !m.restored || m.awaited {
 				more, _ := s.end(m, "finished", "interrupted before its first step")
 				effects = append(effects, more...)
 			}
@@ -376,7 +391,7 @@ func (s *State) tick(now time.Time) ([]Effect, string) {
 
 // lifeless says why a member counts as dead, or nothing.
 func (s *State) lifeless(m *member, now time.Time) string {
-	if m.phase == closing {
+	if m.phase == closing || m.awaited {
 		return ""
 	}
 	if s.stopping && m.phase != idle && now.Sub(s.stopAt) >= s.cfg.StopWait {

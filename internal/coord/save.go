@@ -90,11 +90,13 @@ func (s *State) cutTaken(in CutTaken, now time.Time) ([]Effect, string) {
 	if _, _, over := s.over(); !over {
 		s.save.final = false // somebody trains on: the last one is still to come
 	}
-	return []Effect{
+	effects := []Effect{
 		ResumeExchange{},
 		Record{CheckpointRecord{"checkpoint", now, s.save.number, s.save.consumed}},
 		Save{s.save.number},
-	}, fmt.Sprintf("checkpoint %d is being written", s.save.number)
+	}
+	late, _ := s.giveUp("it did not come back before the next checkpoint")
+	return append(effects, late...), fmt.Sprintf("checkpoint %d is being written", s.save.number)
 }
 
 func (s *State) saved(in Saved) ([]Effect, string) {
@@ -188,7 +190,7 @@ func (s *State) over() (Outcome, string, bool) {
 	case s.pool.left() == 0:
 		return Finished, fmt.Sprintf("every sample is trained; %d of %d are not in the model: what held them was dropped or refused",
 			s.cfg.TotalSamples-length(s.skipped)-s.Consumed(), s.cfg.TotalSamples), true
-	case len(s.members) == 0:
+	case len(s.members) == 0 && !s.expecting():
 		return Failed, fmt.Sprintf("no island is left; %d of %d samples are in the model", s.Consumed(), s.cfg.TotalSamples), true
 	}
 	return "", "", false

@@ -22,7 +22,7 @@ func TestScripts(t *testing.T) {
 //
 //	account                      where the samples are
 //	cutTaken                     also keeps the snapshot, as package serve does
-//	resume islands=… [total=…] [keep=island]   a new era from that snapshot
+//	resume islands=… [outside=…] [total=…] [keep=island]   a new era from that snapshot
 //	rolledback                   the same after the rollback that the last input asked for
 type machine struct {
 	cfg      coord.Config
@@ -42,7 +42,7 @@ func usual() coord.Config {
 }
 
 var inputs = []coord.Input{
-	coord.Start{}, coord.Joined{}, coord.Ready{}, coord.Progress{}, coord.Spiked{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
+	coord.Start{}, coord.Arrived{}, coord.Joined{}, coord.Ready{}, coord.Progress{}, coord.Spiked{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
 	coord.Disconnected{}, coord.Consumed{}, coord.ClosedAt{}, coord.Quarantine{}, coord.Quiet{}, coord.Captured{}, coord.CutTaken{},
 	coord.Saved{}, coord.SaveFailed{}, coord.Interrupt{}, coord.Tick{},
 }
@@ -105,13 +105,14 @@ func (m *machine) step(in coord.Input, now time.Time) []string {
 func (m *machine) resume(fields scripttest.Fields) error {
 	change := struct {
 		Islands []string
+		Outside []string
 		Total   int64
 		Keep    string
-	}{Total: m.cfg.TotalSamples}
+	}{Outside: m.cfg.Outside, Total: m.cfg.TotalSamples}
 	if err := fields.Fill(&change); err != nil {
 		return err
 	}
-	m.cfg.Islands, m.cfg.TotalSamples = change.Islands, change.Total
+	m.cfg.Islands, m.cfg.Outside, m.cfg.TotalSamples = change.Islands, change.Outside, change.Total
 	seeds := map[string]coord.Seed{}
 	for _, s := range m.snapshot.Members {
 		if s.Island == change.Keep {

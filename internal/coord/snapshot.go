@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"maps"
 	"math"
 	"slices"
 )
@@ -55,6 +56,7 @@ func (m MemberSnapshot) lease() lease {
 type Past struct {
 	Rollbacks int
 	Skipped   []Range
+	Uses      map[string]int // of limited join strings
 }
 
 // Restore begins a new era from a checkpoint. seeds are the islands whose own
@@ -72,6 +74,9 @@ func Restore(cfg Config, snap Snapshot, seeds map[string]Seed, past Past) *State
 	s.consumed, s.incarnation, s.save.number = snap.Consumed, snap.Incarnation, snap.Checkpoint
 	for _, m := range snap.Members {
 		seed, kept := seeds[m.Island]
+		if kept && cfg.Open && s.slots[m.Island] == nil {
+			s.slots[m.Island], s.outside = &slot{outside: true}, append(s.outside, m.Island)
+		}
 		keep := m.Committed
 		if kept = kept && s.slots[m.Island] != nil; kept {
 			keep = seed.Position
@@ -83,6 +88,7 @@ func Restore(cfg Config, snap Snapshot, seeds map[string]Seed, past Past) *State
 		s.pool.give(held.applied(keep, m.Holes))
 	}
 	s.avoid = past.Skipped
+	maps.Copy(s.uses, past.Uses)
 	s.leaveOut()
 	s.pool.pass()
 	consumed, leased, pooled := s.Account()

@@ -9,9 +9,12 @@ import (
 
 // slot is an island's place in the run, whichever process fills it.
 type slot struct {
-	barren int  // starts in a row that brought nothing into the model
-	shut   bool // left, quarantined or given up: not started again
-	starts int
+	barren   int    // starts in a row that brought nothing into the model
+	shut     bool   // left, quarantined or given up: not started again
+	why      string // it is quarantined
+	starts   int
+	outside  bool // nobody starts it: it arrives
+	arrivals int
 }
 
 // State is the coordinator. The zero value is not usable: see New and Restore.
@@ -35,6 +38,9 @@ type State struct {
 	started     bool
 	done        bool
 	seeds       map[string]Seed
+	outside     []string       // slots of islands that arrive, in the order they came to be
+	uses        map[string]int // of limited join strings
+	touched     bool           // somebody was started or has arrived in this era
 }
 
 // Seed is what an island takes over from a checkpoint. Positions count from the
@@ -56,10 +62,13 @@ func (s Seed) Withheld() int64 { return holed(s.Holes, s.Position) }
 
 // New is a run that begins with sample 0.
 func New(cfg Config) *State {
-	s := &State{cfg: cfg, members: map[uint64]*member{}, slots: map[string]*slot{}, seeds: map[string]Seed{}}
+	s := &State{cfg: cfg, members: map[uint64]*member{}, slots: map[string]*slot{}, seeds: map[string]Seed{}, uses: map[string]int{}}
 	s.pool.total = cfg.TotalSamples
 	for _, name := range cfg.Islands {
 		s.slots[name] = &slot{}
+	}
+	for _, name := range cfg.Outside {
+		s.slots[name], s.outside = &slot{outside: true}, append(s.outside, name)
 	}
 	return s
 }
@@ -74,6 +83,8 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	switch in := in.(type) {
 	case Start:
 		effects, reason = s.start(now)
+	case Arrived:
+		effects, reason = s.arrived(in, now)
 	case Interrupt:
 		effects, reason = s.interrupt(now)
 	case Tick:
@@ -92,7 +103,7 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 	if s.done {
 		return effects, reason
 	}
-	for _, follow := range []func(time.Time) ([]Effect, string){s.supply, s.settle} {
+	for _, follow := range []func(time.Time) ([]Effect, string){s.supply, s.release, s.settle} {
 		more, why := follow(now)
 		if why != "" {
 			reason = why
@@ -116,11 +127,11 @@ func (s *State) Consumed() int64 {
 	return n
 }
 
-// Live is the number of members that are neither closing nor gone.
+// Live is the number of members that are here: neither awaited nor closing nor gone.
 func (s *State) Live() int {
 	n := 0
 	for _, m := range s.members {
-		if m.phase != closing {
+		if m.phase != closing && !m.awaited {
 			n++
 		}
 	}

@@ -89,6 +89,9 @@ func set(v reflect.Value, text string) error {
 		return err
 	case v.Kind() == reflect.Slice:
 		v.SetZero()
+		if text == "" {
+			return nil
+		}
 		for _, part := range strings.Split(text, ",") {
 			v.Set(reflect.Append(v, reflect.Zero(v.Type().Elem())))
 			if err := set(v.Index(v.Len()-1), part); err != nil {

@@ -22,7 +22,7 @@ type section struct {
 // Every record of the tape, with its keys in the order of their writing.
 func TestTapePageAgreesWithTheRecords(t *testing.T) {
 	checkPage(t, "tape.md", []section{
-		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`lease`", coord.LeaseRecord{}},
+		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`arrive`", coord.ArriveRecord{}}, {"`lease`", coord.LeaseRecord{}},
 		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`end`", coord.EndRecord{}},
 		{"`view`", viewRecord{}}, {"`merge`", syncer.MergeRecord{}}, {"`part`", syncer.PartRecord{}},
 		{"`part.adoptions`", syncer.Adoption{}}, {"`dropped`, `refused`", syncer.RulingRecord{}},
