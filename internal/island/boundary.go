@@ -412,9 +412,6 @@ func (l *Learner) ready() *wire.Ready {
 
 // forgetMoments starts the optimizer anew, as a joiner's.
 func (l *Learner) forgetMoments() {
-	m, v := l.adam.Moments()
-	clear(m)
-	clear(v)
-	l.adam.SetSteps(0)
+	l.trainer.forget()
 	l.joinSteps = 0
 }

@@ -2,7 +2,6 @@ package island
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
@@ -14,6 +13,7 @@ import (
 // fragment's tensors one behind the other.
 type exchange struct {
 	fragment.Fragment
+	index int // of the fragment
 
 	anchor  []float32 // the syncer's value as last adopted
 	version uint64    // of anchor
@@ -33,11 +33,29 @@ type exchange struct {
 // verdict is there.
 type flight struct {
 	message   *wire.Contribution
-	payload   []byte    // pseudo-gradient
+	anchor    []float32 // what it is the difference to
+	payload   []byte    // pseudo-gradient; nil while the weights are being gathered
 	sent      []float32 // where the learner was, as the syncer sees it
 	sentStep  uint64
 	ownTokens int64 // own tokens when it was sent
 	verdict   *verdict
+}
+
+// deltaBlock is how many elements of a pseudo-gradient are computed before they are encoded.
+const deltaBlock = 4096
+
+// complete makes the payload, and of the weights in sent what the syncer will see of them.
+func (fl *flight) complete() {
+	payload := make([]byte, 0, 4*len(fl.sent))
+	block := make([]float32, min(deltaBlock, len(fl.sent)))
+	for at := 0; at < len(fl.sent); at += len(block) {
+		sent := fl.sent[at:min(at+len(block), len(fl.sent))]
+		anchor, delta := fl.anchor[at:at+len(sent)], block[:len(sent)]
+		outer.PseudoGradient(delta, anchor, sent)
+		outer.Sent(sent, anchor, delta)
+		payload = wire.AppendF32(payload, delta)
+	}
+	fl.payload = payload
 }
 
 // verdict is an answer that waits for its step boundary.
@@ -58,14 +76,11 @@ type adoption struct {
 // was withheld there is nothing to send, unless the weights themselves are broken:
 // these are sent, refused, and seeded anew.
 func (l *Learner) dirty(f *exchange) bool {
-	return l.unsent(f) > 0 || l.position > f.sentPosition && l.broken(f)
-}
-
-// broken: the fragment holds a value that is not finite.
-func (l *Learner) broken(f *exchange) bool {
-	own := l.reserve.scratch(f.Size)
-	f.Gather(own, l.engine.Params())
-	return !outer.Finite(own)
+	if l.unsent(f) > 0 || l.position == f.sentPosition {
+		return l.unsent(f) > 0
+	}
+	broken, _ := l.trainer.look(f)
+	return broken
 }
 
 // unsent is the tokens trained since the last contribution, in steps that were applied.
@@ -79,26 +94,21 @@ func (l *Learner) unsent(f *exchange) int64 {
 // their difference is exact (Sterbenz 1974), so that a second contribution, of no
 // samples, closes the gap.
 func (l *Learner) rounded(f *exchange) bool {
-	own := l.reserve.scratch(f.Size)
-	f.Gather(own, l.engine.Params())
-	return !slices.Equal(own, f.anchor)
+	_, apart := l.trainer.look(f)
+	return apart
 }
 
 // contribute makes the next contribution of fragment p from what was trained
-// since the last one, and remembers it as under way.
+// since the last one, and remembers it as under way. It is complete once the trainer
+// has given the weights.
 func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	f := l.fragments[p]
 	if f.flight != nil {
 		return nil, fmt.Errorf("fragment %d: contribution %d has no verdict yet", p, f.sequence)
 	}
 	f.sent = reuse(f.sent, f.Size)
-	sent, delta := f.sent, l.reserve.scratch(f.Size)
-	f.Gather(sent, l.engine.Params())
-	outer.PseudoGradient(delta, f.anchor, sent)
-	outer.Sent(sent, f.anchor, delta)
-
 	f.sequence++
-	fl := &flight{payload: wire.AppendF32(nil, delta), sent: sent, sentStep: l.step, ownTokens: l.ownTokens()}
+	fl := &flight{anchor: f.anchor, sent: f.sent, sentStep: l.step, ownTokens: l.ownTokens()}
 	fl.message = &wire.Contribution{
 		Fragment: uint32(p), Sequence: f.sequence, BaseVersion: f.version,
 		FromStep: f.sentStep, ToStep: l.step, FromPosition: uint64(f.sentPosition), ToPosition: uint64(l.position),
@@ -110,6 +120,9 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	l.adoptions = l.adoptions[:0]
 	f.flight = fl
 	f.restart(l)
+	if l.trainer.gather(f) {
+		fl.complete()
+	}
 	return fl, nil
 }
 
@@ -143,7 +156,7 @@ func (l *Learner) seed(p int, version uint64, stamp int64, value []float32) erro
 	}
 	copy(f.anchor, value)
 	f.version = version
-	f.Scatter(l.engine.Params(), value)
+	l.trainer.install(f, value)
 	f.restart(l)
 	if f.flight != nil {
 		copy(f.flight.sent, value)
@@ -164,10 +177,7 @@ func (l *Learner) adopt(p int) {
 		f.flight = nil
 		return
 	}
-	now := l.reserve.scratch(f.Size)
-	f.Gather(now, l.engine.Params())
-	outer.Rebase(now, v.value, f.flight.sent)
-	f.Scatter(l.engine.Params(), now)
+	l.trainer.adopt(f)
 	copy(f.anchor, v.value)
 	f.version = v.version
 	l.clock = clock{v.stamp, f.flight.ownTokens}

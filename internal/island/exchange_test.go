@@ -69,7 +69,7 @@ func TestExchangeAgainstTheTwin(t *testing.T) {
 			Fragment: fragment.Fragment{Tensors: []model.Tensor{{Name: "x", Shape: []int{size}, Offset: 3}}, Sizes: []int{size}, Size: size},
 			anchor:   make([]float32, size), sentExperts: make([]int64, len(base.expert)),
 		}
-		l := &Learner{run: run, engine: base.engine, fragments: []*exchange{f}, expert: make([]int64, len(base.expert))}
+		l := &Learner{run: run, trainer: base.trainer, fragments: []*exchange{f}, expert: make([]int64, len(base.expert))}
 		own := base.Params()[3 : 3+size]
 		clear(own)
 		w := &twin{theta: make([]float32, size), anchor: make([]float32, size), sent: make([]float32, size)}

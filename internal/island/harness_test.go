@@ -109,3 +109,6 @@ func sameBits(a, b []float32) bool {
 	}
 	return true
 }
+
+// engineOf is the trainer of a native learner.
+func engineOf(l *Learner) *native { return l.trainer.(*native) }

@@ -14,32 +14,27 @@ import (
 	"github.com/mistura-project/mistura/internal/spike"
 )
 
-// Learner is one replica and its part of the exchange. One goroutine owns it.
+// Learner is one replica's part of the exchange, whoever trains it: fragments, leases,
+// positions and the clock. One goroutine owns it.
 type Learner struct {
 	run      runfile.Run
-	engine   *engine.Engine
-	adam     *engine.AdamW
+	trainer  trainer
 	schedule engine.Schedule
-	data     *corpus.Set
-	order    corpus.Order
 
 	fragments []*exchange
 	leases    leases
 	step      uint64 // inner steps of this incarnation
 	position  int64  // samples used by this incarnation, in lease order
-	withheld  int64  // of them in steps that were not applied
+	surplus   int64  // tokens of own data that were trained beyond the lease
+	withheld  int64  // samples in steps that were not applied
 	skipped   uint64 // those steps
 	rule      *spike.Rule
-	spoil     func(samples []uint64, grads []float32) // tests spoil gradients with it; nil: nobody does
-	scaling   lossScaling
 
 	clock     clock
 	joinSteps int64 // steps since it joined with zero moments in mid-run; -1: it did not
 	expert    []int64
 	adoptions []adoption
 
-	reserve reserve
-	tokens  []int32  // of one micro-batch: rows of sequence+1
 	samples []uint64 // of one step
 }
 
@@ -61,41 +56,31 @@ type StepStats struct {
 	Rate         float64
 	Tokens       int64
 	Applied      bool  // false: nothing changed
+	Again        bool  // its samples follow once more, for it overflowed under the loss scale
 	From, To     int64 // positions of its samples
 	Retry        bool  // they were in a step that was withheld
 	Decision     spike.Decision
+	Seconds      float64 // as the trainer took the time; 0: it did not
+	BusySeconds  float64 // of them, without waiting inside the island; 0: unknown
 }
 
 // NewLearner makes a replica for a resolved run that computes with the kernel set
 // (nil: the fastest there is) and emulates the profile (nil: nothing); its weights
 // are zero until it is seeded.
 func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set, profile *numeric.Profile) (*Learner, error) {
-	if set == nil {
-		var err error
-		if set, err = kernel.New(""); err != nil {
-			return nil, fmt.Errorf("choosing kernels: %w", err)
-		}
-	}
-	cfg := run.Model.Config
-	eng, err := engine.New(cfg, engine.Options{Threads: threads, Kernel: set, Numeric: profile})
+	n, err := newNative(run, data, threads, set, profile)
 	if err != nil {
-		return nil, fmt.Errorf("making the engine: %w", err)
+		return nil, err
 	}
-	t := run.Train
-	l := &Learner{
-		run: run, engine: eng, data: data,
-		adam: engine.NewAdamWOn(set, cfg, engine.AdamWConfig{
-			Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay, ClipNorm: t.ClipNorm,
-		}, threads),
-		schedule:  ScheduleOf(run),
-		order:     corpus.NewOrder(run.Seed, data.Train.Windows(t.SequenceTokens)),
-		rule:      spike.New(run.SpikeRule()),
-		expert:    make([]int64, cfg.Layers*cfg.Experts),
-		joinSteps: -1,
-		scaling:   newLossScaling(profile, run.StepTokens()),
+	return newLearner(run, n), nil
+}
+
+func newLearner(run runfile.Run, t trainer) *Learner {
+	experts := run.Model.Layers * run.Model.Experts
+	return &Learner{
+		run: run, trainer: t, schedule: ScheduleOf(run), rule: spike.New(run.SpikeRule()), expert: make([]int64, experts), joinSteps: -1,
+		fragments: newFragments(run.Table(), experts, run.Exchange.Fragments),
 	}
-	l.fragments = newFragments(run.Table(), cfg.Layers*cfg.Experts, run.Exchange.Fragments)
-	return l, nil
 }
 
 // ScheduleOf is the learning rate schedule of a resolved run.
@@ -107,8 +92,8 @@ func ScheduleOf(run runfile.Run) engine.Schedule {
 	}
 }
 
-// Close frees the engine's workers.
-func (l *Learner) Close() { l.engine.Close() }
+// Close frees what trains.
+func (l *Learner) Close() { l.trainer.Close() }
 
 // Lease adds the samples from <= n < to behind those it has.
 func (l *Learner) Lease(from, to int64) { l.leases.add(span{from, to, false}) }
@@ -116,112 +101,90 @@ func (l *Learner) Lease(from, to int64) { l.leases.add(span{from, to, false}) }
 // Left is the number of samples leased and not trained.
 func (l *Learner) Left() int64 { return l.leases.left() }
 
-// Params are the weights, flat in model order.
-func (l *Learner) Params() []float32 { return l.engine.Params() }
+// Params are the weights of a native learner, flat in model order.
+func (l *Learner) Params() []float32 { return l.trainer.(*native).engine.Params() }
 
 // ownTokens is what this incarnation has trained, without what was withheld.
 func (l *Learner) ownTokens() int64 {
 	return (l.position - l.withheld) * int64(l.run.Train.SequenceTokens)
 }
 
-// Step trains the next samples of the lease. It must hold at least one. The spike rule
-// decides before anything is applied; a step that is not uses its samples up all the
-// same, and leaves weights, moments and bias correction alone.
+// Step trains the next samples of the lease and waits for the end of the step. The lease
+// must hold at least one.
 func (l *Learner) Step() (StepStats, error) {
-	var retry bool
-	l.samples, retry = l.leases.next(l.samples[:0], l.run.StepSamples())
-	if len(l.samples) == 0 {
-		return StepStats{}, fmt.Errorf("inner step %d: no samples are leased", l.step+1)
-	}
-	count := int64(len(l.samples))
-	s := StepStats{
-		Tokens: count * int64(l.run.Train.SequenceTokens), From: l.position, To: l.position + count, Retry: retry,
-	}
-	clock := l.clock.at(l.ownTokens()) + s.Tokens
-	batch, err := l.backward(clock)
+	t, err := l.next()
 	if err != nil {
-		return StepStats{}, fmt.Errorf("inner step %d: %w", l.step+1, err)
+		return StepStats{}, err
 	}
-	if l.spoil != nil {
-		l.spoil(l.samples, l.engine.Grads())
+	return l.finish(t, <-l.trainer.begin(t))
+}
+
+// next is the next step to make.
+func (l *Learner) next() (*task, error) {
+	t := &task{tokens: l.run.StepTokens()}
+	if l.Left() == 0 {
+		return nil, fmt.Errorf("inner step %d: no samples are leased", l.step+1)
 	}
-	l.engine.ScaleGrads(1 / (float32(batch.Tokens) * l.scaling.factor()))
-	s.Loss, s.GradientNorm, s.ExpertLoad = batch.Loss(), l.adam.Norm(l.engine.Grads()), l.load(batch.ExpertTokens)
-	if l.engine.Overflowed() {
-		s.GradientNorm = math.Inf(1) // of gradients that a chip without infinity has cut
+	if !l.run.Data.Own {
+		l.samples, t.retry = l.leases.next(l.samples[:0], l.run.StepSamples())
+		t.samples, t.tokens = l.samples, int64(len(l.samples))*int64(l.run.Train.SequenceTokens)
 	}
-	s.Rate = l.schedule.Rate(clock) * l.joinerFactor()
+	t.clock = l.clock.at(l.ownTokens()) + t.tokens
+	t.rate = l.schedule.Rate(t.clock) * l.joinerFactor()
+	t.judge = func(loss, norm float64) spike.Decision {
+		d := l.rule.Judge(loss, norm, t.retry)
+		l.rule.Add(loss)
+		return d
+	}
+	return t, nil
+}
+
+// finish counts a step. One that is not applied uses its samples up all the same.
+func (l *Learner) finish(t *task, o outcome) (StepStats, error) {
+	if o.err != nil {
+		return StepStats{}, fmt.Errorf("inner step %d: %w", l.step+1, o.err)
+	}
 	l.step++
-	if l.scaling.tooLarge(s) {
-		return l.again(s), nil
+	s := StepStats{
+		Loss: o.loss, GradientNorm: o.norm, ExpertLoad: l.load(o.experts), Rate: o.rate, Tokens: o.tokens,
+		Applied: o.applied, Again: o.again, From: l.position, To: l.position, Retry: t.retry, Decision: o.decision,
+		Seconds: o.seconds, BusySeconds: o.busy,
 	}
-	s.Decision = l.rule.Judge(s.Loss, s.GradientNorm, retry)
-	l.rule.Add(s.Loss)
-	l.scaling.after(!s.Decision.Finite)
-	l.position += count
-	return l.finish(s, batch), nil
-}
-
-// again is the end of a step whose gradient overflowed under the loss scale, which is
-// no spike: the scale halves, and the same samples are trained in the next step.
-func (l *Learner) again(s StepStats) StepStats {
-	l.scaling.after(true)
-	l.leases.back(l.samples, s.Retry)
-	l.skipped++
-	s.Loss, s.To = math.NaN(), s.From
-	return s
-}
-
-// finish applies the step as it was decided.
-func (l *Learner) finish(s StepStats, batch engine.BatchStats) StepStats {
-	switch s.Decision.Verdict {
-	case spike.HalfRate:
-		s.Rate /= 2
-	case spike.Withhold, spike.Skip:
+	withheld := o.decision.Verdict == spike.Withhold || o.decision.Verdict == spike.Skip
+	switch {
+	case o.again: // no spike: the same samples are trained in the next step
+		l.leases.back(t.samples, t.retry)
+		s.Loss = math.NaN()
+	case !l.run.Data.Own:
+		l.position += int64(len(t.samples))
+	case !withheld: // own data cannot be asked for again: what was not applied does not count
+		l.surplus += o.tokens
+		l.useSurplus()
+	}
+	s.To = l.position
+	if o.again || withheld {
 		l.skipped++
 		l.withheld += s.To - s.From
-		if !s.Decision.Finite {
+		if !o.decision.Finite {
 			s.Loss = math.NaN() // shown as non-finite, whatever the forward pass said
 		}
-		return s
+		return s, nil
 	}
-	s.Applied = l.adam.Apply(l.engine.Params(), l.engine.Grads(), s.GradientNorm, s.Rate)
-	l.engine.UpdateState()
 	if l.joinSteps >= 0 {
 		l.joinSteps++
 	}
-	for i, n := range batch.ExpertTokens {
+	for i, n := range o.experts {
 		l.expert[i] += n
 	}
-	return s
+	return s, nil
 }
 
-// backward accumulates the gradient of the summed token loss over the step's
-// micro-batches; clock is in tokens.
-func (l *Learner) backward(clock int64) (engine.BatchStats, error) {
-	seq := l.run.Train.SequenceTokens
-	l.engine.ZeroGrads()
-	l.engine.SetLossFactor(l.scaling.factor())
-	sum := engine.BatchStats{ExpertTokens: make([]int64, len(l.expert))}
-	for first := 0; first < len(l.samples); first += l.run.Train.BatchSequences {
-		rows := min(l.run.Train.BatchSequences, len(l.samples)-first)
-		l.tokens = grow(l.tokens, rows*(seq+1))
-		for r := range rows {
-			if err := l.data.Train.Sample(l.order, l.samples[first+r], seq, l.tokens[r*(seq+1):(r+1)*(seq+1)]); err != nil {
-				return sum, err
-			}
-		}
-		b, err := l.engine.Backward(engine.Batch{
-			Tokens: l.tokens, Rows: rows,
-			Boundaries: l.run.Train.DocumentBoundaries, EndToken: corpus.EndOfDocument,
-			Warmup: &engine.RoutingWarmup{Tokens: clock, Seed: l.run.Seed, Samples: l.samples[first : first+rows]},
-		})
-		if err != nil {
-			return sum, err
-		}
-		sum.Add(b)
-	}
-	return sum, nil
+// useSurplus counts own data as samples, as far as the lease reaches.
+func (l *Learner) useSurplus() {
+	n := min(l.surplus, l.leases.left())
+	l.leases.drop(n)
+	l.position += n
+	l.surplus -= n
 }
 
 // joinerFactor raises the rate of a learner that joined in mid-run with zero
@@ -249,18 +212,11 @@ func (l *Learner) load(tokens []int64) float64 {
 	return worst
 }
 
-func grow(s []int32, n int) []int32 {
-	if cap(s) < n {
-		return make([]int32, n)
-	}
-	return s[:n]
-}
-
 // newFragments is the exchange state of every fragment at version 0.
 func newFragments(tensors []model.Tensor, experts, count int) []*exchange {
 	var out []*exchange
-	for _, f := range fragment.Split(tensors, count) {
-		out = append(out, &exchange{Fragment: f, anchor: make([]float32, f.Size), sentExperts: make([]int64, experts)})
+	for p, f := range fragment.Split(tensors, count) {
+		out = append(out, &exchange{Fragment: f, index: p, anchor: make([]float32, f.Size), sentExperts: make([]int64, experts)})
 	}
 	return out
 }

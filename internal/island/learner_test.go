@@ -24,7 +24,7 @@ func TestB2NonFiniteStep(t *testing.T) {
 		l.Params()[i] = float32(math.NaN())
 	}
 	before := slices.Clone(l.Params())
-	m, v := l.adam.Moments()
+	m, v := engineOf(l).adam.Moments()
 	m, v = slices.Clone(m), slices.Clone(v)
 
 	s := steps(t, l, 1)[0]
@@ -34,7 +34,7 @@ func TestB2NonFiniteStep(t *testing.T) {
 	if l.skipped != 1 || l.step != 4 || l.position != 16 {
 		t.Errorf("skipped %d, step %d, position %d", l.skipped, l.step, l.position)
 	}
-	m2, v2 := l.adam.Moments()
+	m2, v2 := engineOf(l).adam.Moments()
 	if !sameBits(l.Params(), before) || !sameBits(m, m2) || !sameBits(v, v2) {
 		t.Error("it was applied all the same")
 	}
@@ -191,8 +191,7 @@ func TestLossIsOfTargetTokens(t *testing.T) {
 		})
 		l := seeded(t, run, data)
 		clear(l.Params())
-		l.samples = []uint64{0, 1, 2, 3, 4, 5, 6, 7}
-		b, err := l.backward(0)
+		b, err := engineOf(l).backward(&task{samples: []uint64{0, 1, 2, 3, 4, 5, 6, 7}})
 		if err != nil {
 			t.Fatal(err)
 		}

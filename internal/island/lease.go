@@ -59,4 +59,16 @@ func (l *leases) back(samples []uint64, retry bool) {
 	l.spans = append(front, l.spans...)
 }
 
+// drop takes n samples away without naming them.
+func (l *leases) drop(n int64) {
+	for n > 0 && len(l.spans) > 0 {
+		s := &l.spans[0]
+		take := min(n, s.to-s.from)
+		s.from, n = s.from+take, n-take
+		if s.from == s.to {
+			l.spans = l.spans[1:]
+		}
+	}
+}
+
 func (l *leases) clear() { l.spans = nil }

@@ -36,8 +36,8 @@ func (s *lossScaling) factor() float32 {
 
 // tooLarge: the gradient overflowed, and a smaller scale may be the remedy. At a scale of
 // 1 or below it is not, nor when the loss itself is no number.
-func (s *lossScaling) tooLarge(step StepStats) bool {
-	return s.on && s.scale.Value > 1 && finite(step.Loss) && !finite(step.GradientNorm)
+func (s *lossScaling) tooLarge(o outcome) bool {
+	return s.on && s.scale.Value > 1 && finite(o.loss) && !finite(o.norm)
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
@@ -67,8 +67,8 @@ func (s *lossScaling) restore(saved numeric.LossScale) error {
 const amaxName = "numeric.amax"
 
 // numericTensors is a copy of that, if there is any.
-func (l *Learner) numericTensors() []store.Tensor {
-	state := l.engine.NumericState()
+func (n *native) numericTensors() []store.Tensor {
+	state := n.engine.NumericState()
 	if state == nil {
 		return nil
 	}
@@ -77,13 +77,13 @@ func (l *Learner) numericTensors() []store.Tensor {
 }
 
 // restoreNumeric takes over what numericTensors gave.
-func (l *Learner) restoreNumeric(r *store.Reader) error {
-	state := slices.Clone(l.engine.NumericState())
+func (n *native) restoreNumeric(r *store.Reader) error {
+	state := slices.Clone(n.engine.NumericState())
 	if state == nil {
 		return nil
 	}
 	if err := r.ReadF32(amaxName, state); err != nil {
 		return err
 	}
-	return l.engine.SetNumericState(state)
+	return n.engine.SetNumericState(state)
 }

@@ -30,8 +30,8 @@ func TestLossScalingTrains(t *testing.T) {
 			t.Errorf("step %d: %+v, fp32 %+v", i, s, want[i])
 		}
 	}
-	if l.scaling.scale != (numeric.LossScale{Value: 65536, Good: 12}) {
-		t.Errorf("loss scale %+v", l.scaling.scale)
+	if engineOf(l).scaling.scale != (numeric.LossScale{Value: 65536, Good: 12}) {
+		t.Errorf("loss scale %+v", engineOf(l).scaling.scale)
 	}
 }
 
@@ -43,21 +43,21 @@ func TestOverflowSkipsTheStep(t *testing.T) {
 		l := seeded(t, run, data)
 		l.Lease(0, 400)
 		steps(t, l, 3)
-		m, v := l.adam.Moments()
+		m, v := engineOf(l).adam.Moments()
 		weights, m, v := slices.Clone(l.Params()), slices.Clone(m), slices.Clone(v)
 		losses := l.rule.Losses()
-		l.scaling.scale = numeric.LossScale{Value: 1 << 40, Good: 7}
+		engineOf(l).scaling.scale = numeric.LossScale{Value: 1 << 40, Good: 7}
 		s := steps(t, l, 1)[0]
 		if s.Decision.Spike || l.position != s.From || l.withheld != 0 || !slices.Equal(l.rule.Losses(), losses) {
 			t.Errorf("%s: it counts as a spike or used samples up: %+v", name, s)
 		}
-		if s.Applied || !math.IsNaN(s.Loss) || l.skipped != 1 || l.step != 4 || l.adam.Steps() != 3 {
-			t.Errorf("%s: %+v, %d skipped, %d applied", name, s, l.skipped, l.adam.Steps())
+		if s.Applied || !math.IsNaN(s.Loss) || l.skipped != 1 || l.step != 4 || engineOf(l).adam.Steps() != 3 {
+			t.Errorf("%s: %+v, %d skipped, %d applied", name, s, l.skipped, engineOf(l).adam.Steps())
 		}
-		if l.scaling.scale != (numeric.LossScale{Value: 1 << 39}) {
-			t.Errorf("%s: loss scale %+v", name, l.scaling.scale)
+		if engineOf(l).scaling.scale != (numeric.LossScale{Value: 1 << 39}) {
+			t.Errorf("%s: loss scale %+v", name, engineOf(l).scaling.scale)
 		}
-		nowM, nowV := l.adam.Moments()
+		nowM, nowV := engineOf(l).adam.Moments()
 		if !sameBits(l.Params(), weights) || !sameBits(nowM, m) || !sameBits(nowV, v) {
 			t.Errorf("%s: a step that is not applied changes something", name)
 		}
@@ -67,7 +67,7 @@ func TestOverflowSkipsTheStep(t *testing.T) {
 			}
 		}
 		if !s.Applied || s.From != 12 || l.position != 16 || l.samples[0] != 12 {
-			t.Errorf("%s: at scale %v the step is %+v", name, l.scaling.scale.Value, s)
+			t.Errorf("%s: at scale %v the step is %+v", name, engineOf(l).scaling.scale.Value, s)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func TestNumericStateIsRestored(t *testing.T) {
 		}
 		l.Lease(48, 400)
 		want, got := steps(t, old, 5), steps(t, l, 5)
-		if !slices.Equal(got, want) || !sameBits(l.Params(), old.Params()) || l.scaling != old.scaling {
+		if !slices.Equal(got, want) || !sameBits(l.Params(), old.Params()) || engineOf(l).scaling != engineOf(old).scaling {
 			t.Errorf("%s: it went on with\n%+v, want\n%+v", name, got, want)
 		}
 	}

@@ -104,6 +104,7 @@ type runner struct {
 	beat    *beat
 	learner *Learner
 	data    *corpus.Set
+	numeric string // what it emulates, for the log
 	store   store.Store
 	run     runfile.Run
 	pacer   pacer
@@ -164,7 +165,7 @@ func (r *runner) enter(ctx context.Context, island string) error {
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
-	r.log.Info("ready", "numeric", r.learner.engine.Numeric(), "stamp_tokens", stamp, "position_samples", r.learner.position)
+	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
 }
 
@@ -195,10 +196,12 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if err != nil {
 		return err
 	}
-	if r.learner, err = NewLearner(run, r.data, threads, r.kernel, profile); err != nil {
+	n, err := newNative(run, r.data, threads, r.kernel, profile)
+	if err != nil {
 		return err
 	}
-	r.learner.spoil = r.spoil
+	n.spoil, r.numeric = r.spoil, n.engine.Numeric()
+	r.learner = newLearner(run, n)
 	return nil
 }
 
@@ -279,7 +282,7 @@ func (r *runner) train(ctx context.Context) error {
 		}
 	}
 	r.idle = false
-	if stats.To == stats.From {
+	if stats.Again {
 		r.log.Info("loss_scale_halved", "step", r.learner.step)
 	}
 	if stats.Decision.Spike {

@@ -30,16 +30,16 @@ func calm(t *testing.T) *Learner {
 // or expert counts; its samples are used and count as withheld, its loss is in the window.
 func TestWithheldStepMovesNothing(t *testing.T) {
 	l := calm(t)
-	params, experts, applied, tokens := slices.Clone(l.Params()), slices.Clone(l.expert), l.adam.Steps(), l.ownTokens()
-	m, v := l.adam.Moments()
+	params, experts, applied, tokens := slices.Clone(l.Params()), slices.Clone(l.expert), engineOf(l).adam.Steps(), l.ownTokens()
+	m, v := engineOf(l).adam.Moments()
 	m, v = slices.Clone(m), slices.Clone(v)
 	l.Lease(16, 20)
 	s := steps(t, l, 1)[0]
 	if d := s.Decision; s.Applied || d.Verdict != spike.Withhold || !d.Finite || d.Median != 1 || d.Bound != 1.1 || s.From != 16 || s.To != 20 {
 		t.Fatalf("%+v", s)
 	}
-	m2, v2 := l.adam.Moments()
-	if !sameBits(l.Params(), params) || !sameBits(m, m2) || !sameBits(v, v2) || l.adam.Steps() != applied || !slices.Equal(l.expert, experts) {
+	m2, v2 := engineOf(l).adam.Moments()
+	if !sameBits(l.Params(), params) || !sameBits(m, m2) || !sameBits(v, v2) || engineOf(l).adam.Steps() != applied || !slices.Equal(l.expert, experts) {
 		t.Error("something moved")
 	}
 	if l.position != 20 || l.withheld != 4 || l.step != 5 || l.skipped != 1 || l.ownTokens() != tokens {
@@ -70,7 +70,7 @@ func TestSecondTryAtHalfRate(t *testing.T) {
 // A second try that is not finite is skipped.
 func TestSecondTryThatIsNotFinite(t *testing.T) {
 	l := calm(t)
-	l.spoil = func(samples []uint64, grads []float32) {
+	engineOf(l).spoil = func(samples []uint64, grads []float32) {
 		if slices.Contains(samples, 41) {
 			grads[7] = float32(math.Inf(1))
 		}
@@ -128,7 +128,7 @@ func TestRestoredRuleGoesOn(t *testing.T) {
 	if _, err := c.write(t.Context(), st, stateName); err != nil {
 		t.Fatal(err)
 	}
-	back := reborn(t, l.run, l.data, l)
+	back := reborn(t, l.run, engineOf(l).data, l)
 	s := &wire.IslandState{Object: stateName, Position: 20, Committed: 0, Withheld: 4, Keep: []bool{true, true, true, true}}
 	if err := back.restore(t.Context(), st, s); err != nil {
 		t.Fatal(err)

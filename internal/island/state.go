@@ -8,9 +8,7 @@ import (
 	"math"
 	"slices"
 
-	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/model"
-	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -140,37 +138,27 @@ func (l *Learner) capture() (*capture, error) {
 			return nil, fmt.Errorf("fragment %d has a contribution under way", p)
 		}
 	}
-	m, v := l.adam.Moments()
-	parts, prefixes := [3][]float32{l.engine.Params(), m, v}, [3]string{"weights.", "moment1.", "moment2."}
-	for i, flat := range parts {
-		if !outer.Finite(flat) {
-			return nil, fmt.Errorf("%s hold a value that is not finite", prefixes[i][:len(prefixes[i])-1])
-		}
+	c := &capture{counters: l.counters(), release: func() {}}
+	if err := l.trainer.save(c); err != nil {
+		return nil, err
 	}
-	c := &capture{counters: l.counters()}
-	copies, release := l.reserve.copyAll(parts)
-	c.release = release
-	for i, flat := range copies {
-		c.tensors = append(c.tensors, named(prefixes[i], l.run.Model.Config, flat)...)
-	}
-	c.tensors = append(c.tensors, l.numericTensors()...)
 	return c, nil
 }
 
 // named views a flat vector as the model's tensors.
-func named(prefix string, cfg model.Config, flat []float32) []store.Tensor {
+func named(prefix string, table []model.Tensor, flat []float32) []store.Tensor {
 	var out []store.Tensor
-	for _, t := range cfg.Tensors() {
+	for _, t := range table {
 		out = append(out, store.Tensor{Name: prefix + t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]})
 	}
 	return out
 }
 
+// counters are those of the learner; its trainer adds its own.
 func (l *Learner) counters() counters {
 	c := counters{
-		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld, AdamSteps: l.adam.Steps(),
+		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld,
 		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Losses: l.rule.Losses(), Experts: slices.Clone(l.expert),
-		LossScale: l.scaling.scale.Value, GoodSteps: l.scaling.scale.Good,
 	}
 	for _, f := range l.fragments {
 		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, f.sentWithheld, slices.Clone(f.sentExperts)})
@@ -206,19 +194,8 @@ func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandSta
 	if err := l.fits(c, s); err != nil {
 		return fmt.Errorf("saved state %s: %w", s.Object, err)
 	}
-	m, v := l.adam.Moments()
-	weights := make([]float32, len(m))
-	for prefix, flat := range map[string][]float32{"weights.": weights, "moment1.": m, "moment2.": v} {
-		for _, t := range named(prefix, l.run.Model.Config, flat) {
-			if err := r.ReadF32(t.Name, t.F32); err != nil {
-				return fmt.Errorf("saved state %s: %w", s.Object, err)
-			}
-		}
-	}
-	if err := l.restoreNumeric(r); err != nil {
-		return fmt.Errorf("saved state %s: %w", s.Object, err)
-	}
-	if err := l.scaling.restore(numeric.LossScale{Value: c.LossScale, Good: c.GoodSteps}); err != nil {
+	weights, err := l.trainer.load(r, c)
+	if err != nil {
 		return fmt.Errorf("saved state %s: %w", s.Object, err)
 	}
 	l.take(c, s, weights)
@@ -240,7 +217,6 @@ func (l *Learner) fits(c counters, s *wire.IslandState) error {
 // take installs counters and the weights of the fragments that are kept.
 func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 	seeded := l.clock
-	l.adam.SetSteps(c.AdamSteps)
 	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
 	l.position, l.withheld = int64(s.Committed), int64(s.Withheld)
 	l.rule.Restore(c.Losses)
@@ -261,7 +237,7 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 		}
 		part := make([]float32, f.Size)
 		f.Gather(part, weights)
-		f.Scatter(l.engine.Params(), part)
+		l.trainer.install(f, part)
 		f.sentStep, f.sentPosition, f.sentWithheld = fc.SentStep, fc.SentPosition, fc.SentWithheld
 		copy(f.sentExperts, fc.SentExperts)
 	}

@@ -155,7 +155,7 @@ func TestCaptureSaysWhyNot(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	l.fragments[2].flight = nil
-	_, v := l.adam.Moments()
+	_, v := engineOf(l).adam.Moments()
 	v[3] = float32(math.Inf(1))
 	if _, err := l.capture(); err == nil || !strings.Contains(err.Error(), "moment2 hold a value that is not finite") {
 		t.Errorf("%v", err)
