@@ -1,9 +1,11 @@
 package layout
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // Frame says where boxes lie in a fragment's flat vector.
@@ -43,6 +45,35 @@ func (f Frame) Scatter(vector, src []float32, boxes ...Box) {
 			at += copy(vector[start+first:start+first+n], src[at:])
 		}
 	}
+}
+
+// Append is Gather to the bytes of a payload.
+func (f Frame) Append(dst []byte, vector []float32, boxes ...Box) []byte {
+	dst = slices.Grow(dst, wire.F32Bytes*Size(boxes...))
+	for _, b := range boxes {
+		start := f.starts[b.Tensor]
+		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
+			dst = wire.AppendF32(dst, vector[start+first:start+first+n])
+		}
+	}
+	return dst
+}
+
+// Decode is Scatter from the bytes of a payload, which must be of exactly these boxes.
+func (f Frame) Decode(vector []float32, payload []byte, boxes ...Box) error {
+	if want := wire.F32Bytes * Size(boxes...); len(payload) != want {
+		return fmt.Errorf("a payload of %d bytes, its boxes take %d", len(payload), want)
+	}
+	for _, b := range boxes {
+		start := f.starts[b.Tensor]
+		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
+			if err := wire.DecodeF32(vector[start+first:start+first+n], payload[:wire.F32Bytes*n]); err != nil {
+				return err
+			}
+			payload = payload[wire.F32Bytes*n:]
+		}
+	}
+	return nil
 }
 
 // Size is the number of elements of boxes together.

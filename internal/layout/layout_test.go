@@ -196,6 +196,17 @@ func TestFrame(t *testing.T) {
 		if !slices.Equal(back, vector) {
 			t.Fatalf("split %v: %v came back", boxes, back)
 		}
+		payload := frame.Append(nil, vector, boxes...)
+		if !slices.Equal(payload, wire.AppendF32(nil, packed)) {
+			t.Fatalf("split %v: other bytes than its elements", boxes)
+		}
+		clear(back)
+		if err := frame.Decode(back, payload, boxes...); err != nil || !slices.Equal(back, vector) {
+			t.Fatalf("split %v: %v came back (%v)", boxes, back, err)
+		}
+		if frame.Decode(back, payload[1:], boxes...) == nil {
+			t.Fatal("a byte is missing and nobody says so")
+		}
 	})
 }
 

@@ -79,6 +79,15 @@ func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string 
 	if key.Fragment < 0 || key.Fragment >= len(b.fragments) {
 		return fmt.Sprintf("fragment %d does not exist", key.Fragment)
 	}
+	delta := make([]float32, b.fragments[key.Fragment].Size)
+	if err := wire.DecodeF32(delta, payload); err != nil {
+		return err.Error()
+	}
+	return b.keep(key, c, delta)
+}
+
+// keep is put for a payload that is decoded, of a fragment that exists.
+func (b *bank) keep(key syncer.Key, c *wire.Contribution, delta []float32) string {
 	f := b.fragments[key.Fragment]
 	if len(c.TensorTokens) != len(f.Tensors) {
 		return fmt.Sprintf("token counts of %d tensors, the fragment has %d", len(c.TensorTokens), len(f.Tensors))
@@ -87,10 +96,7 @@ func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string 
 		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d less %d withheld, of %d tokens each",
 			c.Tokens, c.FromPosition, c.ToPosition, c.Withheld, b.sampleTokens)
 	}
-	part := outer.Part{Delta: make([]float32, f.Size)}
-	if err := wire.DecodeF32(part.Delta, payload); err != nil {
-		return err.Error()
-	}
+	part := outer.Part{Delta: delta}
 	if name := firstNonFinite(f, part.Delta); name != "" {
 		return fmt.Sprintf("tensor %s holds a value that is not finite", name)
 	}

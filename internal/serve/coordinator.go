@@ -59,6 +59,16 @@ func (h *host) send(incarnation uint64, m transport.Down) {
 	}
 }
 
+// sendAll is send to every host of an incarnation: each of them adopts.
+func (h *host) sendAll(incarnation uint64, m transport.Down) {
+	h.send(incarnation, m)
+	for _, p := range h.parties.others(incarnation) {
+		if err := p.Send(m); err != nil {
+			h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
+		}
+	}
+}
+
 // coordinate carries out one effect of the coordinator.
 func (h *host) coordinate(e coord.Effect) {
 	switch e := e.(type) {
@@ -99,10 +109,11 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Save:
 		h.post(h.saveCut)
 	case coord.Gone:
+		h.parties.drop(e.Incarnation)
 		h.post(func() { h.lostPart(e.Incarnation) })
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
 	case coord.Dismiss:
-		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: "the run is over"}}}})
+		h.sendAll(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: "the run is over"}}}})
 	case coord.Done:
 		h.post(func() { h.result = &e })
 	}
@@ -147,11 +158,14 @@ func (h *host) admit(e coord.Admit) {
 	h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
 		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e),
 	}}}})
-	h.syncFX.push(func() { h.seed(e.Incarnation) })
+	h.syncFX.push(func() { h.seedOnce(e.Incarnation) })
 }
 
 // expel ends a session with a reason and sees to it that the process ends.
 func (h *host) expel(incarnation uint64, why string) {
+	for _, p := range h.parties.others(incarnation) {
+		p.Close(why)
+	}
 	if p := h.crew.peer(incarnation); p != nil {
 		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: why}}}}); err != nil {
 			h.log.Debug("not_sent", "incarnation", incarnation, "err", err)

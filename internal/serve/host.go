@@ -35,6 +35,7 @@ type host struct {
 	address string
 	secret  string
 	crew    crew
+	parties *parties
 	brought sync.Map  // incarnation → restore it was admitted with
 	copied  *cutState // of the checkpoint under way, until its record is on the tape
 

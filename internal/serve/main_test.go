@@ -92,6 +92,10 @@ func actAsIsland(lives, fake string) error {
 		if join.Address, err = fragileWay(join.Address); err != nil {
 			return err
 		}
+	case strings.HasPrefix(act, actHosts):
+		if join.Address, err = spreadOut(join, act); err != nil {
+			return err
+		}
 	default:
 		return actAsFake(join, act)
 	}

@@ -23,8 +23,16 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, h.kernel.Name()))
 		return
 	}
+	if hello.Part > 0 {
+		h.helloPart(inc, p, hello)
+		return
+	}
 	if why := h.crew.register(inc, p, hello); why != "" {
 		p.Close(why)
+		return
+	}
+	if why := h.parties.seat(inc, p, hello); why != "" {
+		h.refuse(inc, p, why)
 		return
 	}
 	h.post(func() {
@@ -61,13 +69,17 @@ func (c *crew) register(inc uint64, p *transport.Peer, hello *wire.Hello) string
 // for it.
 func (h *host) Received(p *transport.Peer, m transport.Up) {
 	inc := m.GetOrigin().GetIncarnation()
+	if m.GetOrigin().GetEra() == h.era && h.parties.partOf(inc, p) > 0 {
+		h.receivedPart(inc, p, m)
+		return
+	}
 	if h.crew.peer(inc) != p || m.GetOrigin().GetEra() != h.era {
 		h.log.Warn("ignored", "from", p.Addr(), "incarnation", inc, "era", m.GetOrigin().GetEra())
 		return
 	}
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
-		h.post(func() { h.ready(inc, b.Ready) })
+		h.post(func() { h.ready(inc, 0, b.Ready) })
 	case *wire.FromLearner_Progress:
 		h.post(func() { h.progress(inc, b.Progress) })
 	case *wire.FromLearner_Spike:
@@ -75,7 +87,7 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	case *wire.FromLearner_LeaseRequest:
 		h.post(func() { h.decide(coord.WantsWork{Incarnation: inc}) })
 	case *wire.FromLearner_Contribution:
-		h.contribution(inc, m, b.Contribution)
+		h.contribution(inc, p, m, b.Contribution)
 	case *wire.FromLearner_Pass:
 		h.post(func() {
 			h.exchange(syncer.Passed{Incarnation: inc, Fragment: int(b.Pass.Fragment), Round: b.Pass.Round})
@@ -105,14 +117,25 @@ func (h *host) Gone(p *transport.Peer, err error) {
 	if inc != 0 {
 		h.post(func() { h.decide(coord.Disconnected{Incarnation: inc}) })
 	}
+	h.gonePart(p, err)
 }
 
-// ready compares what the learner holds with what was sent to it, then lets it
-// take part.
-func (h *host) ready(inc uint64, r *wire.Ready) {
+// ready compares what each host of the learner holds with what was sent to it, and what
+// they send together with the model, then lets it take part.
+func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 	island := h.crew.island(inc)
-	if tensor := h.unlike(inc, r.TensorDigest); tensor != "" {
-		h.decide(coord.Quarantine{Incarnation: inc, Why: fmt.Sprintf("tensor %s of island %s is not what the syncer sent", tensor, island)})
+	all := h.parties.prepared(inc, part, r)
+	if all == nil {
+		return // the other hosts first
+	}
+	for _, r := range all {
+		if tensor := h.unlike(inc, r.TensorDigest); tensor != "" {
+			h.decide(coord.Quarantine{Incarnation: inc, Why: fmt.Sprintf("tensor %s of island %s is not what the syncer sent", tensor, island)})
+			return
+		}
+	}
+	if why := h.parties.uncovered(inc); why != "" {
+		h.decide(coord.Quarantine{Incarnation: inc, Why: "the layout of island " + island + ": " + why})
 		return
 	}
 	tokens, positions := h.broughtAlong(inc)
@@ -140,7 +163,24 @@ func (h *host) progress(inc uint64, p *wire.Progress) {
 }
 
 // contribution keeps the payload and gives the syncer its description.
-func (h *host) contribution(inc uint64, m transport.Up, c *wire.Contribution) {
+func (h *host) contribution(inc uint64, p *transport.Peer, m transport.Up, c *wire.Contribution) {
+	if h.parties.split(inc, c) {
+		h.partOfContribution(inc, p, 0, m, c)
+		return
+	}
+	d := h.described(inc, m, c)
+	if !m.Damaged {
+		d.Defect = h.bank.put(keyOf(d), c, m.Payload)
+	}
+	h.post(func() { h.exchange(syncer.Arrived{Contribution: d}) })
+}
+
+func keyOf(d syncer.Contribution) syncer.Key {
+	return syncer.Key{Incarnation: d.Incarnation, Fragment: d.Fragment, Sequence: d.Sequence}
+}
+
+// described is a contribution as the syncer sees it.
+func (h *host) described(inc uint64, m transport.Up, c *wire.Contribution) syncer.Contribution {
 	d := syncer.Contribution{
 		Era: m.GetOrigin().GetEra(), Incarnation: inc, Fragment: int(c.Fragment), Sequence: c.Sequence, Base: c.BaseVersion,
 		FromStep: c.FromStep, ToStep: c.ToStep, FromPosition: int64(c.FromPosition), ToPosition: int64(c.ToPosition),
@@ -149,10 +189,7 @@ func (h *host) contribution(inc uint64, m transport.Up, c *wire.Contribution) {
 	for _, a := range c.Adoptions {
 		d.Adoptions = append(d.Adoptions, syncer.Adoption{Fragment: int(a.Fragment), Version: a.Version, Step: a.Step})
 	}
-	if !m.Damaged {
-		d.Defect = h.bank.put(syncer.Key{Incarnation: inc, Fragment: d.Fragment, Sequence: d.Sequence}, c, m.Payload)
-	}
-	h.post(func() { h.exchange(syncer.Arrived{Contribution: d}) })
+	return d
 }
 
 func (h *host) captured(inc uint64, c *wire.Captured) {

@@ -75,7 +75,7 @@ func (h *host) answer(e syncer.Answer) {
 			At: time.Now(), Island: h.crew.island(e.Key.Incarnation), Fragment: p, Ruling: ledger.Ruling(e.Ruling), Reason: e.Reason,
 		})
 	}
-	h.send(e.Key.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Verdict{Verdict: v}}, Payload: payload})
+	h.sendAll(e.Key.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Verdict{Verdict: v}}, Payload: payload})
 }
 
 // seed sends every fragment to a learner and remembers the digests, to compare
@@ -84,7 +84,7 @@ func (h *host) seed(incarnation uint64) {
 	var digests [][]byte
 	for p, f := range h.bank.fragments {
 		digests = append(digests, f.Digests(h.bank.theta[p])...)
-		h.send(incarnation, transport.Down{
+		h.sendAll(incarnation, transport.Down{
 			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Fragment{Fragment: &wire.Fragment{
 				Fragment: uint32(p), Version: h.bank.version[p], StampTokens: uint64(h.bank.stamp[p]),
 			}}},

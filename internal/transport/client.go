@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -87,10 +88,11 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 		in: make(chan Down), closing: make(chan struct{}), read: make(chan struct{}), wrote: make(chan struct{}),
 	}
 	c.origin.Store(&wire.Origin{Protocol: wire.Protocol, RunId: join.RunID, Era: join.Era, Incarnation: join.Incarnation})
-	first := &wire.Hello{
-		Island: orDefault(hello.GetIsland(), join.Island), Secret: orDefault(hello.GetSecret(), join.Secret),
-		Reconnect: hello.GetReconnect(), KernelSet: hello.GetKernelSet(), Version: hello.GetVersion(), Pid: hello.GetPid(),
+	first := &wire.Hello{}
+	if hello != nil {
+		first = proto.Clone(hello).(*wire.Hello)
 	}
+	first.Island, first.Secret = orDefault(first.Island, join.Island), orDefault(first.Secret, join.Secret)
 	if err := c.Send(Up{FromLearner: &wire.FromLearner{Body: &wire.FromLearner_Hello{Hello: first}}}); err != nil {
 		cancel()
 		cc.Close()

@@ -1,0 +1,104 @@
+package serve
+
+import (
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// helloPart takes the session of a further host of an island, and seeds the island once
+// the last of them is here.
+func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
+	if island := h.crew.island(inc); island != hello.Island || h.crew.peer(inc) == nil {
+		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q, or its first host is not here", inc, island, hello.Island))
+		return
+	}
+	if why := h.parties.seat(inc, p, hello); why != "" {
+		h.refuse(inc, p, why)
+		return
+	}
+	h.log.Info("host_joined", "island", hello.Island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
+	h.coordFX.push(func() { // behind the welcome of the first host
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
+			RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir,
+		}}}}); err != nil {
+			h.log.Warn("not_sent", "incarnation", inc, "part", hello.Part, "err", err)
+		}
+		h.syncFX.push(func() { h.seedOnce(inc) })
+	})
+}
+
+// refuse turns an island away: what it says it holds cannot be right, now or when it asks again.
+func (h *host) refuse(inc uint64, p *transport.Peer, why string) {
+	if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: why}}}}); err != nil {
+		h.log.Debug("not_sent", "incarnation", inc, "err", err)
+	}
+	p.Close(why)
+	h.post(func() { h.decide(coord.Quarantine{Incarnation: inc, Why: why}) })
+}
+
+// seedOnce seeds an incarnation when all its hosts are here, so that they begin with the
+// same versions.
+func (h *host) seedOnce(inc uint64) {
+	if h.parties.complete(inc) {
+		h.seed(inc)
+	}
+}
+
+// receivedPart takes what a host beside the first may say. Whatever concerns the island
+// as a whole is for the first to say.
+func (h *host) receivedPart(inc uint64, p *transport.Peer, m transport.Up) {
+	part := h.parties.partOf(inc, p)
+	switch b := m.Body.(type) {
+	case *wire.FromLearner_Ready:
+		h.post(func() { h.ready(inc, part, b.Ready) })
+	case *wire.FromLearner_Contribution:
+		h.partOfContribution(inc, p, part, m, b.Contribution)
+	}
+}
+
+// partOfContribution adds a part to its contribution, which goes on as if it had come
+// whole once no part is missing. A part that was damaged on the way is asked for again
+// alone.
+func (h *host) partOfContribution(inc uint64, p *transport.Peer, part int, m transport.Up, c *wire.Contribution) {
+	if m.Damaged {
+		resend := &wire.Verdict{Fragment: c.Fragment, Sequence: c.Sequence, Ruling: wire.Ruling_RESEND, Reason: "its digest does not match"}
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Verdict{Verdict: resend}}}); err != nil {
+			h.log.Warn("not_sent", "incarnation", inc, "part", part, "err", err)
+		}
+		return
+	}
+	whole, why := h.parties.add(inc, part, c, m.Payload)
+	if why != "" {
+		h.post(func() { h.decide(coord.Exited{Incarnation: inc, Why: why}) })
+		return
+	}
+	if whole == nil {
+		return
+	}
+	d := h.described(inc, m, whole.head)
+	switch {
+	case whole.defect != "":
+		d.Defect = whole.defect
+	case !whole.whole:
+		d.Defect = h.bank.keep(keyOf(d), whole.head, whole.delta)
+	}
+	h.post(func() { h.exchange(syncer.Arrived{Contribution: d}) })
+}
+
+// gonePart: an island that has lost a host is lost. What its hosts hold fits together only
+// while all of them hear the same, so none of them comes back alone.
+func (h *host) gonePart(p *transport.Peer, err error) {
+	inc, part := h.parties.left(p)
+	if part == 0 {
+		return
+	}
+	why := fmt.Sprintf("its host %d is gone", part)
+	if err != nil {
+		why += ": " + err.Error()
+	}
+	h.post(func() { h.decide(coord.Exited{Incarnation: inc, Why: why}) })
+}
