@@ -1,0 +1,19 @@
+"""Join a mistura run from a PyTorch trainer.
+
+    island = mistura.join(model, optimizer)
+    for batch in island.batches(loader):
+        loss = train_step(batch)
+        island.step(loss, tokens=batch.numel())
+
+Needs torch and numpy. The network, encoding and leases are the business of a `mistura` process on the same host, which
+join() finds or starts; this package copies weights into shared memory, adds what comes back, and asks what to do.
+"""
+
+from .errors import Error, InputError, Lost, Refused
+from .island import Island, Verdict
+from .join import join
+from .version import VERSION
+
+__all__ = ["Error", "InputError", "Island", "Lost", "Refused", "Verdict", "join"]
+
+__version__ = VERSION

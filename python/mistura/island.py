@@ -1,0 +1,404 @@
+"""An island as its trainer sees it: one object on each rank, whose calls are made by all ranks alike.
+
+Between two steps of the trainer lies a boundary. There rank 0 tells the mistura process how the step went and hears what
+to do; all ranks then send, adopt or install fragments and go on. Loss is the mean over tokens, tokens count the island once.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers as kinds
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple
+
+from . import lease as leases
+from .control import Alone
+from .errors import InputError, Lost
+from .exchange import Exchange
+from .link import Link, number
+from .process import Log, Process
+from .rates import Rates
+
+LEAVE_PATIENCE_SECONDS = 30.0
+
+
+class Verdict(NamedTuple):
+    """Whether a step is applied: the same on every rank. True in a condition when it is."""
+
+    apply: bool
+    factor: float  # of the learning rate of this step; an optimizer that join() was given has it already
+    verdict: str  # apply, half, withhold or skip
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.apply
+
+
+class Settings(dict):
+    """The resolved run file; keys are attributes too."""
+
+    def __getattr__(self, key: str) -> Any:
+        try:
+            return wrap(self[key])
+        except KeyError:
+            raise AttributeError(f"the run has no {key}") from None
+
+
+def wrap(value: Any) -> Any:
+    """Mappings with attributes, however deep."""
+    if isinstance(value, dict) and not isinstance(value, Settings):
+        return Settings(value)
+    return [wrap(v) for v in value] if isinstance(value, list) else value
+
+
+class Row(NamedTuple):
+    """What one rank says of a step, as numbers that travel to rank 0."""
+
+    good: float  # 0: the call was wrong on this rank
+    loss: float
+    weight: float  # of the loss in the mean: tokens; 0 where the loss is not known
+    tokens: float
+    norm: float
+    norm_known: float
+    busy: float
+
+
+class Island:
+    """Made by mistura.join()."""
+
+    def __init__(
+        self,
+        ranks: Alone,
+        link: Link,
+        process: Process | None,
+        log: Log,
+        adapter: Any,
+        optimizer: Any,
+        welcome: dict[str, Any],
+        rates: Rates,
+    ) -> None:
+        self._ranks, self._link, self._process, self._log = ranks, link, process, log
+        self._adapter, self._optimizer, self._rates = adapter, optimizer, rates
+        self._pid = os.getpid()
+        self.name: str = welcome["island"]
+        self.run_id: str = welcome["run_id"]
+        self.incarnation: int = welcome["incarnation"]
+        self.run = Settings(welcome["run"])
+        self.own_data = bool(self.run.get("data", {}).get("own", False))
+        self.done = False
+        self.steps = 0
+        self.tokens_seen = 0
+        self.left = 0
+        self.evaluation_due = False
+        self._closed = False
+        self._verdict: Verdict | None = None
+        self._samples: list[int] = []
+        self._taken = False
+        self._exchange = Exchange(link, adapter, welcome)
+        self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
+            "gather": lambda a: self._exchange.gather(a, self.steps),
+            "adopt": self._adopt,
+            "install": self._install,
+            "forget": self._forget,
+            "evaluate": self._evaluate,
+        }
+        self._entered = self._resumed = time.perf_counter()
+
+    def _begin(self) -> None:
+        """The boundary before the first step: weights of the run come in."""
+        row = Row(1, math.nan, 0, 0, math.nan, 0, 0)
+        self._boundary(row, None)
+
+    # What the trainer says of its steps.
+
+    def step(self, loss: Any, *, tokens: Any = None, gradient_norm: Any = None, expert_tokens: Any = None) -> None:
+        """A step was made: its mean loss and tokens on this rank. Sends and adopts what is due; may wait for the run.
+
+        A rank that knows no loss (a pipeline stage before the last) gives None. gradient_norm is the global norm before
+        clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch.
+        """
+        self._check_usable("step()")
+        entered = time.perf_counter()
+        busy, mistake = entered - self._resumed, None
+        try:
+            row = self._row(loss, tokens, gradient_norm, busy)
+        except InputError as err:
+            mistake, row = err, Row(0, math.nan, 0, 0, math.nan, 0, busy)
+        try:
+            self.steps += mistake is None
+            experts = None if expert_tokens is None else self._ranks.sum([int(n) for n in flat(expert_tokens)])
+            self._boundary(row, experts)
+        except InputError:
+            if mistake is not None:
+                raise mistake from None
+            raise
+
+    def _row(self, loss: Any, tokens: Any, norm: Any, busy: float) -> Row:
+        count = counted(tokens)
+        if not self.own_data:
+            if not self._taken:
+                problem = "the run hands out its samples, and none were taken for this step"
+                raise InputError("step()", None, problem, "take them with island.lease() or island.batches()")
+            if not self._mine():
+                count = 0  # the batch was another rank's, to keep this one company
+        value = math.nan if loss is None else scalar("loss", loss)
+        measured = None if norm is None else scalar("gradient_norm", norm)
+        return Row(1, value, 0 if loss is None else count, count, math.nan if measured is None else measured, measured is not None, busy)
+
+    def _boundary(self, row: Row, experts: list[int] | None) -> None:
+        rows = [Row(*r) for r in self._ranks.gather(row)]
+        now = time.perf_counter()
+        seconds, self._entered = now - self._entered, now
+        self._obey(lambda: self._link.ask("boundary", **self._report(rows, seconds), expert_tokens=experts))
+        self._resumed = time.perf_counter()
+
+    def _report(self, rows: list[Row], seconds: float) -> dict[str, Any]:
+        """What rank 0 says for the island."""
+        bad = [str(rank) for rank, row in enumerate(rows) if not row.good]
+        if bad:
+            raise InputError("step()", None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
+        tokens = self._tokens_once(rows)
+        # Where every rank has no token at all, its loss still says something.
+        weights = [(r.loss, r.weight) for r in rows]
+        return {
+            "step": self.steps, "applied": self._verdict is None or self._verdict.apply, "loss": leases.mean(weights), "tokens": tokens,
+            "gradient_norm": largest([r.norm for r in rows if r.norm_known]), "seconds": seconds, "busy_seconds": max(r.busy for r in rows),
+            "rate": self._rates.used() if self.steps else None,
+        }  # fmt: skip
+
+    def _tokens_once(self, rows: list[Row]) -> int:
+        """Tokens of the island: each data-parallel rank's once, however many ranks share it."""
+        known: dict[int, tuple[int, float]] = {}
+        for rank, (row, data_rank) in enumerate(zip(rows, self._ranks.data_ranks())):
+            first, tokens = known.setdefault(data_rank, (rank, row.tokens))
+            if tokens != row.tokens:
+                problem = (
+                    f"rank {first} says {tokens:.0f} and rank {rank} says {row.tokens:.0f}, and both train data-parallel rank {data_rank}"
+                )
+                raise InputError("tokens", None, problem, "ranks that share their batch give the same number")
+        return int(sum(tokens for _, tokens in known.values()))
+
+    def judge(self, loss: Any, gradient_norm: Any = None, *, tokens: Any = None) -> Verdict:
+        """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say."""
+        self._check_usable("judge()")
+        count = 1 if tokens is None else counted(tokens)
+        norm = None if gradient_norm is None else scalar("gradient_norm", gradient_norm)
+        row = Row(1, scalar("loss", loss), count, count, math.nan if norm is None else norm, norm is not None, 0)
+        rows = [Row(*r) for r in self._ranks.gather(row)]
+
+        def ask() -> dict[str, Any]:
+            loss = leases.mean([(r.loss, r.weight) for r in rows])
+            return self._link.ask("judge", loss=loss, gradient_norm=largest([r.norm for r in rows if r.norm_known]))
+
+        answer = self._ranks.share(ask)
+        self._verdict = Verdict(bool(answer["apply"]), float(answer["factor"]), answer["verdict"], answer.get("reason", ""))
+        if self._verdict.apply:
+            self._rates.reduce(self._verdict.factor)
+        return self._verdict
+
+    def validation(self, loss: Any, tokens: Any) -> None:
+        """The validation loss that evaluation_due asks for: mean and target tokens of this rank's part; every rank calls it."""
+        self._check_usable("validation()")
+        count = counted(tokens)
+        rows = [Row(*r) for r in self._ranks.gather(Row(1, scalar("loss", loss), count, count, math.nan, 0, 0))]
+        if self._ranks.control:
+            loss = leases.mean([(r.loss, r.weight) for r in rows])
+            self._link.tell("validation", loss=loss, tokens=self._tokens_once(rows), step=self.steps)
+        self.evaluation_due = False
+
+    # What the trainer asks.
+
+    def lr(self) -> float:
+        """The run's learning rate for the step that comes. Who asks sets it; otherwise the optimizer has it already."""
+        return self._rates.ask()
+
+    def lease(self) -> list[int]:
+        """Numbers of the samples that this rank trains in the next step; none when the run is over (see done).
+
+        The same until step() is called. With more ranks than samples some ranks get none and train with weight 0.
+        """
+        self._check_usable("lease()")
+        if self.own_data:
+            raise InputError(
+                "lease()", None, "islands of this run bring their own data", "use your own loader, as in island.batches(loader)"
+            )
+        self._taken = True
+        return self._mine()
+
+    def _mine(self) -> list[int]:
+        return leases.share(self._samples, self._ranks.data_rank, self._ranks.data_size)
+
+    def weight(self) -> float:
+        """Multiply a mean loss by it before backward(), so that DDP's mean over ranks is the mean over samples; 1 when shares are equal."""
+        if self.own_data:
+            return 1.0
+        return leases.weight(len(self._samples), self._ranks.data_rank, self._ranks.data_size)
+
+    def batches(self, loader: Any) -> Iterator[Any]:
+        """Batches until the run is over.
+
+        With own data they are the loader's, epoch after epoch. Otherwise one batch is this rank's samples of one step:
+        `loader` is then a DataLoader or a data set, read by sample number modulo its length.
+        """
+        if self.own_data:
+            source = leases.endless(loader)
+            while not self.done:
+                yield next(source)
+            return
+        make, before = leases.collated(loader), -1
+        while not self.done:
+            if self.steps == before:
+                raise InputError(
+                    "batches()",
+                    None,
+                    "the samples of one step are one batch, and island.step() was not called after it",
+                    "call it once a batch",
+                )
+            before = self.steps
+            yield make(self.lease() or self._samples[:1])
+
+    # What the run wants done.
+
+    def _obey(self, first: Callable[[], dict[str, Any]]) -> None:
+        """Ask, do what is asked for in order, and wait until the run says go or stop."""
+        ask = first
+        while True:
+            act = self._ranks.share(ask)
+            self._do(act["actions"])
+            if act["then"] != "wait":
+                break
+            ask = self._ask_again
+        self._verdict, self._taken = None, False
+        self._samples = leases.numbers(act.get("samples") or [])
+        self.left, self.tokens_seen = act.get("left") or 0, act.get("tokens_seen") or 0
+        self._rates.set(number(act.get("rate")))
+        self._log.tell()
+        if act["then"] == "stop":
+            self._finish()
+
+    def _ask_again(self) -> dict[str, Any]:
+        return self._link.ask("again")
+
+    def _do(self, actions: list[dict[str, Any]]) -> None:
+        self._exchange.check()
+        self._changed = False
+        for action in actions:
+            do = self._actions.get(action["do"])
+            if do is None:
+                raise InputError(
+                    "mistura process", action["do"], "asks for something that this package cannot do", "update the Python package"
+                )
+            do(action)
+        if self._changed:
+            self._adapter.publish()
+
+    def _adopt(self, action: dict[str, Any]) -> None:
+        self._changed |= self._exchange.adopt(action, self.steps)
+
+    def _install(self, action: dict[str, Any]) -> None:
+        self._changed |= self._exchange.install(action, self.steps)
+
+    def _forget(self, action: dict[str, Any]) -> None:
+        """Moments begin anew: they belong to weights that are gone."""
+        forget = getattr(self._adapter, "forget", None)
+        if forget is not None:
+            forget()
+        elif self._optimizer is not None:
+            self._optimizer.state.clear()
+
+    def _evaluate(self, action: dict[str, Any]) -> None:
+        self.evaluation_due = True
+
+    # The end.
+
+    def leave(self, reason: str = "asked to leave") -> None:
+        """Hand over what was trained and leave the run in order; every rank calls it."""
+        if self.done or self._closed:
+            return
+        self._check_usable("leave()")
+
+        def bye() -> dict[str, Any]:
+            self._link.tell("bye", reason=reason)
+            return self._link.ask("again")
+
+        self._obey(bye)
+        while not self.done:
+            self._obey(self._ask_again)
+
+    def _finish(self) -> None:
+        self.done = True
+        self._exchange.close()
+        self._release()
+
+    def close(self) -> None:
+        """Drop out at once: what was not handed over is lost. The mistura process ends, and the run goes on without the island."""
+        if not self._closed:
+            self._release()
+
+    def _release(self) -> None:
+        self._closed = True
+        self._link.close()
+        if self._process is not None:
+            self._process.wait(LEAVE_PATIENCE_SECONDS)
+        self._log.tell()
+        self._log.close()
+        self._ranks.close()
+
+    def _abandon(self) -> None:
+        """In a forked child."""
+        self._link.abandon()
+        if self._process is not None:
+            self._process.abandon()
+
+    def _check_usable(self, call: str) -> None:
+        if os.getpid() != self._pid:
+            raise InputError(
+                call, None, "this process was forked from the one that joined", "call it in the process that called mistura.join()"
+            )
+        if self.done:
+            raise InputError(
+                call, None, "the run is over for this island", "end the loop when island.done is true, or use island.batches()"
+            )
+        if self._closed:
+            raise Lost("the island was closed")
+
+    def __enter__(self) -> Island:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if error is None:
+            self.leave()
+        else:
+            self.close()
+
+
+def counted(tokens: Any) -> int:
+    """A number of tokens."""
+    if tokens is None:
+        raise InputError("tokens", None, "is missing", "call island.step(loss, tokens=…) with the tokens this rank trained in the step")
+    value = tokens.item() if hasattr(tokens, "item") else tokens
+    if isinstance(value, bool) or not isinstance(value, kinds.Real) or value != value or value < 0 or value != int(value):
+        raise InputError("tokens", tokens, "is no number of tokens", "give a whole number, such as batch.numel()")
+    return int(value)
+
+
+def scalar(where: str, value: Any) -> float:
+    """A number, on whatever device it is; NaN stays NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError) as err:
+        raise InputError(where, type(value).__name__, "is no single number", "give the mean over the batch, such as loss.item()") from err
+
+
+def largest(values: list[float]) -> float | None:
+    """The largest, NaN when one is; None when there is none."""
+    if not values:
+        return None
+    return math.nan if any(math.isnan(v) for v in values) else max(values)
+
+
+def flat(values: Any) -> list[int]:
+    """Numbers of a tensor or of nested lists, in order."""
+    return values.reshape(-1).tolist() if hasattr(values, "reshape") else [int(v) for v in values]

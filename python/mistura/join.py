@@ -1,0 +1,158 @@
+"""Entering a run: who is there, which mistura process serves this host, what the model is, and the first weights."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import weakref
+from typing import Any
+
+import torch
+
+from . import adapters, control, process
+from .errors import InputError
+from .island import Island
+from .link import PROTOCOL, Link
+from .rates import Rates
+from .version import VERSION
+
+log = logging.getLogger("mistura")
+
+_current: weakref.ref[Island] | None = None
+"""The island of this process: one at a time, and none in a child that was forked from it."""
+
+
+def join(
+    model: torch.nn.Module,
+    optimizer: Any = None,
+    *,
+    join: str | None = None,
+    socket: str | None = None,
+    binary: str | None = None,
+    name: str | None = None,
+    layout: Any = None,
+    data_parallel: tuple[int, int] | None = None,
+    adapter: Any = None,
+    probe: Any = None,
+    seed: bool = False,
+    evaluate: bool = False,
+    rate: str = "run",
+    own_data: bool | None = None,
+    no_gate: bool = False,
+    engine: str = "external",
+) -> Island:
+    """Join a run with `model` as (this rank's part of) an island, and install the run's weights in it.
+
+    Where the run is: `join` (or MISTURA_JOIN, or the file in MISTURA_JOIN_FILE), or `socket` (MISTURA_SOCKET) of a mistura
+    process that is running already. Under torch.distributed every rank calls it.
+    """
+    _check_free()
+    if not isinstance(model, torch.nn.Module):
+        raise InputError("model", type(model).__name__, "is no torch.nn.Module", "give the model itself")
+    ranks = control.ranks(data_parallel)
+    begun: list[Any] = []  # what to undo, last first
+    try:
+        rates = Rates(rate, optimizer)
+        held = ranks.each(lambda: adapter or adapters.plain(model, optimizer, layout, ranks.data_rank))
+        link, started, said = _connect(ranks, begun, join, socket, binary)
+        about = {
+            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": evaluate, "own_data": own_data, "own_rate": rates.own,
+            "no_gate": no_gate, "engine": engine, "device": device_of(model),
+        }  # fmt: skip
+        welcome = _enter(ranks, link, held, about)
+        island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates))
+        if started is not None:
+            started.forget_folder()
+        island._begin()
+        _remember(island)
+        return island
+    except BaseException:
+        for undo in reversed(begun):
+            undo()
+        raise
+
+
+def _check_free() -> None:
+    island = _current() if _current is not None else None
+    if island is not None and not island._closed:
+        raise InputError("join()", None, f"this process has joined already, as island {island.name}", "leave that one first")
+
+
+def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None) -> Any:
+    """A connection to this host's mistura process, which the first rank of the host starts unless there is one."""
+    path = socket or os.environ.get("MISTURA_SOCKET")
+    started: process.Process | None = None
+
+    def start() -> tuple[str, str | None]:
+        nonlocal started
+        if path:
+            return path, None
+        if ranks.host_rank != 0:
+            return "", None
+        text = process.join_string(join)
+        program = process.find_binary(binary)
+        process.check_version(program)
+        started = process.Process(program, text)
+        begun.append(started.stop)
+        return started.socket, started.log
+
+    places = ranks.everyone(start)
+    where, written = places[ranks.rank if path else ranks.host_leader()]
+    said = process.Log(written)
+    begun.append(said.close)
+    link = ranks.each(lambda: Link(where, said.last))
+    begun.append(link.close)
+    return link, started, said
+
+
+def _enter(ranks: Any, link: Link, held: Any, about: dict[str, Any]) -> dict[str, Any]:
+    """Say hello and be welcomed: the first host before the others, which enter the same life of the island."""
+    fields = {
+        "protocol": PROTOCOL, "version": VERSION, "rank": ranks.rank, "world": ranks.world, "host_rank": ranks.host_rank,
+        "host_world": ranks.host_world, "part": ranks.host, "parts": ranks.hosts, "pid": os.getpid(), "torch": str(torch.__version__),
+        "tensors": held.tensors(), "pieces": [p.message() for p in held.pieces()], "slots": list(held.slots()), **about,
+    }  # fmt: skip
+
+    def hello(incarnation: int) -> dict[str, Any]:
+        return link.ask("hello", incarnation=incarnation, **fields)
+
+    first = ranks.each(lambda: hello(0) if ranks.host == 0 else None)
+    incarnation = ranks.share(lambda: first["incarnation"])
+    return ranks.each(lambda: first or hello(incarnation))
+
+
+def device_of(model: torch.nn.Module) -> str:
+    """Kind and name of what the model is on, as its framework says; "" is unknown."""
+    parameter = next(model.parameters(), None)
+    if parameter is None:
+        raise InputError("model", type(model).__name__, "has no parameters", "give the model that is trained")
+    kind = parameter.device.type
+    module = getattr(torch, kind, None)
+    try:
+        return f"{kind} {module.get_device_name(parameter.device)}"  # type: ignore[union-attr]
+    except (AttributeError, RuntimeError, AssertionError):
+        return kind
+
+
+def _remember(island: Island) -> None:
+    global _current
+    _current = weakref.ref(island)
+
+
+def _in_child() -> None:
+    """A fork (a data loader's worker, say) must not keep the connection alive when the trainer dies."""
+    island = _current() if _current is not None else None
+    if island is not None and not island._closed:
+        island._abandon()
+
+
+def _at_exit() -> None:
+    island = _current() if _current is not None else None
+    if island is not None and not island._closed and island._pid == os.getpid():
+        log.warning("the trainer ends without island.leave(): what it trained since its last contribution is lost")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+atexit.register(_at_exit)

@@ -1,0 +1,107 @@
+"""The Unix socket to this host's mistura process: one JSON object a line, questions and answers (docs/formats/attach.md)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import socket
+import threading
+from typing import Any, Callable
+
+from .errors import InputError, Lost, Refused
+
+PROTOCOL = 1
+"""Of the conversation with the mistura process of this host; both sides must be of the same."""
+
+LINE_LIMIT_BYTES = 64 << 20
+
+
+class Link:
+    """One rank's connection. Only one thread asks; any thread may tell."""
+
+    def __init__(self, path: str, last_words: Callable[[], str]) -> None:
+        """`last_words` gives the last line that the mistura process wrote, or nothing."""
+        self.path = path
+        self._last_words = last_words
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.connect(path)
+        except OSError as err:
+            self._socket.close()
+            raise InputError(
+                "socket", path, f"nobody answers there ({err.strerror})", "start `mistura join` first, or leave MISTURA_SOCKET unset"
+            ) from err
+        self._answers = self._socket.makefile("rb", buffering=1 << 16)
+        self._sending = threading.Lock()
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Send a message that has no answer."""
+        line = encode(kind, fields)
+        try:
+            with self._sending:
+                self._socket.sendall(line)
+        except OSError as err:
+            raise self._gone() from err
+
+    def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """Send a message and wait for its answer."""
+        self.tell(kind, **fields)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        try:
+            line = self._answers.readline(LINE_LIMIT_BYTES + 1)
+        except (OSError, ValueError) as err:
+            raise Lost(self._loss()) from err
+        if not line.endswith(b"\n"):
+            raise Lost(self._loss())
+        message = json.loads(line)
+        if message.get("kind") in ("error", "refused"):
+            raise Refused(message.get("where", ""), message.get("value"), message.get("problem", ""), message.get("next", ""))
+        return message
+
+    def _gone(self) -> Exception:
+        """Why nothing can be sent: what the other side said last explains it better than a broken pipe."""
+        try:
+            while True:
+                self._answer()
+        except (Refused, Lost) as err:
+            return err
+
+    def _loss(self) -> str:
+        words = self._last_words()
+        return "the mistura process of this host is gone" + (
+            f": {words}" if words else f"; what it wrote last says why (socket {self.path})"
+        )
+
+    def close(self) -> None:
+        """End the connection; the mistura process takes it for the end of this rank."""
+        # A makefile keeps the descriptor open until it is closed too.
+        for end in (self._answers, self._socket):
+            with contextlib.suppress(OSError):
+                end.close()
+
+    def abandon(self) -> None:
+        """In a forked child: drop the descriptor, so that the connection ends with the rank that owns it."""
+        with contextlib.suppress(OSError):
+            os.close(self._socket.detach())
+
+
+def encode(kind: str, fields: dict[str, Any]) -> bytes:
+    """One line. Numbers that are not finite become text, for JSON has none."""
+    plain = {k: spelled(v) for k, v in fields.items()}
+    return (json.dumps({"kind": kind, **plain}, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def spelled(value: Any) -> Any:
+    """`value`, or "nan", "inf", "-inf" in place of a number that JSON cannot hold."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def number(value: Any) -> float | None:
+    """What `spelled` wrote, as a number; None stays unknown."""
+    return None if value is None else float(value)

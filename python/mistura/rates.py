@@ -1,0 +1,83 @@
+"""The learning rate: the run's, put into the optimizer or asked for by the trainer, or the trainer's own, recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .errors import InputError
+
+RUN, OWN = "run", "own"
+
+
+class Rates:
+    """Whose rate it is, and what it is in the step that comes."""
+
+    def __init__(self, whose: str, optimizer: Any) -> None:
+        if whose not in (RUN, OWN):
+            raise InputError("rate", whose, "is neither run nor own", 'give rate="run" for the run\'s schedule or rate="own" for yours')
+        self.own = whose == OWN
+        self._groups = [] if optimizer is None else optimizer.param_groups
+        first = float(self._groups[0]["lr"]) if self._groups else 0.0
+        self._scales = [float(g["lr"]) / first if first else 1.0 for g in self._groups]
+        self._asked = False  # the trainer sets the rate itself, from island.lr()
+        self._run: float | None = None
+        self._factor = 1.0
+
+    def set(self, rate: float | None) -> None:
+        """The run's rate for the next step; groups that began with a multiple of the first group's keep it."""
+        if self._factor != 1.0 and (self.own or self._asked):
+            self._scale_by(1 / self._factor)
+        self._factor = 1.0
+        if self.own:
+            return
+        self._run = rate
+        if not self._asked and rate is not None:
+            for group, scale in zip(self._groups, self._scales):
+                put(group, rate * scale)
+
+    def ask(self) -> float:
+        """The rate of the step that comes. Who asks sets it."""
+        if self.own:
+            raise InputError("island.lr()", None, "the rate is the trainer's own", 'join with rate="run" to use the run\'s')
+        if self._run is None:
+            raise InputError("island.lr()", None, "the run has no rate for this island", 'join with rate="own"')
+        self._asked = True
+        return self._run
+
+    def reduce(self, factor: float) -> None:
+        """The step that comes is applied at `factor` of its rate, and only that one."""
+        if factor != self._factor:
+            self._scale_by(factor / self._factor)
+            self._factor = factor
+
+    def _scale_by(self, factor: float) -> None:
+        for group in self._groups:
+            put(group, float(group["lr"]) * factor)
+
+    def used(self) -> float | None:
+        """The rate of the step that was just made; None is unknown."""
+        now = float(self._groups[0]["lr"]) if self._groups else None
+        if self.own:
+            return now
+        if self._run is not None and not self._asked:
+            self._check(now)
+        return None if self._run is None else self._run * self._factor
+
+    def _check(self, now: float | None) -> None:
+        if now is None:
+            problem = "nobody sets the run's rate: there is no optimizer here and island.lr() was not asked"
+            raise InputError("rate", RUN, problem, 'use island.lr() before each step, give join() the optimizer, or join with rate="own"')
+        expected = self._run * self._scales[0] * self._factor
+        if abs(now - expected) > 1e-6 * abs(expected):
+            problem = f"the optimizer's learning rate is {now:g}, the run's for this step was {expected:g}: something else set it"
+            raise InputError("rate", RUN, problem, 'leave out the scheduler, set island.lr() yourself, or join with rate="own"')
+
+
+def put(group: dict[str, Any], rate: float) -> None:
+    """Set a group's rate, also where it is a tensor that a captured graph reads."""
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate

@@ -1,0 +1,10 @@
+"""Shared by all tests of the package: one thread each, and the package as it lies here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

@@ -1,0 +1,160 @@
+"""Finding the program, comparing versions, the join string: each mistake has its words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from mistura import InputError, Lost, Refused, process
+from mistura.link import Link, encode, number
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No MISTURA_ variable from outside."""
+    for name in [n for n in os.environ if n.startswith("MISTURA_")]:
+        monkeypatch.delenv(name)
+
+
+def program(folder: Path, script: str) -> str:
+    """A program named mistura that is none."""
+    path = folder / "mistura"
+    path.write_text("#!/bin/sh\n" + script)
+    path.chmod(0o755)
+    return str(path)
+
+
+def versioned(folder: Path, about: dict[str, object]) -> str:
+    """One that says what version it is."""
+    return program(folder, f"echo '{json.dumps(about)}'\n")
+
+
+def test_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Neither on PATH nor where it is said to be."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        InputError, match="mistura: the program is not on PATH; install it and put it on PATH, or name it in MISTURA_BINARY"
+    ):
+        process.find_binary(None)
+    monkeypatch.setenv("MISTURA_BINARY", "/no/such")
+    with pytest.raises(InputError, match='MISTURA_BINARY "/no/such": is no program that can be run'):
+        process.find_binary(None)
+    found = program(tmp_path, "")
+    monkeypatch.delenv("MISTURA_BINARY")
+    assert process.find_binary(None) == found
+
+
+def test_other_version(tmp_path: Path) -> None:
+    """Both integers are in the message."""
+    with pytest.raises(InputError, match="version 9 speaks local protocol 7, this Python package speaks 1; update the Python package"):
+        process.check_version(versioned(tmp_path, {"version": "9", "attach_protocol": 7}))
+    with pytest.raises(InputError, match="version 0.1 takes no trainers from outside"):
+        process.check_version(versioned(tmp_path, {"version": "0.1"}))
+    with pytest.raises(InputError, match="does not say its version as mistura does"):
+        process.check_version(program(tmp_path, "exit 3"))
+    assert process.check_version(versioned(tmp_path, {"version": "1", "attach_protocol": 1})) == "1"
+
+
+def test_join_string(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Argument, variable, file, in this order."""
+    with pytest.raises(InputError, match="join: nothing says which run to join; set MISTURA_JOIN"):
+        process.join_string(None)
+    path = tmp_path / "join"
+    monkeypatch.setenv("MISTURA_JOIN_FILE", str(path))
+    with pytest.raises(InputError, match=r"MISTURA_JOIN_FILE .*: cannot be read \(No such file"):
+        process.join_string(None)
+    path.write_text("\n")
+    with pytest.raises(InputError, match="is empty"):
+        process.join_string(None)
+    path.write_text("file\n")
+    assert process.join_string(None) == "file"
+    monkeypatch.setenv("MISTURA_JOIN", "variable")
+    assert process.join_string(None) == "variable"
+    assert process.join_string("argument\n") == "argument"
+
+
+def test_process_that_ends_at_once_says_why(tmp_path: Path) -> None:
+    """Its last line is the error, and its folder is gone."""
+    binary = program(tmp_path, 'echo first >&2; echo "join string: is wrong; ask again" >&2; exit 2\n')
+    before = set(os.listdir(process.tempfile.gettempdir()))
+    with pytest.raises(Refused, match="join string: is wrong; ask again"):
+        process.Process(binary, "x")
+    assert not [n for n in set(os.listdir(process.tempfile.gettempdir())) - before if n.startswith("mistura-")]
+
+
+def test_log_tells_the_logger_what_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whole lines, once, at their level."""
+    path = tmp_path / "log"
+    path.write_text("")
+    said = process.Log(str(path))
+    assert said.last() == ""
+    with open(path, "a") as f, caplog.at_level(logging.INFO, "mistura"):
+        f.write("a level=WARN msg=x\nhalf")
+        f.flush()
+        said.tell()
+        said.tell()
+        f.write(" level=ERROR\n")
+        f.flush()
+        said.tell()
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", "a level=WARN msg=x"), ("ERROR", "half level=ERROR")]
+    assert said.last() == "half level=ERROR"
+    said.close()
+
+
+def answering(path: str, *lines: bytes) -> threading.Thread:
+    """Somebody who answers each message with the next line and then goes away."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        heard = connection.makefile("rb")
+        for line in lines:
+            heard.readline()
+            connection.sendall(line)
+        heard.readline()
+        heard.close()
+        connection.close()
+        listener.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def test_link_asks_and_notices_the_end(tmp_path: Path) -> None:
+    """An error in place of an answer, and a socket that ends."""
+    path = str(tmp_path / "s")
+    other = answering(
+        path, b'{"kind":"act","then":"go"}\n', b'{"kind":"error","where":"tensor x","value":"4","problem":"is 5 here","next":"mend"}\n'
+    )
+    link = Link(path, lambda: "level=ERROR msg=last")
+    assert link.ask("boundary", loss=float("nan"))["then"] == "go"
+    with pytest.raises(Refused, match='tensor x "4": is 5 here; mend'):
+        link.ask("boundary")
+    with pytest.raises(Lost, match="the mistura process of this host is gone: level=ERROR msg=last"):
+        link.ask("boundary")
+    other.join()
+    link.close()
+
+
+def test_link_to_nobody(tmp_path: Path) -> None:
+    """A socket that is not there."""
+    with pytest.raises(InputError, match=r"nobody answers there \(No such file"):
+        Link(str(tmp_path / "s"), str)
+
+
+def test_numbers_that_json_has_not() -> None:
+    """They travel as words, and come back."""
+    assert (
+        encode("x", {"a": float("nan"), "b": float("-inf"), "c": 1.5, "d": None}) == b'{"kind":"x","a":"nan","b":"-inf","c":1.5,"d":null}\n'
+    )
+    assert number("inf") == float("inf")
+    assert number(None) is None

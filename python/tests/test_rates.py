@@ -1,0 +1,96 @@
+"""Whose learning rate it is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mistura import InputError
+from mistura.rates import Rates
+
+
+def optimizer(*rates: float) -> torch.optim.Optimizer:
+    """One group a rate."""
+    return torch.optim.SGD([{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": r} for r in rates], lr=rates[0])
+
+
+def lr(o: torch.optim.Optimizer) -> list[float]:
+    """Of each group."""
+    return [g["lr"] for g in o.param_groups]
+
+
+def test_the_runs_rate_is_put_into_the_optimizer() -> None:
+    """Groups keep their proportion."""
+    o = optimizer(0.1, 0.2)
+    r = Rates("run", o)
+    r.set(0.5)
+    assert lr(o) == [0.5, 1.0]
+    assert r.used() == 0.5
+
+
+def test_who_asks_sets_it() -> None:
+    """Then nothing is put anywhere."""
+    o = optimizer(0.1)
+    r = Rates("run", o)
+    r.set(0.5)
+    assert r.ask() == 0.5
+    o.param_groups[0]["lr"] = 0.7
+    r.set(0.4)
+    assert lr(o) == [0.7]
+    assert r.used() == 0.4
+
+
+def test_a_scheduler_beside_the_runs_rate_is_named() -> None:
+    """Two masters."""
+    o = optimizer(0.1)
+    r = Rates("run", o)
+    r.set(0.5)
+    o.param_groups[0]["lr"] = 0.3
+    with pytest.raises(InputError, match="learning rate is 0.3, the run's for this step was 0.5: something else set it"):
+        r.used()
+
+
+def test_nobody_sets_the_runs_rate() -> None:
+    """No optimizer, and nobody asked."""
+    r = Rates("run", None)
+    r.set(0.5)
+    with pytest.raises(InputError, match="nobody sets the run's rate"):
+        r.used()
+
+
+def test_own_rate_is_recorded_and_left_alone() -> None:
+    """Whatever the scheduler makes of it."""
+    o = optimizer(0.1)
+    r = Rates("own", o)
+    r.set(None)
+    o.param_groups[0]["lr"] = 0.05
+    assert r.used() == 0.05
+    with pytest.raises(InputError, match="rate is the trainer's own"):
+        r.ask()
+
+
+@pytest.mark.parametrize("whose", ["run", "own"])
+def test_half_rate_is_for_one_step(whose: str) -> None:
+    """A spike's second try."""
+    o = optimizer(0.4, 0.8)
+    r = Rates(whose, o)
+    r.set(0.4 if whose == "run" else None)
+    r.reduce(0.5)
+    assert lr(o) == [0.2, 0.4]
+    assert r.used() == 0.2
+    r.set(0.4 if whose == "run" else None)
+    assert lr(o) == [0.4, 0.8]
+
+
+def test_a_rate_in_a_tensor_stays_one() -> None:
+    """Captured graphs read it there."""
+    o = optimizer(0.1)
+    o.param_groups[0]["lr"] = torch.tensor(0.1)
+    Rates("run", o).set(0.25)
+    assert o.param_groups[0]["lr"].item() == 0.25
+
+
+def test_unknown_word() -> None:
+    """Neither run nor own."""
+    with pytest.raises(InputError, match='rate "mine": is neither run nor own'):
+        Rates("mine", None)
