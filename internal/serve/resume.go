@@ -10,6 +10,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -117,7 +118,7 @@ func (op *opened) nobodyCoordinates(ctx context.Context) error {
 func (op *opened) fits(meta Meta) error {
 	where := op.store.Location()
 	switch {
-	case meta.Model != op.run.Model.Config:
+	case !sameModel(meta, op.run):
 		return &fault.Input{Where: where, Problem: "the checkpoint's model is not the run file's", Next: "restore run.yaml"}
 	case meta.StepSamples != op.run.StepSamples() || meta.SampleTokens != op.run.Train.SequenceTokens:
 		return &fault.Input{Where: where, Value: fmt.Sprintf("%d × %d", op.run.StepSamples(), op.run.Train.SequenceTokens),
@@ -126,12 +127,20 @@ func (op *opened) fits(meta Meta) error {
 		return &fault.Input{Where: where, Value: fmt.Sprint(len(op.bank.fragments)), Problem: fmt.Sprintf("the checkpoint has %d fragments", meta.Fragments), Next: "restore run.yaml"}
 	case meta.Seed != op.run.Seed:
 		return &fault.Input{Where: where, Value: fmt.Sprint(op.run.Seed), Problem: fmt.Sprintf("the seed was %d when the checkpoint was made, and samples are drawn from it", meta.Seed), Next: "restore run.yaml"}
-	case meta.DataDigest != op.corpus.Info.Digest:
-		return &fault.Input{Where: op.dataDir, Value: op.corpus.Info.Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
+	case meta.DataDigest != op.data().Digest:
+		return &fault.Input{Where: op.dataDir, Value: op.data().Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
 	case op.run.TotalSamples() < meta.Consumed:
 		return &fault.Input{Where: "tokens", Value: op.run.Tokens.String(), Problem: fmt.Sprintf("%d tokens are trained already", meta.Consumed*int64(meta.SampleTokens)), Next: "ask for more"}
 	}
 	return nil
+}
+
+// sameModel: the checkpoint is of the run's model, trained as the run trains it.
+func sameModel(meta Meta, run runfile.Run) bool {
+	if meta.Model == nil || run.Model.Foreign() {
+		return otherTensors(meta.Tensors, run) == ""
+	}
+	return *meta.Model == run.Model.Config
 }
 
 // loadTensors fills the bank.
@@ -142,7 +151,7 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 	theta := make([]float32, op.run.Size())
 	momentum := make([]float32, len(theta))
 	for part, flat := range map[string][]float32{modelPart: theta, momentumPart: momentum} {
-		if err := readFlat(ctx, c, part, op.run.Model.Config, flat); err != nil {
+		if err := readFlat(ctx, c, part, op.run.Table(), flat); err != nil {
 			return err
 		}
 	}

@@ -59,7 +59,7 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 	if err != nil {
 		return ledger.Summary{}, err
 	}
-	defer op.corpus.Close()
+	defer op.close()
 	status, why := ledger.New(), ""
 	for {
 		h, err := newHost(ctx, op, o, status)
@@ -116,7 +116,7 @@ func (h *host) live(why string) error {
 	h.disband(h.patienceFor(err))
 	h.server.Close()
 	h.saving.Wait()
-	h.evaluator.wg.Wait()
+	h.evaluator.wait()
 	return err
 }
 
@@ -195,7 +195,7 @@ func (h *host) started() {
 		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.consumed(),
 		Params: count.Total, ActiveParams: count.Active,
 		Checkpoint: h.fromCheckpoint,
-		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
+		BigramNats: h.data().BigramNats, TrigramNats: h.data().TrigramNats,
 		Rollbacks: h.coord.Rollbacks(), Skipped: samplesOf(h.coord.Skipped()),
 	}
 	for _, i := range h.run.Islands {
