@@ -65,15 +65,15 @@ func (op *opened) firstWeights(ctx context.Context, params []float32) (w weights
 	case op.run.Model.From == "":
 		return w, op.drawable()
 	case op.run.Model.From == runfile.FromSeed:
-		w, err = fileWeights(ctx, op.seedPath(), op.run.Table(), params)
+		w, err = fileWeights(ctx, op.seedPath(), op.run, params)
 	case op.run.Model.FromFile():
-		w, err = fileWeights(ctx, op.run.Model.From, op.run.Table(), params)
+		w, err = fileWeights(ctx, op.run.Model.From, op.run, params)
 		op.notes = append(op.notes, "first weights: "+op.run.Model.From)
 	default:
 		w.digest, err = op.checkpointWeights(ctx, params)
 	}
 	op.notes = append(op.notes, w.casts...)
-	return w, weightsFault(op.run, err)
+	return w, err
 }
 
 // drawable refuses a model whose first weights nobody knows how to draw.

@@ -234,7 +234,9 @@ func (op *opened) saveBytes() int64 {
 // newBank is room for the fragments of the run.
 func (op *opened) newBank() *bank {
 	x := op.run.Exchange
-	return newBank(fragment.Split(op.run.Table(), x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
+	b := newBank(fragment.Split(op.run.Table(), x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
+	b.ownData = op.run.Data.Own
+	return b
 }
 
 // begin is era 1: weights from the seed, version 0 everywhere.

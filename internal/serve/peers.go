@@ -19,8 +19,8 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
 		return
 	}
-	if hello.KernelSet != h.kernel.Name() {
-		p.Close(fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, h.kernel.Name()))
+	if why := refusal(h.run, h.kernel.Name(), hello); why != "" {
+		p.Close(why)
 		return
 	}
 	if hello.Part > 0 {

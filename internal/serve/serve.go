@@ -189,11 +189,11 @@ func (h *host) maxPayload() int64 {
 
 // started tells the listeners what begins.
 func (h *host) started() {
-	count := h.run.Model.Count()
+	params, active := h.parameters()
 	e := ledger.RunStarted{
 		At: time.Now(), RunID: h.runID, Dir: h.opts.Dir, Era: h.era, Resumed: h.opts.Resume,
 		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.consumed(),
-		Params: count.Total, ActiveParams: count.Active,
+		Params: params, ActiveParams: active, OwnData: h.run.Data.Own,
 		Checkpoint: h.fromCheckpoint,
 		BigramNats: h.data().BigramNats, TrigramNats: h.data().TrigramNats,
 		Rollbacks: h.coord.Rollbacks(), Skipped: samplesOf(h.coord.Skipped()),
@@ -205,6 +205,15 @@ func (h *host) started() {
 	h.emit(e)
 	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
 	h.tellNotes()
+}
+
+// parameters counts the model's, and those that a token meets; 0: that is not known.
+func (h *host) parameters() (all, active int64) {
+	if h.run.Model.Foreign() {
+		return int64(h.run.Size()), 0
+	}
+	count := h.run.Model.Count()
+	return count.Total, count.Active
 }
 
 func (h *host) tellNotes() {

@@ -83,14 +83,14 @@ func matches(r *store.Reader, table []model.Tensor) error {
 }
 
 // fileWeights reads first weights from a file of tensors.
-func fileWeights(ctx context.Context, path string, table []model.Tensor, params []float32) (weights, error) {
+func fileWeights(ctx context.Context, path string, run runfile.Run, params []float32) (weights, error) {
 	f, err := store.OpenTensorFile(path)
 	if err != nil {
-		return weights{}, err
+		return weights{}, weightsFault(run, err)
 	}
 	defer f.Close()
-	if err := f.ReadAllWide(tensorsOf(table, params)); err != nil {
-		return weights{}, err
+	if err := f.ReadAllWide(tensorsOf(run.Table(), params)); err != nil {
+		return weights{}, weightsFault(run, err)
 	}
 	w := weights{casts: castsOf(f.Tensors())}
 	w.digest, err = fileDigest(ctx, path)

@@ -3431,13 +3431,14 @@ func (x *Evaluate) GetLast() bool {
 	return false
 }
 
-// Evaluation: loss is the mean over so many target tokens, nats; NaN when it is not finite.
+// Evaluation: loss is the mean over so many target tokens, nats; NaN when it is not finite. last: as in what it answers.
 type Evaluation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          uint64                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	Loss          float64                `protobuf:"fixed64,2,opt,name=loss,proto3" json:"loss,omitempty"`
 	Tokens        uint64                 `protobuf:"varint,3,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	StampTokens   uint64                 `protobuf:"varint,4,opt,name=stamp_tokens,json=stampTokens,proto3" json:"stamp_tokens,omitempty"`
+	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3498,6 +3499,13 @@ func (x *Evaluation) GetStampTokens() uint64 {
 		return x.StampTokens
 	}
 	return 0
+}
+
+func (x *Evaluation) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 // Idle: nothing leased, everything flushed and answered.
@@ -3897,13 +3905,14 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"6\n" +
 	"\bEvaluate\x12\x16\n" +
 	"\x06tokens\x18\x01 \x01(\x04R\x06tokens\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"o\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\x83\x01\n" +
 	"\n" +
 	"Evaluation\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x12\n" +
 	"\x04loss\x18\x02 \x01(\x01R\x04loss\x12\x16\n" +
 	"\x06tokens\x18\x03 \x01(\x04R\x06tokens\x12!\n" +
-	"\fstamp_tokens\x18\x04 \x01(\x04R\vstampTokens\"\"\n" +
+	"\fstamp_tokens\x18\x04 \x01(\x04R\vstampTokens\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\"\"\n" +
 	"\x04Idle\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\"!\n" +
 	"\aLeaving\x12\x16\n" +
