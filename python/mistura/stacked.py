@@ -61,6 +61,12 @@ class Stacked:
     def _moment(self, parameter: str, name: str) -> Tensor:
         return self._optimizer.state[self._parameters[parameter]][SLOTS[name]]
 
+    def forget(self) -> None:
+        """Begin anew: the moments belong to weights that are gone."""
+        for state in self._optimizer.state.values():
+            for value in state.values():
+                value.zero_()
+
     def steps(self) -> int:
         """Steps applied, which AdamW's bias correction depends on."""
         return int(next(iter(self._optimizer.state.values()))["step"])

@@ -50,3 +50,5 @@ def test_pieces_are_views_and_moments_go_with_their_expert() -> None:
     assert float(a.slot(state, "moment1").abs().max()) == 0 and a.slot(state, "moment1").shape == a.weights(state).shape
     a.set_steps(17)
     assert all(float(s["step"]) == 17 for s in learner.optimizer.state.values())
+    a.forget()
+    assert a.steps() == 0 and all(float(v.abs().max()) == 0 for s in learner.optimizer.state.values() for v in s.values())
