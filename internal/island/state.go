@@ -20,7 +20,12 @@ import (
 //
 //	1  first version
 //	2  withheld samples and the spike rule's window; a state of format 1 has neither
-const StateFormat = 2
+//	3  slots: moments that an optimizer does not have are left out, and the digest of each
+//	   slot; states of formats 1 and 2 have all three and no digests
+const StateFormat = 3
+
+// slotsFormat is the first format that names its slots.
+const slotsFormat = 3
 
 // stateKey is the entry of the file's metadata that holds counters.
 const stateKey = "island_state"
@@ -40,8 +45,9 @@ type counters struct {
 	Experts    []int64            `json:"expert_tokens"`
 	Fragments  []fragmentCounters `json:"fragments"`
 
-	LossScale float32 `json:"loss_scale"` // 0: none
-	GoodSteps int     `json:"loss_scale_steps"`
+	Slots     []savedSlot `json:"slots"`      // in the file
+	LossScale float32     `json:"loss_scale"` // 0: none
+	GoodSteps int         `json:"loss_scale_steps"`
 }
 
 type fragmentCounters struct {
@@ -88,6 +94,9 @@ func (c counters) problem() string {
 		return fmt.Sprintf("join_steps is %d", c.JoinSteps)
 	case c.ClockStamp < 0 || c.ClockOwn < 0:
 		return fmt.Sprintf("the clock is at %d and %d tokens", c.ClockStamp, c.ClockOwn)
+	}
+	if problem := slotsProblem(c.Slots, c.Format); problem != "" {
+		return problem
 	}
 	for i, n := range c.Experts {
 		if n < 0 {
@@ -168,6 +177,7 @@ func (l *Learner) counters() counters {
 
 // write stores the capture as one object.
 func (c *capture) write(ctx context.Context, st store.Store, name string) (store.Object, error) {
+	c.counters.Slots = digestsOf(c.tensors)
 	meta, err := json.Marshal(c.counters)
 	if err != nil {
 		return store.Object{}, err

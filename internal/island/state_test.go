@@ -185,11 +185,11 @@ func TestStateThatDoesNotFit(t *testing.T) {
 		change func(*capture, *wire.IslandState)
 		why    string
 	}{
-		"later format":    {func(c *capture, _ *wire.IslandState) { c.counters.Format = 3 }, "format 3"},
+		"later format":    {func(c *capture, _ *wire.IslandState) { c.counters.Format = StateFormat + 1 }, "format 4"},
 		"fewer fragments": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments = c.counters.Fragments[1:] }, "3 fragments"},
 		"fewer decisions": {func(_ *capture, s *wire.IslandState) { s.Keep = s.Keep[1:] }, "fragments"},
 		"other experts": {func(c *capture, _ *wire.IslandState) {
-			c.counters = counters{Format: 1, Fragments: make([]fragmentCounters, 4)}
+			c.counters = counters{Format: StateFormat, Fragments: make([]fragmentCounters, 4)}
 		}, "0 experts"},
 		"sent experts":     {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentExperts = nil }, "experts"},
 		"sent and not yet": {func(c *capture, _ *wire.IslandState) { c.counters.Fragments[1].SentPosition = 49 }, "sent_position_samples is 49 of 48"},
@@ -223,13 +223,14 @@ func FuzzCounters(f *testing.F) {
 	good, err := json.Marshal(counters{
 		Format: StateFormat, Step: 12, Position: 48, Skipped: 1, Withheld: 4, AdamSteps: 11, JoinSteps: -1, ClockStamp: 448, ClockOwn: 448,
 		Losses: []float64{2.5}, Experts: []int64{0, 9}, Fragments: []fragmentCounters{{SentExperts: []int64{0, 0}}, {1, 7, 28, 4, []int64{0, 4}}},
+		Slots: []savedSlot{{weightsSlot, strings.Repeat("a0", 32)}, {secondSlot, strings.Repeat("b1", 32)}},
 	})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(good)
 	for _, change := range [][2]string{
-		{`"format":2`, `"format":3`}, {`"format":2`, `"format":1`}, {`"format":2`, `"format":2e0`}, {`"withheld_samples":4`, `"withheld_samples":-1`},
+		{`"format":3`, `"format":4`}, {`"format":3`, `"format":2`}, {`"format":3`, `"format":3e0`}, {`moment2`, `weights`}, {`moment2`, `moment3`}, {`weights`, `moment1`}, {`b1b1`, `b1`}, {`"withheld_samples":4`, `"withheld_samples":-1`},
 		{`"withheld_samples":4`, `"withheld_samples":49`}, {`"sent_withheld_samples":4`, `"sent_withheld_samples":5`}, {`2.5`, `1e999`}, {`"step":12`, `"step":3`}, {`"step":12`, `"step":-1`}, {`48`, `-48`},
 		{`"join_steps":-1`, `"join_steps":-2`}, {`"join_steps":-1`, `"join_steps":13`}, {`28`, `49`}, {`28`, `-1`}, {`[0,4]`, `[0,10]`},
 		{`[0,4]`, `[-1,4]`}, {`[0,4]`, `[4]`}, {`[0,9]`, `[0,-9]`}, {`[0,9]`, `null`}, {`"sent_step":7`, `"sent_step":13`}, {`448`, `-448`},

@@ -20,7 +20,7 @@ type Run struct {
 	Seed       uint64     `yaml:"seed"`   // of every random draw
 	Tokens     Count      `yaml:"tokens"` // to train in all, rounded up to whole steps
 	Out        string     `yaml:"out"`    // run folder; empty: the next free runs/NAME-N
-	Gate       string     `yaml:"gate"` // required: an island shows that it computes the same model before it contributes; off
+	Gate       string     `yaml:"gate"`   // required: an island shows that it computes the same model before it contributes; off
 	Model      Model      `yaml:"model"`
 	Data       Data       `yaml:"data"`
 	Train      Train      `yaml:"train"`

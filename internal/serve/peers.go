@@ -138,6 +138,14 @@ func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 		h.decide(coord.Quarantine{Incarnation: inc, Why: "the layout of island " + island + ": " + why})
 		return
 	}
+	if brought, ok := h.brought.Load(inc); ok {
+		restored := brought.(restore)
+		if why := restored.unlikeSaved(r.GetRestored()); why != "" {
+			h.decide(coord.Quarantine{Incarnation: inc, Why: "island " + island + ": " + why})
+			return
+		}
+		defer h.tellRestored(inc, island, restored, r)
+	}
 	tokens, positions := h.broughtAlong(inc)
 	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})
 	h.decide(coord.Ready{Incarnation: inc})

@@ -20,6 +20,7 @@ import (
 // restore is what an island takes over from the checkpoint.
 type restore struct {
 	state     *wire.IslandState
+	saved     SavedPart
 	positions []int64 // samples merged, by fragment
 	applied   int64   // samples of state.Position that were not withheld
 }
@@ -70,7 +71,8 @@ func (op *opened) resume(ctx context.Context) error {
 	snap.Checkpoint, snap.Incarnation = next-1, max(snap.Incarnation, op.incarnation)
 	op.coord = coord.Restore(op.coordConfig(), snap, seeds, past)
 	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
-	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era))
+	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era), op.layoutNote(meta))
+	op.notes = append(op.notes, op.stateNotes(meta)...)
 	op.tellUndone(lost)
 	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
 		return err
@@ -231,7 +233,10 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 		r := restore{state: &wire.IslandState{
 			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
 			Withheld: uint64(seed.Withheld()),
-		}, applied: seed.Position - seed.Withheld()}
+		}, saved: saved, applied: seed.Position - seed.Withheld()}
+		for _, f := range saved.Files {
+			r.state.Files = append(r.state.Files, &wire.StateFile{Rank: f.Rank, Path: f.Path, SizeBytes: f.SizeBytes, Digest: f.Digest})
+		}
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
 			r.state.Keep = append(r.state.Keep, keep)

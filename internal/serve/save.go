@@ -91,6 +91,25 @@ type SavedPart struct {
 	AnchorVersions []uint64 `json:"anchor_versions"`
 	SizeBytes      uint64   `json:"size_bytes"`
 	Digest         string   `json:"sha256"`
+
+	Layout string      `json:"layout,omitempty"` // on what the island computed, in words
+	Slots  []SavedSlot `json:"slots,omitempty"`  // in the part
+	Files  []SavedFile `json:"files,omitempty"`  // that the island's trainer saved itself
+}
+
+// SavedSlot is the digest of an island's weights or of one of its moments, gathered over
+// all its ranks.
+type SavedSlot struct {
+	Slot   string `json:"slot"`
+	Digest string `json:"sha256"`
+}
+
+// SavedFile is a file beside the checkpoint, where the trainer's rank finds it.
+type SavedFile struct {
+	Rank      uint32 `json:"rank"`
+	Path      string `json:"path"`
+	SizeBytes uint64 `json:"size_bytes"`
+	Digest    string `json:"sha256"`
 }
 
 // cutState is everything of a checkpoint, copied at one moment.
@@ -159,6 +178,10 @@ func (c *cutState) awaitIslands(ctx context.Context) error {
 			part := c.meta.Islands[island]
 			if ok {
 				part.SizeBytes, part.Digest = s.SizeBytes, s.Digest
+				part.Layout, part.Slots = s.Layout, slotsOf(s.Slots)
+				for _, f := range s.Files {
+					part.Files = append(part.Files, SavedFile{f.Rank, f.Path, f.SizeBytes, f.Digest})
+				}
 				c.meta.Islands[island] = part
 			} else {
 				delete(c.meta.Islands, island)
