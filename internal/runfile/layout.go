@@ -11,7 +11,7 @@ type Layout struct {
 	Engine    string  // native, torch or external
 	Device    string  // as its framework calls it; empty: the host's processor, or unknown
 	Precision string  // of its products; empty: fp32
-	Numeric   string  // what a native engine emulates; empty: nothing
+	Numeric   string  // what a native engine emulates; empty or fp32: nothing
 	Pace      float64 // share of full speed; 0: 1
 	Ranks     int     // processes; 0: 1
 	Hosts     int     // that they are on; 0: 1
@@ -42,7 +42,7 @@ func (l Layout) String() string {
 	if l.Precision != "" && l.Precision != "fp32" {
 		parts = append(parts, l.Precision)
 	}
-	if l.Numeric != "" {
+	if l.Numeric != "" && l.Numeric != "fp32" {
 		parts = append(parts, "emulates "+l.Numeric)
 	}
 	if l.Pace > 0 && l.Pace != 1 {
