@@ -117,6 +117,8 @@ type runner struct {
 	idle         bool // said so
 	leaving      bool
 	stopped      bool
+	layout       string // on what it computes, in words
+	broken       error  // why it cannot go on
 	saving       sync.WaitGroup
 	stored       atomic.Pointer[wire.Stored] // of the last state that was written
 }
@@ -157,16 +159,31 @@ func (r *runner) enter(ctx context.Context, island string) error {
 	stamp := r.learner.clock.stamp
 	switch {
 	case welcome.Restore != nil:
-		if err := r.learner.restore(ctx, r.store, welcome.Restore); err != nil {
-			return err
+		if stamp > 0 && welcome.Restore.MomentsOnly {
+			r.learner.joinSteps = 0 // unless there are moments
 		}
+		r.learner.restore(ctx, r.store, welcome.Restore, r.restored)
 	case stamp > 0:
 		r.learner.joinSteps = 0
+	}
+	if r.broken != nil {
+		return r.broken
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
 	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
+}
+
+// restored tells what became of the saved state. An island that cannot take it over
+// does not train.
+func (r *runner) restored(got *wire.Restored, err error) {
+	if err != nil {
+		r.broken = err
+		return
+	}
+	got.Layout = r.layout
+	r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
 }
 
 // prepare opens what the welcome names.
@@ -182,7 +199,7 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	threads, emulated := 1, ""
 	for _, i := range run.Islands {
 		if i.Name == island {
-			r.pacer.pace, emulated = i.Pace, i.Numeric
+			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, i.Layout().String()
 			threads = footprint.Threads(run, i)
 		}
 	}

@@ -127,6 +127,7 @@ type stateFile struct {
 	counters counters
 	close    func() error
 	widened  map[string]int // tensors by type, of those that were not fp32
+	said     []string       // what else is not as it was saved
 }
 
 // openState opens a state and checks that it is the one that was named.
@@ -160,15 +161,13 @@ func (f *stateFile) has(slot string) bool {
 	return f.counters.Format < slotsFormat || slices.ContainsFunc(f.counters.Slots, func(s savedSlot) bool { return s.Name == slot })
 }
 
-// read fills flat with a slot, and compares it with the digest that was taken when it was
-// gathered. Moments may be of another type than fp32: they are widened, and remarks tells
+// read fills flat with a slot. Moments may be of another type than fp32: they are widened, and remarks tells
 // it. Weights may not: a master that was rounded cannot be made again (B11).
 func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) error {
 	var mu sync.Mutex
 	var group errgroup.Group
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	tensors := slotTensors(slot, table, flat)
-	for _, t := range tensors {
+	for _, t := range slotTensors(slot, table, flat) {
 		group.Go(func() error {
 			_, info, err := f.Section(t.Name)
 			switch {
@@ -187,20 +186,35 @@ func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) erro
 			return f.ReadWide(t.Name, t.F32)
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	for _, s := range f.counters.Slots {
-		if found := gatheredDigest(tensors); s.Name == slot && found != s.Digest {
-			return fmt.Errorf("its %s have SHA-256 %.12s…, they were saved with %.12s…", slot, found, s.Digest)
-		}
-	}
-	return nil
+	return group.Wait()
 }
 
-// remarks has a line for each kind of cast (D16).
+// unlike says how a slot that was gathered anew differs from the saved one, or nothing.
+func (f *stateFile) unlike(slot, digest string) string {
+	for _, s := range f.counters.Slots {
+		if s.Name == slot && s.Digest != digest {
+			return fmt.Sprintf("its %s, gathered anew, have SHA-256 %.12s…, they were saved with %.12s…", slot, digest, s.Digest)
+		}
+	}
+	return ""
+}
+
+// adamSteps is what bias correction depends on; 0 without moments.
+func (f *stateFile) adamSteps() uint64 {
+	if !f.has(secondSlot) {
+		return 0
+	}
+	return f.counters.AdamSteps
+}
+
+// remark notes something that is not as it was saved.
+func (f *stateFile) remark(format string, args ...any) {
+	f.said = append(f.said, fmt.Sprintf(format, args...))
+}
+
+// remarks has a line for each kind of cast (D16), and what else was noted.
 func (f *stateFile) remarks() []string {
-	var out []string
+	out := slices.Clone(f.said)
 	for _, dtype := range slices.Sorted(maps.Keys(f.widened)) {
 		out = append(out, fmt.Sprintf("%d tensors of moments are %s in the checkpoint and fp32 here", f.widened[dtype], dtype))
 	}

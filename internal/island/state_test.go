@@ -32,7 +32,7 @@ func trained(t testing.TB, run runfile.Run, data *corpus.Set, st store.Store) (*
 	l.fragments[1].flight.verdict = &verdict{ruling: wire.Ruling_MERGED, version: 1, stamp: 448, value: slices.Clone(fl.sent)}
 	l.adopt(1)
 	steps(t, l, 5)
-	c, err := l.capture()
+	c, err := captureNow(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func restoredLearnerGoesOn(t *testing.T, change func(*runfile.Run)) {
 	st := store.NewMemory()
 	old, s := trained(t, run, data, st)
 	l := reborn(t, run, data, old)
-	if err := l.restore(t.Context(), st, s); err != nil {
+	if err := restoreNow(t, l, st, s); err != nil {
 		t.Fatal(err)
 	}
 	if l.step != 12 || l.position != 48 || l.leases.granted != 48 {
@@ -101,6 +101,36 @@ func restoredLearnerGoesOn(t *testing.T, change func(*runfile.Run)) {
 	}
 }
 
+// captureNow captures a native learner, which does so at once.
+func captureNow(l *Learner) (c *capture, err error) {
+	l.capture(func(got *capture, failed error) { c, err = got, failed })
+	return c, err
+}
+
+// restoreNow restores one.
+func restoreNow(t testing.TB, l *Learner, st store.Store, s *wire.IslandState) error {
+	t.Helper()
+	_, err := restored(t, l, st, s)
+	return err
+}
+
+// restored restores one and gives what it reports.
+func restored(t testing.TB, l *Learner, st store.Store, s *wire.IslandState) (got *wire.Restored, err error) {
+	t.Helper()
+	l.restore(t.Context(), st, s, func(r *wire.Restored, failed error) { got, err = r, failed })
+	return got, err
+}
+
+// rewrite puts a state in the place of the one that s names.
+func rewrite(t testing.TB, c *capture, st store.Store, s *wire.IslandState) {
+	t.Helper()
+	o, err := c.write(t.Context(), st, s.Object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Digest = o.SHA256
+}
+
 // masterDigests are those of a learner's weights, tensor by tensor.
 func masterDigests(l *Learner) (digests [][]byte) {
 	for _, f := range l.fragments {
@@ -123,7 +153,7 @@ func TestRestoreKeepsOnlyWhatHolds(t *testing.T) {
 	if err := l.seed(2, 5, 9000, newer); err != nil { // another version than the saved one
 		t.Fatal(err)
 	}
-	if err := l.restore(t.Context(), st, s); err != nil {
+	if err := restoreNow(t, l, st, s); err != nil {
 		t.Fatal(err)
 	}
 	for p, f := range l.fragments {
@@ -151,13 +181,13 @@ func TestCaptureSaysWhyNot(t *testing.T) {
 	if _, err := l.contribute(2, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.capture(); err == nil || !strings.Contains(err.Error(), "fragment 2 has a contribution under way") {
+	if _, err := captureNow(l); err == nil || !strings.Contains(err.Error(), "fragment 2 has a contribution under way") {
 		t.Errorf("%v", err)
 	}
 	l.fragments[2].flight = nil
 	_, v := engineOf(l).adam.Moments()
 	v[3] = float32(math.Inf(1))
-	if _, err := l.capture(); err == nil || !strings.Contains(err.Error(), "moment2 hold a value that is not finite") {
+	if _, err := captureNow(l); err == nil || !strings.Contains(err.Error(), "moment2 hold a value that is not finite") {
 		t.Errorf("%v", err)
 	}
 }
@@ -168,7 +198,7 @@ func TestCaptureIsACopy(t *testing.T) {
 	l := seeded(t, run, data)
 	l.Lease(0, 40)
 	steps(t, l, 2)
-	c, err := l.capture()
+	c, err := captureNow(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,16 +231,16 @@ func TestStateThatDoesNotFit(t *testing.T) {
 	} {
 		st := store.NewMemory()
 		old, s := trained(t, run, data, st)
-		c, err := old.capture()
+		c, err := captureNow(old)
 		if err != nil {
 			t.Fatal(err)
 		}
+		written := &wire.IslandState{Object: stateName}
 		bad.change(c, s)
-		if _, err := c.write(t.Context(), st, stateName); err != nil {
-			t.Fatal(err)
-		}
+		rewrite(t, c, st, written)
+		s.Digest = written.Digest
 		l := reborn(t, run, data, old)
-		if err := l.restore(t.Context(), st, s); err == nil || !strings.Contains(err.Error(), bad.why) {
+		if err := restoreNow(t, l, st, s); err == nil || !strings.Contains(err.Error(), bad.why) {
 			t.Errorf("%s: %v, want %q", name, err, bad.why)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -115,12 +116,25 @@ func (r restore) unlikeSaved(got *wire.Restored) string {
 	return ""
 }
 
-// tellRestored puts on the tape, and before the user, that an island goes on from its state.
-func (h *host) tellRestored(inc uint64, island string, r restore, ready *wire.Ready) {
-	got := ready.GetRestored()
+// restored compares what an island gathered anew from its saved state, puts it on the tape
+// and before the user. An island says it at the beginning of each of its sessions.
+func (h *host) restored(inc uint64, got *wire.Restored) {
+	v, ok := h.brought.Load(inc)
+	if r, isRestore := v.(restore); ok && isRestore && !h.told[inc] {
+		h.told[inc] = true
+		island := h.crew.island(inc)
+		if why := r.unlikeSaved(got); why != "" {
+			h.decide(coord.Quarantine{Incarnation: inc, Why: "island " + island + ": " + why})
+			return
+		}
+		h.tellRestored(inc, island, r, got)
+	}
+}
+
+func (h *host) tellRestored(inc uint64, island string, r restore, got *wire.Restored) {
 	record := restoredRecord{
-		Kind: "restored", At: h.now(), Incarnation: inc, Island: island, State: r.state.Object, From: r.saved.Layout, To: ready.GetLayout(),
-		Slots: slotsOf(got.GetSlots()), Remarks: slices.Clone(got.GetRemarks()),
+		Kind: "restored", At: h.now(), Incarnation: inc, Island: island, State: r.state.Object, From: r.saved.Layout, To: got.Layout,
+		Slots: slotsOf(got.Slots), Remarks: slices.Clone(got.Remarks),
 	}
 	h.coordFX.push(func() {
 		if !h.append(h.coordTape, record) {
@@ -135,12 +149,16 @@ func (h *host) tellRestored(inc uint64, island string, r restore, ready *wire.Re
 
 // String is one line for a person.
 func (r restoredRecord) String() string {
+	moved := r.From + " → " + r.To
+	if r.From == "" || r.From == r.To {
+		moved = r.To
+	}
 	if len(r.Slots) == 0 {
-		return fmt.Sprintf("island %s goes on from its saved state (%s → %s)", r.Island, r.From, r.To)
+		return fmt.Sprintf("island %s goes on from its saved state: %s", r.Island, moved)
 	}
 	var slots []string
 	for _, s := range r.Slots {
 		slots = append(slots, fmt.Sprintf("%s %.12s", s.Slot, s.Digest))
 	}
-	return fmt.Sprintf("island %s: %s → %s, equal after it was gathered anew (SHA-256): %s", r.Island, r.From, r.To, strings.Join(slots, ", "))
+	return fmt.Sprintf("island %s: %s; gathered anew, its state is the saved one: %s", r.Island, moved, strings.Join(slots, ", "))
 }

@@ -80,6 +80,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, 0, b.Ready) })
+	case *wire.FromLearner_Restored:
+		h.post(func() { h.restored(inc, b.Restored) })
 	case *wire.FromLearner_Progress:
 		h.post(func() { h.progress(inc, b.Progress) })
 	case *wire.FromLearner_Spike:
@@ -137,14 +139,6 @@ func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 	if why := h.parties.uncovered(inc); why != "" {
 		h.decide(coord.Quarantine{Incarnation: inc, Why: "the layout of island " + island + ": " + why})
 		return
-	}
-	if brought, ok := h.brought.Load(inc); ok {
-		restored := brought.(restore)
-		if why := restored.unlikeSaved(r.GetRestored()); why != "" {
-			h.decide(coord.Quarantine{Incarnation: inc, Why: "island " + island + ": " + why})
-			return
-		}
-		defer h.tellRestored(inc, island, restored, r)
 	}
 	tokens, positions := h.broughtAlong(inc)
 	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})

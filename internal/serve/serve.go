@@ -84,7 +84,7 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
 		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
+		crew: newCrew(), told: map[uint64]bool{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
 	}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	var err error
