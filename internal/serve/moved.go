@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -78,12 +79,18 @@ func (op *opened) stateNotes(meta Meta) []string {
 			without = append(without, i.Name)
 		}
 	}
-	for name := range meta.Islands {
+	before := slices.Collect(maps.Keys(meta.Islands))
+	if old, err := runfile.Parse("checkpoint", []byte(meta.Run)); err == nil {
+		for _, i := range old.Islands {
+			before = append(before, i.Name)
+		}
+	}
+	slices.Sort(before)
+	for _, name := range slices.Compact(before) {
 		if !inRun[name] {
 			unused = append(unused, name)
 		}
 	}
-	slices.Sort(unused)
 	var notes []string
 	if len(unused) > 0 {
 		notes = append(notes, "not in the run any more, their samples that are not in the model are trained again: "+strings.Join(unused, ", "))
