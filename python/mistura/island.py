@@ -301,10 +301,12 @@ class Island:
             self._adapter.publish()
 
     def _adopt(self, action: dict[str, Any]) -> None:
-        self._changed |= self._exchange.adopt(action, self.steps)
+        self._exchange.adopt(action, self.steps)
+        self._changed = True  # on every rank alike, wherever the fragment's pieces are: publish() may be collective
 
     def _install(self, action: dict[str, Any]) -> None:
-        self._changed |= self._exchange.install(action, self.steps)
+        self._exchange.install(action, self.steps)
+        self._changed = True
 
     def _forget(self, action: dict[str, Any]) -> None:
         """Moments begin anew: they belong to weights that are gone."""

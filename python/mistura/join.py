@@ -84,7 +84,10 @@ def join(
 
 def _held(ranks: Any, model: torch.nn.Module, optimizer: Any, adapter: Any, layout: Any) -> Any:
     """What this rank holds, as the exchange sees it."""
-    return ranks.each(lambda: adapter or adapters.plain(model, optimizer, layout, ranks.data_rank))
+    held = ranks.each(lambda: adapter or adapters.choose(model, optimizer, layout))
+    if hasattr(held, "number"):
+        held.number(ranks.rank, lambda mine: ranks.everyone(lambda: mine))
+    return held
 
 
 def _check_free() -> None:
