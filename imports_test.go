@@ -23,10 +23,9 @@ func layers() []layer {
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
 		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
-		{[]string{"internal/pytorch"}, "what starts a trainer of another language does it for whoever asks, and takes no part in the run"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
 		{[]string{"internal/footprint"}, "what processes take is counted from what is allocated below; whoever announces or refuses is above"},
-		{[]string{"internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
+		{[]string{"internal/attach", "internal/attach/attachtest", "internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
 			"internal/engine/oracle", "internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
 			"effects act on orders and are replaced by a simulator's; none may decide or need another"},
 		{[]string{"internal/audit"}, "the audit judges what is on a tape, whoever wrote it, and must not share the writers' reasoning"},
@@ -37,7 +36,7 @@ func layers() []layer {
 		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
 		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
-		{[]string{"internal/fault", "internal/scripttest", "python"}, "bad input and scripts of tests are the same everywhere"},
+		{[]string{"internal/fault", "internal/scripttest"}, "bad input and scripts of tests are the same everywhere"},
 	}
 }
 
@@ -45,8 +44,9 @@ func layers() []layer {
 // may look sideways anyway.
 func sideways() map[[2]string]string {
 	return map[[2]string]string{
-		{"internal/engine", "internal/engine/kernel"}:  "the engine is built on the kernels",
-		{"internal/store/storetest", "internal/store"}: "the suite is of the store's own interface",
+		{"internal/engine", "internal/engine/kernel"}:     "the engine is built on the kernels",
+		{"internal/attach/attachtest", "internal/attach"}: "the trainer of tests speaks the protocol with its codec",
+		{"internal/store/storetest", "internal/store"}:    "the suite is of the store's own interface",
 	}
 }
 

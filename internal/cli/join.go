@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"log/slog"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/mistura-project/mistura/internal/island"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -21,24 +23,50 @@ const fromStdin = "-"
 const maxJoinBytes = 4096
 
 func newJoin(env *Env) *cobra.Command {
-	return &cobra.Command{
-		Use:   "join JOINSTRING",
+	var engine, socket, name string
+	cmd := &cobra.Command{
+		Use:   "join JOINSTRING [-- COMMAND [ARG]...]",
 		Short: "Join a run as one of its islands",
 		Long: `Join a run as one of its islands and train until the run is done.
 
 JOINSTRING says where the run is and who may enter; "-" reads it from the first
 line of stdin and leaves when stdin ends, which is how "mistura train" starts
-islands. The first interrupt finishes the step, hands over what was trained and
+islands. With --engine external a program of yours trains: the command behind "--",
+which finds the socket in MISTURA_SOCKET, or whatever opens the socket that is
+printed (Python: mistura.join). The first interrupt finishes the step, hands over what was trained and
 leaves; a second one stops at once.`,
-		Example: "  mistura join 'mistura://10.0.0.5:7070/4f1d?era=1&island=rack2&secret=…'",
-		Args:    oneArg("JOINSTRING"),
+		Example: `  mistura join 'mistura://10.0.0.5:7070/4f1d?era=1&island=rack2&secret=…'
+  mistura join - --engine external -- torchrun --nproc-per-node 8 train.py`,
+		Args: joinArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			return runJoin(env, args[0])
+			command, err := engineCommand(engine, args[1:])
+			if err != nil {
+				return err
+			}
+			return runJoin(env, args[0], name, func(ctx context.Context, o island.Options) error {
+				if engine == runfile.Native {
+					return island.Run(ctx, o)
+				}
+				return runExternal(ctx, env, o, socket, command)
+			})
 		},
 	}
+	cmd.Flags().StringVar(&engine, "engine", runfile.Native, "what trains: native, or external for a program of yours")
+	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
+	cmd.Flags().StringVar(&name, "name", "", "of the island, if the join string has none")
+	return cmd
 }
 
-func runJoin(env *Env, text string) error {
+// joinArgs demands a join string; behind "--" there may be a command.
+func joinArgs(cmd *cobra.Command, args []string) error {
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		args = args[:dash]
+	}
+	return oneArg("JOINSTRING")(cmd, args)
+}
+
+// runJoin reads the join string and has run train until the run is done.
+func runJoin(env *Env, text, name string, run func(context.Context, island.Options) error) error {
 	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil))}
 	if text == fromStdin {
 		stdin := bufio.NewReaderSize(env.Stdin, maxJoinBytes)
@@ -53,6 +81,7 @@ func runJoin(env *Env, text string) error {
 	if o.Join, err = wire.ParseJoin(text); err != nil {
 		return err
 	}
+	o.Join.Island = cmp.Or(o.Join.Island, name)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	leave := make(chan struct{})
@@ -63,7 +92,7 @@ func runJoin(env *Env, text string) error {
 		cancel()
 	})
 	defer stop()
-	err = island.Run(ctx, o)
+	err = run(ctx, o)
 	if stopped.Load() && err != nil {
 		return errStopped
 	}

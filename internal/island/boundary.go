@@ -22,9 +22,6 @@ func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
 	if err := r.drain(ctx); err != nil || r.stopped {
 		return "", err
 	}
-	if r.broken != nil {
-		return "", r.broken
-	}
 	if err := r.replaceSeeds(); err != nil {
 		return "", err
 	}
@@ -57,7 +54,7 @@ func (r *runner) drain(ctx context.Context) error {
 			return context.Cause(ctx)
 		default:
 		}
-		if len(r.link.in) == 0 && !r.wantsToLeave() {
+		if len(r.link.in) == 0 && len(r.asides.events) == 0 && !r.wantsToLeave() {
 			return nil
 		}
 		m, err := r.next(ctx)
@@ -82,6 +79,8 @@ func (r *runner) take(m any) {
 	switch m := m.(type) {
 	case reconnected:
 		r.resume()
+	case func():
+		m()
 	case transport.Down:
 		r.note(m)
 	}
@@ -100,7 +99,7 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Capture:
 		r.captureAsked = b.Capture
 	case *wire.ToLearner_Stop:
-		r.stopped = true
+		r.stopped, r.why = true, b.Stop.Reason
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
 	}
@@ -129,6 +128,7 @@ func (r *runner) lease(m *wire.Lease) {
 		skip -= known
 		r.learner.leases.add(span{int64(g.From) + known, int64(g.To), g.Retry})
 	}
+	r.learner.useSurplus()
 	r.asked, r.idle, r.dry = false, false, !m.More // once it is used up, that is said again
 }
 
@@ -144,6 +144,9 @@ func (r *runner) resume() {
 }
 
 func (r *runner) sendFlight(fl *flight) {
+	if fl.payload == nil {
+		return // once it is there
+	}
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: fl.message}}, fl.payload)
 }
 
@@ -160,19 +163,30 @@ func (r *runner) verdict(v *wire.Verdict, m transport.Down) {
 		r.sendFlight(f.flight)
 		return
 	}
-	answer := &verdict{ruling: v.Ruling, version: v.Version, stamp: int64(v.StampTokens)}
-	if v.Ruling != wire.Ruling_REFUSED {
-		f.value = reuse(f.value, f.Size)
-		answer.value = f.value
-		if err := wire.DecodeF32(answer.value, m.Payload); err != nil {
-			r.log.Error("verdict_unreadable", "fragment", v.Fragment, "err", err)
-			return
-		}
-	}
 	if v.Ruling != wire.Ruling_MERGED {
 		r.log.Warn("not_merged", "fragment", v.Fragment, "ruling", v.Ruling.String(), "reason", v.Reason)
 	}
+	answer := &verdict{ruling: v.Ruling, version: v.Version, stamp: int64(v.StampTokens)}
 	f.flight.verdict = answer
+	if v.Ruling == wire.Ruling_REFUSED {
+		answer.ready = true
+		return
+	}
+	f.value = reuse(f.value, f.Size)
+	answer.value = f.value
+	var err error
+	r.asides.do(f, func() {
+		if err = wire.DecodeF32(answer.value, m.Payload); err == nil {
+			r.learner.trainer.offer(f)
+		}
+	}, func() {
+		if err != nil {
+			r.log.Error("verdict_unreadable", "fragment", v.Fragment, "err", err)
+			f.flight.verdict = nil
+			return
+		}
+		answer.ready = true
+	})
 }
 
 // replaceSeeds installs fragments that the syncer sends unasked: after a refusal.
@@ -199,8 +213,8 @@ func (r *runner) adoptDue(flushing bool) bool {
 			continue
 		}
 		due := flushing || r.learner.step >= f.flight.sentStep+tau
-		switch {
-		case due && f.flight.verdict != nil:
+		switch v := f.flight.verdict; {
+		case due && v != nil && v.ready:
 			r.learner.adopt(p)
 		case due && *r.run.Exchange.Strict && !flushing:
 			free = false
@@ -262,7 +276,7 @@ func (r *runner) flush() (waiting string, err error) {
 	if r.leaving {
 		r.saving.Wait()
 		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Leaving{Leaving: &wire.Leaving{Reason: "asked to leave"}}}, nil)
-		r.stopped = true
+		r.stopped, r.why = true, "left"
 		return "", nil
 	}
 	if !r.idle {
@@ -278,7 +292,7 @@ func (r *runner) lone() bool {
 	return len(r.run.Islands) == 1 && *x.OuterRate == 1 && *x.OuterMomentum == 0
 }
 
-// capture has the learner's state copied when it was asked to and nothing is under
+// capture copies the learner's state when it was asked to and nothing is under
 // way; writing goes on in the background.
 func (r *runner) capture(ctx context.Context) {
 	ask := r.captureAsked
@@ -295,20 +309,19 @@ func (r *runner) capture(ctx context.Context) {
 	for _, f := range r.learner.fragments {
 		done.AnchorVersions = append(done.AnchorVersions, f.version)
 	}
-	r.learner.capture(func(c *capture, err error) {
-		if err != nil {
-			done.Reason = err.Error()
-			r.log.Error("state_not_captured", "err", err)
-		}
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
-		if err == nil {
-			r.saving.Go(func() {
-				r.stored.Store(r.save(ctx, c, ask))
-				c.release()
-				r.sayStored()
-			})
-		}
-	})
+	c, err := r.learner.capture()
+	if err != nil {
+		done.Reason = err.Error()
+		r.log.Error("state_not_captured", "err", err)
+	}
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
+	if err == nil {
+		r.saving.Go(func() {
+			r.stored.Store(r.save(ctx, c, ask))
+			c.release()
+			r.sayStored()
+		})
+	}
 }
 
 // sayStored tells where the last captured state is; said again after a broken stream.
@@ -327,10 +340,7 @@ func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.
 	for {
 		o, err := c.write(ctx, r.store, ask.Object)
 		if err == nil {
-			return &wire.Stored{
-				Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256,
-				Layout: r.layout, Slots: c.slotDigests(), Files: c.files,
-			}
+			return &wire.Stored{Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256}
 		}
 		r.log.Error("state_not_saved", "err", err)
 		if !errors.Is(err, store.ErrFull) {
@@ -355,7 +365,7 @@ func (r *runner) report(s StepStats, took time.Duration) {
 	p := &wire.Progress{
 		Step: r.learner.step, Position: uint64(r.learner.position), Tokens: uint64(r.learner.ownTokens()),
 		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), ExpertLoad: s.ExpertLoad, Rate: s.Rate,
-		StepSeconds: took.Seconds(), SkippedSteps: r.learner.skipped,
+		StepSeconds: took.Seconds(), BusySeconds: s.BusySeconds, SkippedSteps: r.learner.skipped,
 	}
 	if s.Tokens == 0 { // no step yet: unknown, not 0
 		p.Loss, p.GradientNorm = math.NaN(), math.NaN()

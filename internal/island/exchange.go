@@ -2,6 +2,8 @@ package island
 
 import (
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
@@ -25,8 +27,9 @@ type exchange struct {
 	sentExperts  []int64 // tokens routed so far, by layer and expert
 
 	flight *flight
-	sent   []float32 // memory of the flight's sent
-	value  []float32 // memory of its verdict's value
+	work   sync.WaitGroup // on the flight, beside the learner's goroutine
+	sent   []float32      // memory of the flight's sent
+	value  []float32      // memory of its verdict's value
 }
 
 // flight is the one contribution under way. It is sent again unchanged until its
@@ -39,13 +42,14 @@ type flight struct {
 	sentStep  uint64
 	ownTokens int64 // own tokens when it was sent
 	verdict   *verdict
+	reseed    []float32 // what was installed while the weights were being gathered
 }
 
 // deltaBlock is how many elements of a pseudo-gradient are computed before they are encoded.
 const deltaBlock = 4096
 
-// complete makes the payload, and of the weights in sent what the syncer will see of them.
-func (fl *flight) complete() {
+// encode gives the payload, and makes of the weights in sent what the syncer will see of them.
+func (fl *flight) encode() []byte {
 	payload := make([]byte, 0, 4*len(fl.sent))
 	block := make([]float32, min(deltaBlock, len(fl.sent)))
 	for at := 0; at < len(fl.sent); at += len(block) {
@@ -55,7 +59,15 @@ func (fl *flight) complete() {
 		outer.Sent(sent, anchor, delta)
 		payload = wire.AppendF32(payload, delta)
 	}
+	return payload
+}
+
+// complete notes the payload.
+func (fl *flight) complete(payload []byte) {
 	fl.payload = payload
+	if fl.reseed != nil {
+		copy(fl.sent, fl.reseed)
+	}
 }
 
 // verdict is an answer that waits for its step boundary.
@@ -64,6 +76,7 @@ type verdict struct {
 	version uint64
 	stamp   int64
 	value   []float32 // of the fragment at version
+	ready   bool      // value is there, and the trainer is prepared
 }
 
 type adoption struct {
@@ -121,7 +134,7 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	f.flight = fl
 	f.restart(l)
 	if l.trainer.gather(f) {
-		fl.complete()
+		fl.complete(fl.encode())
 	}
 	return fl, nil
 }
@@ -154,13 +167,16 @@ func (l *Learner) seed(p int, version uint64, stamp int64, value []float32) erro
 	if len(value) != f.Size {
 		return fmt.Errorf("fragment %d: %d elements instead of %d", p, len(value), f.Size)
 	}
+	f.work.Wait()
+	if fl := f.flight; fl != nil && fl.payload == nil { // what was asked for is the difference to the old anchor
+		fl.anchor, fl.reseed = slices.Clone(f.anchor), slices.Clone(value)
+	} else if fl != nil {
+		copy(fl.sent, value)
+	}
 	copy(f.anchor, value)
 	f.version = version
 	l.trainer.install(f, value)
 	f.restart(l)
-	if f.flight != nil {
-		copy(f.flight.sent, value)
-	}
 	if now := l.ownTokens(); stamp >= l.clock.at(now) {
 		l.clock = clock{stamp, now}
 	}

@@ -130,6 +130,7 @@ func (l *Learner) next() (*task, error) {
 		t.samples, t.tokens = l.samples, int64(len(l.samples))*int64(l.run.Train.SequenceTokens)
 	}
 	t.clock = l.clock.at(l.ownTokens()) + t.tokens
+	t.left, t.seen = l.Left(), l.clock.stamp
 	t.rate = l.schedule.Rate(t.clock) * l.joinerFactor()
 	t.judge = func(loss, norm float64) spike.Decision {
 		d := l.rule.Judge(loss, norm, t.retry)
@@ -150,7 +151,7 @@ func (l *Learner) finish(t *task, o outcome) (StepStats, error) {
 		Applied: o.applied, Again: o.again, From: l.position, To: l.position, Retry: t.retry, Decision: o.decision,
 		Seconds: o.seconds, BusySeconds: o.busy,
 	}
-	withheld := o.decision.Verdict == spike.Withhold || o.decision.Verdict == spike.Skip
+	withheld := !applies(o.decision)
 	switch {
 	case o.again: // no spike: the same samples are trained in the next step
 		l.leases.back(t.samples, t.retry)
@@ -178,6 +179,9 @@ func (l *Learner) finish(t *task, o outcome) (StepStats, error) {
 	}
 	return s, nil
 }
+
+// applies says whether a step so decided is applied.
+func applies(d spike.Decision) bool { return d.Verdict != spike.Withhold && d.Verdict != spike.Skip }
 
 // useSurplus counts own data as samples, as far as the lease reaches.
 func (l *Learner) useSurplus() {

@@ -65,7 +65,7 @@ func TestLeasesAreAQueue(t *testing.T) {
 // that was granted.
 func TestLeasesSurviveABrokenStream(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		r := &runner{learner: &Learner{}, log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+		r := &runner{learner: &Learner{}, asides: newAsides(t.Context(), false), log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 		var granted, trained []uint64 // by position
 		sent := 0                     // positions that the coordinator knows are trained
 		message := func(from int) *wire.Lease {
@@ -118,7 +118,7 @@ func TestLeasesSurviveABrokenStream(t *testing.T) {
 }
 
 func TestLeaseMessages(t *testing.T) {
-	r := &runner{learner: &Learner{}, log: slog.New(slog.NewTextHandler(io.Discard, nil)), asked: true}
+	r := &runner{learner: &Learner{}, asides: newAsides(t.Context(), false), log: slog.New(slog.NewTextHandler(io.Discard, nil)), asked: true}
 	r.lease(&wire.Lease{More: true, Ranges: []*wire.Range{{From: 0, To: 4}}})
 	if r.asked || r.dry || r.learner.Left() != 4 {
 		t.Errorf("granted: asked %v, dry %v, %d left", r.asked, r.dry, r.learner.Left())

@@ -1,6 +1,7 @@
 package island
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/engine/numeric"
@@ -33,6 +35,10 @@ const (
 // joinPatience bounds the wait for Welcome and the seed.
 const joinPatience = 5 * time.Minute
 
+// dismissal is how long ranks may take to do what they are told last, once the parent
+// wants the island to end.
+const dismissal = 5 * time.Second
+
 // ErrExpelled: the coordinator refused or closed this incarnation.
 var ErrExpelled = errors.New("expelled by the coordinator")
 
@@ -43,6 +49,7 @@ type Options struct {
 	Leave       <-chan struct{} // closed: finish the step, flush, leave
 	ParentStdin io.Reader       // its end means that the parent is gone; nil: no parent to watch
 	Logger      *slog.Logger
+	Crew        *attach.Crew // an external trainer's ranks; nil: the native engine trains
 
 	Spoil func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
 }
@@ -52,38 +59,86 @@ type Options struct {
 func Run(ctx context.Context, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	over := make(chan struct{})
+	defer close(over)
 	if o.ParentStdin != nil {
 		go func() { // ends with the process at the latest: a read of stdin cannot be cancelled
 			io.Copy(io.Discard, o.ParentStdin) //nolint:errcheck // any end is the end
+			if o.Crew != nil {                 // ranks are dismissed in order, if that is what is going on
+				select {
+				case <-over:
+				case <-time.After(dismissal):
+				}
+			}
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
+	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, version: o.Version}
+	if o.Crew != nil {
+		defer o.Crew.Close()
+		r.crew = &crew{Crew: o.Crew}
+	}
+	err := cause(ctx, r.session(ctx, o))
+	if r.crew != nil && err != nil {
+		r.crew.Fail(err, r.crew.welcomed)
+	}
+	return err
+}
+
+// hello is how the island presents itself.
+func (r *runner) hello(ctx context.Context) (*wire.Hello, error) {
+	if r.crew != nil {
+		return r.crew.meet(ctx)
+	}
 	set, err := kernel.FromEnvironment()
+	if err != nil {
+		return nil, err
+	}
+	r.kernel = set
+	return &wire.Hello{KernelSet: set.Name()}, nil
+}
+
+// session is from the first word to the coordinator to the last.
+func (r *runner) session(ctx context.Context, o Options) error {
+	hello, err := r.hello(ctx)
 	if err != nil {
 		return err
 	}
-	hello := &wire.Hello{KernelSet: set.Name(), Version: o.Version, Pid: uint64(os.Getpid())}
+	hello.Version, hello.Pid = o.Version, uint64(os.Getpid())
+	hello.Island = cmp.Or(o.Join.Island, hello.Island)
 	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
-	receiving, stop := context.WithCancel(ctx)
-	wg.Go(func() { k.receive(receiving) })
+	life, stop := context.WithCancel(ctx)
+	wg.Go(func() { k.receive(life) })
 	defer k.close() // once nobody can dial again
 	defer wg.Wait()
+	r.link, r.asides = k, newAsides(life, r.crew != nil)
+	defer r.asides.wg.Wait()
 	defer stop()
 
-	r := &runner{link: k, log: o.Logger, leave: o.Leave, kernel: set, beat: &beat{}, spoil: o.Spoil}
-	if err := r.enter(ctx, o.Join.Island); err != nil {
-		return cause(ctx, err)
+	if err = r.enter(ctx, o.Join); err != nil {
+		return r.giveUp(ctx, o.Join, err)
 	}
 	defer r.learner.Close()
-	defer r.data.Close()
+	if r.data != nil {
+		defer r.data.Close()
+	}
 	every := time.Duration(r.run.Limits.HeartbeatSeconds*float64(time.Second)) / heartbeatsMissed
 	every = max(min(every, heartbeatEvery), time.Millisecond)
-	wg.Go(func() { r.heartbeats(receiving, every) })
-	return cause(ctx, r.loop(ctx))
+	wg.Go(func() { r.heartbeats(life, every) })
+	return r.giveUp(ctx, o.Join, r.loop(ctx))
+}
+
+// giveUp tells the coordinator at once why the island ends, unless who has started this
+// process tells it.
+func (r *runner) giveUp(ctx context.Context, join wire.Join, err error) error {
+	if err = cause(ctx, err); err != nil && r.crew != nil && join.Incarnation == 0 {
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Leaving{Leaving: &wire.Leaving{Reason: err.Error()}}}, nil)
+	}
+	return err
 }
 
 // cause prefers the reason for which ctx was ended over what followed from it.
@@ -98,10 +153,14 @@ func cause(ctx context.Context, err error) error {
 type runner struct {
 	link    *link
 	log     *slog.Logger
+	version string // of this program
+	island  string // its name
 	leave   <-chan struct{}
 	kernel  *kernel.Set
+	crew    *crew // nil: the native engine trains
 	spoil   func(samples []uint64, grads []float32)
 	beat    *beat
+	asides  *asides
 	learner *Learner
 	data    *corpus.Set
 	numeric string // what it emulates, for the log
@@ -117,15 +176,14 @@ type runner struct {
 	idle         bool // said so
 	leaving      bool
 	stopped      bool
-	layout       string // on what it computes, in words
-	broken       error  // why it cannot go on
+	why          string // it is stopped
 	saving       sync.WaitGroup
 	stored       atomic.Pointer[wire.Stored] // of the last state that was written
 }
 
 // enter waits for Welcome and every fragment, installs them, restores what was
 // saved and says Ready.
-func (r *runner) enter(ctx context.Context, island string) error {
+func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	var welcome *wire.Welcome
@@ -141,7 +199,7 @@ func (r *runner) enter(ctx context.Context, island string) error {
 		switch b := down.Body.(type) {
 		case *wire.ToLearner_Welcome:
 			welcome = b.Welcome
-			if err := r.prepare(welcome, island); err != nil {
+			if err := r.prepare(welcome, join); err != nil {
 				return err
 			}
 		case *wire.ToLearner_Fragment:
@@ -159,15 +217,16 @@ func (r *runner) enter(ctx context.Context, island string) error {
 	stamp := r.learner.clock.stamp
 	switch {
 	case welcome.Restore != nil:
-		if stamp > 0 && welcome.Restore.MomentsOnly {
-			r.learner.joinSteps = 0 // unless there are moments
+		if err := r.learner.restore(ctx, r.store, welcome.Restore); err != nil {
+			return err
 		}
-		r.learner.restore(ctx, r.store, welcome.Restore, r.restored)
 	case stamp > 0:
 		r.learner.joinSteps = 0
 	}
-	if r.broken != nil {
-		return r.broken
+	if x, ok := r.learner.trainer.(*external); ok {
+		if err := r.crew.welcome(ctx, welcome.Restore != nil, r.learner.position, x.hear); err != nil {
+			return err
+		}
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
@@ -175,19 +234,8 @@ func (r *runner) enter(ctx context.Context, island string) error {
 	return nil
 }
 
-// restored tells what became of the saved state. An island that cannot take it over
-// does not train.
-func (r *runner) restored(got *wire.Restored, err error) {
-	if err != nil {
-		r.broken = err
-		return
-	}
-	got.Layout = r.layout
-	r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
-}
-
-// prepare opens what the welcome names.
-func (r *runner) prepare(w *wire.Welcome, island string) error {
+// prepare opens what the welcome names, and makes the learner.
+func (r *runner) prepare(w *wire.Welcome, join wire.Join) error {
 	run, err := runfile.Parse("welcome", w.RunYaml)
 	if err != nil {
 		return fmt.Errorf("run file from the coordinator: %w", err)
@@ -195,31 +243,88 @@ func (r *runner) prepare(w *wire.Welcome, island string) error {
 	if run, err = run.Resolve(); err != nil {
 		return fmt.Errorf("run file from the coordinator: %w", err)
 	}
-	r.run, r.pacer = run, pacer{pace: 1}
-	threads, emulated := 1, ""
-	for _, i := range run.Islands {
-		if i.Name == island {
-			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, i.Layout().String()
-			threads = footprint.Threads(run, i)
-		}
-	}
+	r.run, r.pacer, r.island = run, pacer{pace: 1}, join.Island
 	if r.store, err = store.OpenFolder(w.RunDir); err != nil {
 		return err
 	}
-	if r.data, err = corpus.Open(w.DataDir); err != nil {
+	var t trainer
+	if r.crew != nil {
+		t, err = r.external(w, join)
+	} else {
+		t, err = r.native(w)
+	}
+	if err != nil {
 		return err
+	}
+	r.learner = newLearner(run, t)
+	return nil
+}
+
+// native makes the engine of this program, for the run's data.
+func (r *runner) native(w *wire.Welcome) (*native, error) {
+	threads, emulated := 1, ""
+	for _, i := range r.run.Islands {
+		if i.Name == r.island {
+			r.pacer.pace, emulated = i.Pace, i.Numeric
+			threads = footprint.Threads(r.run, i)
+		}
+	}
+	var err error
+	if r.data, err = corpus.Open(w.DataDir); err != nil {
+		return nil, err
 	}
 	profile, err := numeric.Find(emulated)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	n, err := newNative(run, r.data, threads, r.kernel, profile)
+	n, err := newNative(r.run, r.data, threads, r.kernel, profile)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n.spoil, r.numeric = r.spoil, n.engine.Numeric()
-	r.learner = newLearner(run, n)
-	return nil
+	return n, nil
+}
+
+// external makes the ranks of the crew a trainer.
+func (r *runner) external(w *wire.Welcome, join wire.Join) (*external, error) {
+	h, err := r.crew.hold(r.asides.life, w, r, join)
+	if err != nil {
+		return nil, err
+	}
+	first := r.crew.ranks[0].Hello
+	r.numeric = first.Device
+	return &external{
+		run: r.run, crew: r.crew.Crew, holding: h, asides: r.asides, log: r.log, ownRate: first.OwnRate,
+		gathered: r.gathered, validate: r.validated,
+		leave: func(reason string) {
+			r.log.Info("trainer_leaves", "reason", reason)
+			r.leaving = true
+		},
+	}, nil
+}
+
+// gathered: the weights of a contribution are there; what is left is arithmetic.
+func (r *runner) gathered(p int, sequence uint64) {
+	f := r.learner.fragments[p]
+	fl, x := f.flight, r.learner.trainer.(*external)
+	if fl == nil || f.sequence != sequence {
+		return
+	}
+	var payload []byte
+	r.asides.do(f, func() {
+		x.holding.collect(p, fl.sent)
+		payload = fl.encode()
+	}, func() {
+		fl.complete(payload)
+		r.sendFlight(fl)
+	})
+}
+
+// validated passes on a validation loss that the trainer has measured.
+func (r *runner) validated(v *attach.Validation) {
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Evaluation{Evaluation: &wire.Evaluation{
+		Step: v.Step, Loss: finiteOr(float64(v.Loss)), Tokens: uint64(max(0, v.Tokens)), StampTokens: uint64(r.learner.clock.stamp),
+	}}}, nil)
 }
 
 // install puts the syncer's value of a fragment in place of the learner's own.
@@ -243,13 +348,9 @@ func (r *runner) next(ctx context.Context) (any, error) {
 	}
 	select {
 	case m, ok := <-r.link.in:
-		if !ok {
-			return nil, context.Cause(ctx)
-		}
-		if l, gone := m.(lost); gone {
-			return nil, l.err
-		}
-		return m, nil
+		return heard(ctx, m, ok)
+	case f := <-r.asides.events:
+		return f, nil
 	case <-leave:
 		r.leaving = true
 		return nil, nil
@@ -258,16 +359,31 @@ func (r *runner) next(ctx context.Context) (any, error) {
 	}
 }
 
+// heard is what came from the link, or its end.
+func heard(ctx context.Context, m any, ok bool) (any, error) {
+	if !ok {
+		return nil, context.Cause(ctx)
+	}
+	if l, gone := m.(lost); gone {
+		return nil, l.err
+	}
+	return m, nil
+}
+
 // loop alternates step boundaries and inner steps.
 func (r *runner) loop(ctx context.Context) error {
 	defer r.saving.Wait()
 	for {
 		waiting, err := r.boundary(ctx)
-		if err != nil || r.stopped {
+		if err != nil {
 			return err
+		}
+		if r.stopped {
+			return r.learner.trainer.end(ctx, r.why)
 		}
 		if waiting != "" {
 			r.wait(waiting)
+			r.learner.trainer.rest(waiting)
 			m, err := r.next(ctx)
 			if err != nil {
 				return err
@@ -285,7 +401,15 @@ func (r *runner) loop(ctx context.Context) error {
 // train makes one inner step and rests as its pace asks for.
 func (r *runner) train(ctx context.Context) error {
 	began := time.Now()
-	stats, err := r.learner.Step()
+	t, err := r.learner.next()
+	if err != nil {
+		return err
+	}
+	o, err := r.outcome(ctx, r.learner.trainer.begin(t))
+	if err != nil {
+		return err
+	}
+	stats, err := r.learner.finish(t, o)
 	if err != nil {
 		return err
 	}
@@ -306,8 +430,38 @@ func (r *runner) train(ctx context.Context) error {
 		r.log.Warn("spike", "step", r.learner.step, "verdict", stats.Decision.Verdict, "reason", stats.Decision.Reason)
 		r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Spike{Spike: spikeOf(r.learner.step, stats)}})
 	}
-	r.report(stats, time.Since(began))
+	took := time.Since(began)
+	if stats.Seconds > 0 {
+		took = time.Duration(stats.Seconds * float64(time.Second))
+	}
+	r.report(stats, took)
 	return nil
+}
+
+// outcome waits for the end of a step, and takes meanwhile what comes in.
+func (r *runner) outcome(ctx context.Context, done <-chan outcome) (outcome, error) {
+	for {
+		select {
+		case o := <-done: // a native step is done already
+			return o, nil
+		default:
+		}
+		var m any
+		var err error
+		select {
+		case o := <-done:
+			return o, nil
+		case got, ok := <-r.link.in:
+			m, err = heard(ctx, got, ok)
+		case m = <-r.asides.events:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return outcome{}, err
+		}
+		r.take(m)
+	}
 }
 
 // spikeOf is what the coordinator hears of a step that was none like any other.

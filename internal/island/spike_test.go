@@ -121,14 +121,16 @@ func TestRestoredRuleGoesOn(t *testing.T) {
 	l.Lease(16, 20)
 	steps(t, l, 1)
 	st := store.NewMemory()
-	c, err := captureNow(l)
+	c, err := l.capture()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &wire.IslandState{Object: stateName, Position: 20, Committed: 0, Withheld: 4, Keep: []bool{true, true, true, true}}
-	rewrite(t, c, st, s)
+	if _, err := c.write(t.Context(), st, stateName); err != nil {
+		t.Fatal(err)
+	}
 	back := reborn(t, l.run, engineOf(l).data, l)
-	if err := restoreNow(t, back, st, s); err != nil {
+	s := &wire.IslandState{Object: stateName, Position: 20, Committed: 0, Withheld: 4, Keep: []bool{true, true, true, true}}
+	if err := back.restore(t.Context(), st, s); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(back.rule.Losses(), l.rule.Losses()) || back.withheld != 4 || back.ownTokens() != l.ownTokens() {

@@ -1,8 +1,10 @@
 package island
 
 import (
+	"context"
+
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/wire"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // trainer is what computes: it holds weights and optimizer of the replica, and does at
@@ -15,6 +17,8 @@ type trainer interface {
 	begin(t *task) <-chan outcome
 	// rest: there is nothing to train for now, but what was ordered is to be done.
 	rest(why string)
+	// end is after the last boundary: what was ordered is done, then the trainer is dismissed.
+	end(ctx context.Context, why string) error
 	// gather takes the fragment's weights for the flight that has just begun: at once
 	// (true), or the trainer says when it has them.
 	gather(f *exchange) bool
@@ -33,19 +37,14 @@ type trainer interface {
 }
 
 // keeper saves and restores what a trainer has beyond the exchange: weights, optimizer
-// and whatever it counts, as they are at this boundary. Either is done before the next
-// step; done is called once, at once or later on the learner's goroutine.
+// and whatever it counts.
 type keeper interface {
-	// save copies it into c, or says why it cannot be saved.
-	save(c *capture, done func(error))
-	// restore takes it over from s, gathers it anew and tells what it found.
-	restore(s *savedState, done func(*wire.Restored, error))
+	save(c *capture) error
+	load(r *store.Reader, c counters) (weights []float32, err error)
 	Close()
 }
 
-var (
-	_ trainer = (*native)(nil)
-)
+var _ trainer = (*native)(nil)
 
 // task is one inner step to make.
 type task struct {
@@ -54,6 +53,8 @@ type task struct {
 	tokens  int64    // of the samples; with own data: of a usual step
 	clock   int64    // tokens that rate and routing depend on, with this step's
 	rate    float64  // of the run's schedule
+	left    int64    // samples leased behind them
+	seen    int64    // tokens committed, as of the fragment adopted last
 	judge   func(loss, gradientNorm float64) spike.Decision
 }
 

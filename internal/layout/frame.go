@@ -2,6 +2,7 @@ package layout
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/fragment"
@@ -24,14 +25,26 @@ func NewFrame(f fragment.Fragment) Frame {
 	return Frame{f, starts}
 }
 
+// Runs gives the unbroken stretches of the fragment's vector that make up a box: first
+// element and length, in row-major order.
+func (f Frame) Runs(b Box) iter.Seq2[int, int] {
+	start := f.starts[b.Tensor]
+	return func(yield func(int, int) bool) {
+		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
+			if !yield(start+first, n) {
+				return
+			}
+		}
+	}
+}
+
 // Gather copies boxes out of the fragment's vector, one behind the other, each in row-major
 // order. dst has as many elements as the boxes together.
 func (f Frame) Gather(dst, vector []float32, boxes ...Box) {
 	at := 0
 	for _, b := range boxes {
-		start := f.starts[b.Tensor]
-		for first, n := range b.Runs(f.fragment.Tensors[b.Tensor].Shape) {
-			at += copy(dst[at:], vector[start+first:start+first+n])
+		for first, n := range f.Runs(b) {
+			at += copy(dst[at:], vector[first:first+n])
 		}
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/goccy/go-yaml"
 )
 
 // Marshal writes the run as a file that Parse reads back to the same run.
@@ -17,6 +19,9 @@ func (r Run) Marshal() []byte {
 	encodeStruct(&b, "", reflect.ValueOf(r))
 	return b.Bytes()
 }
+
+// JSON is the run as a JSON object with the same keys as in the file.
+func (r Run) JSON() ([]byte, error) { return yaml.YAMLToJSON(r.Marshal()) }
 
 // encodeStruct writes the fields of a struct, one a line, in their order. A prefix
 // of "- " on the first line makes it an entry of a list.

@@ -140,7 +140,7 @@ func (h *host) launch(e coord.Launch) {
 	defer h.crew.mu.Unlock()
 	h.crew.islands[e.Incarnation] = e.Island
 	p, err := launch.Start(launch.Spec{
-		Args: h.opts.StartIsland, Join: join.String(),
+		Args: h.islandArgs(e.Island), Join: join.String(),
 		Log: filepath.Join(h.opts.Dir, "logs", e.Island+"-"+strconv.FormatUint(e.Incarnation, 10)+".log"),
 	}, func(why string) {
 		h.post(func() { h.decide(coord.Exited{Incarnation: e.Incarnation, Why: why}) })

@@ -10,7 +10,6 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/ledger"
-	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 // evalRows is how many sequences are computed at a time.
@@ -18,7 +17,7 @@ const evalRows = 8
 
 // evaluator measures the loss of the global parameters on held-out text, in a
 // goroutine of its own; a measurement that is not done when the next is due
-// makes that one wait for a later occasion. A nil one measures nothing.
+// makes that one wait for a later occasion.
 type evaluator struct {
 	op     *opened
 	engine *engine.Engine
@@ -28,12 +27,7 @@ type evaluator struct {
 	wg     sync.WaitGroup
 }
 
-// newEvaluator gives nil where only an island can measure: the model is not ours, or the
-// text is not here.
 func newEvaluator(op *opened) (*evaluator, error) {
-	if !measurable(op.run) {
-		return nil, nil
-	}
 	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: op.kernel})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine for validation: %w", err)
@@ -47,7 +41,7 @@ func newEvaluator(op *opened) (*evaluator, error) {
 
 // due starts a measurement when enough tokens have come in since the last.
 func (e *evaluator) due(h *host, tokens int64) {
-	if e == nil || e.every <= 0 || tokens < e.next {
+	if e.every <= 0 || tokens < e.next {
 		return
 	}
 	e.next = (tokens/e.every + 1) * e.every
@@ -70,9 +64,6 @@ func (e *evaluator) due(h *host, tokens int64) {
 
 // final measures the finished model.
 func (e *evaluator) final(params []float32) (float64, error) {
-	if e == nil {
-		return math.NaN(), nil
-	}
 	e.busy.Lock()
 	defer e.busy.Unlock()
 	return e.loss(params, e.op.run.Eval.FinalSequences)
@@ -112,19 +103,6 @@ func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 }
 
 func (e *evaluator) close() {
-	if e == nil {
-		return
-	}
 	e.wg.Wait()
 	e.engine.Close()
 }
-
-// wait waits for a measurement under way.
-func (e *evaluator) wait() {
-	if e != nil {
-		e.wg.Wait()
-	}
-}
-
-// measurable: this process can measure the validation loss.
-func measurable(run runfile.Run) bool { return !run.Model.Foreign() && !run.Data.Own }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -106,10 +107,18 @@ func actAsIsland(lives, fake string) error {
 		<-term
 		close(leave)
 	}()
-	return island.Run(context.Background(), island.Options{
+	o := island.Options{
 		Join: join, Version: "test", Leave: leave, ParentStdin: stdin,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Spoil: spoil,
-	})
+	}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	if args := os.Args[4:]; len(args) == 4 { // --engine external --socket PATH
+		if o.Crew, err = attach.Listen(attach.Options{Path: args[3], Version: "test", Logger: o.Logger, Lost: cancel}); err != nil {
+			return err
+		}
+	}
+	return island.Run(ctx, o)
 }
 
 // spoilOf reads FROM-TO: a step with one of these samples has a gradient that is not finite.

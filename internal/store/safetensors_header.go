@@ -36,8 +36,7 @@ func dtypeBytes(dtype string) int64 {
 }
 
 // decodeTensorHeader reads a safetensors header for dataBytes bytes of tensors and gives
-// the tensors in the order in which they lie. Where the bytes are still to come, and
-// dataBytes is negative, they are as many as the tensors take.
+// the tensors in the order in which they lie.
 func decodeTensorHeader(header []byte, dataBytes int64) ([]TensorInfo, map[string]string, error) {
 	if !utf8.Valid(header) {
 		return nil, nil, errors.New("the header is not UTF-8")
@@ -179,7 +178,7 @@ func checkLayout(tensors []TensorInfo, dataBytes int64) error {
 		}
 		at = t.end
 	}
-	if dataBytes >= 0 && at != dataBytes {
+	if at != dataBytes {
 		return fmt.Errorf("the tensors take %d bytes, the file holds %d", at, dataBytes)
 	}
 	return nil

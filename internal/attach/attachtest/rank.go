@@ -1,0 +1,174 @@
+package attachtest
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mistura-project/mistura/internal/attach"
+)
+
+// Rank is one rank of a trainer.
+type Rank struct {
+	Hello   attach.Hello
+	Welcome *attach.Welcome
+	Weights [][]float32 // by piece
+
+	conn   net.Conn
+	lines  *bufio.Scanner
+	memory []byte
+}
+
+// Open connects, waiting for the socket to be there until the limit is over.
+func Open(path string, limit time.Duration) (net.Conn, error) {
+	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+		conn, err := net.Dial("unix", path)
+		if err == nil || time.Since(began) > limit {
+			return conn, err
+		}
+	}
+}
+
+// Begin says hello and waits for the answer, which may be long.
+func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
+	r := &Rank{Hello: h, conn: conn, lines: bufio.NewScanner(conn)}
+	r.lines.Buffer(nil, attach.MaxLineBytes)
+	m, err := r.Ask(&h)
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	w, ok := m.(*attach.Welcome)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("%T instead of a welcome", m)
+	}
+	r.Welcome = w
+	f, err := os.OpenFile(w.Shm.Path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if r.memory, err = unix.Mmap(int(f.Fd()), 0, int(w.Shm.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+		return nil, err
+	}
+	for _, p := range h.Pieces {
+		n := 1
+		for _, e := range p.Extent {
+			n *= e
+		}
+		r.Weights = append(r.Weights, make([]float32, n))
+	}
+	return r, r.Say(&attach.Mapped{})
+}
+
+// Say sends a message.
+func (r *Rank) Say(m any) error {
+	line, err := attach.Encode(m)
+	if err == nil {
+		_, err = r.conn.Write(line)
+	}
+	return err
+}
+
+// Refusal is what the other side says in place of an answer.
+type Refusal struct{ attach.Fault }
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s %q: %s; %s", r.Where, r.Value, r.Problem, r.Next)
+}
+
+// Ask sends a message and waits for its answer. A *Refusal is one, too.
+func (r *Rank) Ask(m any) (any, error) {
+	if err := r.Say(m); err != nil {
+		if answer, e := r.next(); e == nil {
+			return nil, refusal(answer) // why it does not listen any more
+		}
+		return nil, err
+	}
+	answer, err := r.next()
+	if err == nil {
+		err = refusal(answer)
+	}
+	return answer, err
+}
+
+func refusal(m any) error {
+	switch m := m.(type) {
+	case *attach.Refused:
+		return &Refusal{m.Fault}
+	case *attach.Failed:
+		return &Refusal{m.Fault}
+	}
+	return nil
+}
+
+func (r *Rank) next() (any, error) {
+	if r.lines.Scan() {
+		return attach.Decode(r.lines.Bytes())
+	}
+	if err := r.lines.Err(); err != nil {
+		return nil, err
+	}
+	return nil, errors.New("the socket was closed")
+}
+
+// Close ends the rank.
+func (r *Rank) Close() {
+	r.conn.Close()
+	if r.memory != nil {
+		unix.Munmap(r.memory) //nolint:errcheck // it was mapped
+		r.memory = nil
+	}
+}
+
+func (r *Rank) area(at int64, n int) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(&r.memory[at])), n)
+}
+
+// do carries out one action.
+func (r *Rank) do(a attach.Action, step uint64) error {
+	switch a.Do {
+	case attach.Gather:
+		for _, p := range r.Welcome.Fragments[a.Fragment] {
+			if at := r.Welcome.Out[p]; at >= 0 {
+				copy(r.area(at, len(r.Weights[p])), r.Weights[p])
+			}
+		}
+		return r.Say(&attach.Gathered{Fragment: a.Fragment, Sequence: a.Sequence, Step: step})
+	case attach.Adopt, attach.Install:
+		return r.take(a, step)
+	case attach.Forget:
+		return nil // it has no moments
+	}
+	return fmt.Errorf("an action %q", a.Do)
+}
+
+func (r *Rank) take(a attach.Action, step uint64) error {
+	m, err := r.Ask(&attach.Fetch{Fragment: a.Fragment, Version: a.Version, Op: a.Do})
+	if err != nil {
+		return err
+	}
+	v, ok := m.(*attach.Value)
+	if !ok || v.Fragment != a.Fragment || v.Version != a.Version {
+		return fmt.Errorf("fetch of %+v was answered by %#v", a, m)
+	}
+	for _, p := range r.Welcome.Fragments[a.Fragment] {
+		in := r.area(r.Welcome.In[p], len(r.Weights[p]))
+		for i, x := range in {
+			switch {
+			case a.Do == attach.Install:
+				r.Weights[p][i] = x
+			case v.Changed:
+				r.Weights[p][i] += x
+			}
+		}
+	}
+	return r.Say(&attach.Adopted{Fragment: a.Fragment, Version: a.Version, Step: step})
+}
