@@ -23,6 +23,7 @@ func layers() []layer {
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},
 			"these run whole sides of a run; an island must not know the coordinator's side but by messages, nor either who looks on"},
 		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
+		{[]string{"internal/pytorch"}, "what starts a trainer of another language does it for whoever asks, and takes no part in the run"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
 		{[]string{"internal/footprint"}, "what processes take is counted from what is allocated below; whoever announces or refuses is above"},
 		{[]string{"internal/attach", "internal/attach/attachtest", "internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
@@ -36,7 +37,7 @@ func layers() []layer {
 		{[]string{"internal/fragment"}, "places fragments in a model's vector, out of the values below"},
 		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
-		{[]string{"internal/fault", "internal/scripttest"}, "bad input and scripts of tests are the same everywhere"},
+		{[]string{"internal/fault", "internal/scripttest", "python"}, "bad input and scripts of tests are the same everywhere"},
 	}
 }
 

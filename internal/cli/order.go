@@ -151,7 +151,8 @@ func startFrom(env *Env, r runfile.Run, f *trainFlags) (runfile.Run, error) {
 	return r.FromFlag("model.from", "--from").FromFlag("model.preset", "--from").WithConfig(meta.Model, c.Path()), nil
 }
 
-// resumedRun is the run in a folder, with the few things that may change.
+// resumedRun is the run in a folder, with the few things that may change: tokens, and
+// the islands, each of which takes over the state of its name whatever it computes on.
 func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
 	if err := onlyForResume(cmd, args); err != nil {
 		return runfile.Run{}, err
@@ -168,8 +169,13 @@ func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, 
 	if err != nil {
 		return before, err
 	}
-	r, err := override(before, cmd.Flags(), f, nil)
-	if err != nil {
+	r := before
+	if len(args) == 1 {
+		if r.Islands, err = otherIslands(args[0]); err != nil {
+			return r, err
+		}
+	}
+	if r, err = override(r, cmd.Flags(), f, nil); err != nil {
 		return r, err
 	}
 	if (len(before.Islands) == 1) != (len(r.Islands) == 1) {
@@ -179,10 +185,36 @@ func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, 
 	return r.Resolve()
 }
 
+// otherIslands reads the islands that a run goes on with: engine, device, precision,
+// ranks and pace of each may change. Whatever else a run is stays in its folder.
+func otherIslands(file string) ([]runfile.Island, error) {
+	r, err := readRun(file)
+	if err != nil {
+		return nil, err
+	}
+	found := false
+	for _, key := range r.Sections() {
+		switch key {
+		case "islands":
+			found = true
+		case "format":
+		default:
+			return nil, usage(r.Where(key), "", "cannot change when a run is resumed", "leave nothing in the file but islands")
+		}
+	}
+	if !found {
+		return nil, usage("run file", file, "has no islands to go on with", "list them, or leave the file out")
+	}
+	return r.Islands, nil
+}
+
 // onlyForResume refuses whatever would make it another run.
 func onlyForResume(cmd *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usage("command line", args[0], "cannot go with --resume, which takes the run file from its folder", "leave it out")
+	if len(args) > 1 {
+		return usage("command line", args[1], "is one run file too many", "give one, with the islands to go on with, or none")
+	}
+	if len(args) == 1 && cmd.Flags().Changed("islands") {
+		return usage("--islands", cmd.Flag("islands").Value.String(), "cannot go with "+args[0]+", which lists the islands", "leave one of them out")
 	}
 	var err error
 	cmd.Flags().Visit(func(flag *pflag.Flag) {

@@ -53,7 +53,8 @@ stops at once.`,
   mistura train run.yaml --tokens 2M
   mistura train --data notes.jsonl --data books/ --islands 3
   mistura train --from runs/ling-nano-1 --data notes.jsonl
-  mistura train --resume runs/ling-nano-1`,
+  mistura train --resume runs/ling-nano-1
+  mistura train --resume runs/ling-nano-1 other-islands.yaml`,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runTrain(env, cmd, args, f)
@@ -68,7 +69,7 @@ stops at once.`,
 	flags.StringVar(&f.out, "out", "", "run folder `DIR` (default the next free runs/NAME-N)")
 	flags.Uint64Var(&f.seed, "seed", 1, "`N` that every random draw comes from")
 	flags.BoolVar(&f.json, "json", false, "end stdout with one JSON object on one line; progress goes to stderr")
-	flags.StringVar(&f.resume, "resume", "", "go on with the run in `DIR`; only --islands, --tokens and --json go with it")
+	flags.StringVar(&f.resume, "resume", "", "go on with the run in `DIR`; with it go --tokens, --json, and other islands: --islands or a RUN.yaml of nothing else")
 	complete(cmd, "model", model.PresetNames())
 	return cmd
 }

@@ -40,6 +40,9 @@ func (r Report) String() string {
 	for _, i := range s.Islands {
 		item(i.Name, islandText(i))
 	}
+	if !s.Tracked {
+		item("samples", "not tracked (S2): islands bring their own data")
+	}
 	if s.Spikes+s.Rollbacks > 0 {
 		item("spikes", spikeText(s))
 	}
@@ -105,6 +108,9 @@ func validationText(s ledger.Summary) string {
 	}
 	if len(others) > 0 {
 		text += ", not below " + strings.Join(others, " or ")
+	}
+	if s.ValidIsland != nil {
+		text += ", by " + clean(*s.ValidIsland)
 	}
 	if !s.ValidFinal {
 		text += fmt.Sprintf(", measured at %s tokens", ledger.Amount(float64(s.ValidTokens)))

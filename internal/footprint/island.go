@@ -18,12 +18,17 @@ func Threads(run runfile.Run, i runfile.Island) int {
 	return cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
 }
 
-// island is the process of one island: what packages engine and island hold.
+// island is the process of one island: what packages engine and island hold. Where a
+// trainer computes beside it, only that process is counted, with the memory that both
+// share: what the trainer takes, and where, is its own affair.
 func island(run runfile.Run, i runfile.Island) int64 {
 	model, largest := sizes(run)
-	t := run.Train
-	live := engine.MemoryOf(run.Model.Config, t.BatchSequences, t.SequenceTokens, Threads(run, i)).Total() +
-		model + // anchors
+	live := 2 * model // what the trainer gives and what it takes, in memory that both share
+	if i.Engine == "" || i.Engine == runfile.Native {
+		t := run.Train
+		live = engine.MemoryOf(run.Model.Config, t.BatchSequences, t.SequenceTokens, Threads(run, i)).Total()
+	}
+	live += model + // anchors
 		2*model + // of every fragment: where the learner was when it sent, and the answer
 		model + // contributions under way, one of every fragment
 		3*model + // weights and moments while a captured state is written
@@ -36,10 +41,8 @@ func island(run runfile.Run, i runfile.Island) int64 {
 func parent(run runfile.Run, evalRows int) int64 {
 	model, largest := sizes(run)
 	islands := int64(len(run.Islands))
-	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, runtime.NumCPU())
 	live := 2*model + // parameters and outer momentum
-		eval.Total() - eval.Moments + // the engine that measures the validation loss
-		model + // the parameters that it measures
+		measuring(run, evalRows) +
 		2*model + // parameters and momentum while a checkpoint is written
 		islands*model + // a contribution to every fragment from every island
 		islands*model/2 + // answers, which leave as they are made
@@ -47,10 +50,20 @@ func parent(run runfile.Run, evalRows int) int64 {
 	return machine.ProcessBytes(live)
 }
 
+// measuring is the engine that measures the validation loss and the parameters that it
+// measures; nothing where an island does that.
+func measuring(run runfile.Run, evalRows int) int64 {
+	if run.Model.Foreign() || run.Data.Own {
+		return 0
+	}
+	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, runtime.NumCPU())
+	return eval.Total() - eval.Moments + 4*int64(run.Size())
+}
+
 // sizes are those of the model's parameters and of its largest fragment, in bytes.
 func sizes(run runfile.Run) (model, largest int64) {
 	for _, f := range fragment.Split(run.Table(), run.Exchange.Fragments) {
 		largest = max(largest, 4*int64(f.Size))
 	}
-	return 4 * int64(run.Model.Size()), largest
+	return 4 * int64(run.Size()), largest
 }

@@ -59,8 +59,12 @@ func (r Run) Fits(run runfile.Run, have int64) error {
 	if have == 0 || r.Total() <= have {
 		return nil
 	}
+	where := "model.preset"
+	if run.Model.Foreign() {
+		where = "model"
+	}
 	return &fault.Input{
-		Where: run.Where("model.preset"), Value: run.Model.Name,
+		Where: run.Where(where), Value: run.Model.Name,
 		Problem: fmt.Sprintf("needs %s of memory (%d islands of up to %s and %s beside), this machine has %s",
 			ledger.Bytes(r.Total()), len(r.Islands), ledger.Bytes(slices.Max(r.Islands)), ledger.Bytes(r.Parent), ledger.Bytes(have)),
 		Next: "choose a smaller model or fewer islands, or a machine with more memory",

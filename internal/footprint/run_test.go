@@ -66,3 +66,24 @@ func TestMemoryGrowsWithTheRun(t *testing.T) {
 		t.Errorf("ling-mini has 5 times the parameters of ling-micro: %v and %v", lone, two)
 	}
 }
+
+// A model of the user's own: each join process holds what it exchanges and no engine, and
+// nobody here measures a validation loss.
+func TestMemoryOfAForeignModel(t *testing.T) {
+	run, err := runfile.Parse("run.yaml", []byte("model:\n  tensors:\n    - {name: w, shape: [1000, 5000]}\ndata: {own: true}\nislands: [{engine: external}, {engine: external}]"))
+	if err == nil {
+		run, err = run.Resolve()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := int64(4 * run.Size())
+	m := of(run)
+	if m.Islands[0] < 9*model || m.Islands[0] > 40*model || m.Parent < 7*model || m.Parent > 40*model {
+		t.Errorf("a model of %d bytes: %+v", model, m)
+	}
+	var input *fault.Input
+	if err := m.Fits(run, 1000); !errors.As(err, &input) || input.Where != "run.yaml:2: model" {
+		t.Errorf("%v", err)
+	}
+}

@@ -22,6 +22,9 @@ func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
 	if err := r.drain(ctx); err != nil || r.stopped {
 		return "", err
 	}
+	if r.broken != nil {
+		return "", r.broken
+	}
 	if err := r.replaceSeeds(); err != nil {
 		return "", err
 	}
@@ -292,7 +295,7 @@ func (r *runner) lone() bool {
 	return len(r.run.Islands) == 1 && *x.OuterRate == 1 && *x.OuterMomentum == 0
 }
 
-// capture copies the learner's state when it was asked to and nothing is under
+// capture has the learner's state copied when it was asked to and nothing is under
 // way; writing goes on in the background.
 func (r *runner) capture(ctx context.Context) {
 	ask := r.captureAsked
@@ -309,19 +312,20 @@ func (r *runner) capture(ctx context.Context) {
 	for _, f := range r.learner.fragments {
 		done.AnchorVersions = append(done.AnchorVersions, f.version)
 	}
-	c, err := r.learner.capture()
-	if err != nil {
-		done.Reason = err.Error()
-		r.log.Error("state_not_captured", "err", err)
-	}
-	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
-	if err == nil {
-		r.saving.Go(func() {
-			r.stored.Store(r.save(ctx, c, ask))
-			c.release()
-			r.sayStored()
-		})
-	}
+	r.learner.capture(func(c *capture, err error) {
+		if err != nil {
+			done.Reason = err.Error()
+			r.log.Error("state_not_captured", "err", err)
+		}
+		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
+		if err == nil {
+			r.saving.Go(func() {
+				r.stored.Store(r.save(ctx, c, ask))
+				c.release()
+				r.sayStored()
+			})
+		}
+	})
 }
 
 // sayStored tells where the last captured state is; said again after a broken stream.
@@ -340,7 +344,10 @@ func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.
 	for {
 		o, err := c.write(ctx, r.store, ask.Object)
 		if err == nil {
-			return &wire.Stored{Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256}
+			return &wire.Stored{
+				Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256,
+				Layout: r.layout, Slots: c.slotDigests(), Files: c.files,
+			}
 		}
 		r.log.Error("state_not_saved", "err", err)
 		if !errors.Is(err, store.ErrFull) {

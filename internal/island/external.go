@@ -13,7 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // external is a trainer in other processes: the ranks of a crew. It asks what to do at
@@ -326,9 +326,9 @@ func (x *external) look(f *exchange) (broken, apart bool) { return false, x.hold
 // errNoState: what a trainer of the user's has beyond its weights is its own.
 var errNoState = errors.New("the state of an external trainer is not saved here")
 
-func (x *external) save(*capture) error { return errNoState }
+func (x *external) save(_ *capture, done func(error)) { done(errNoState) }
 
-func (x *external) load(*store.Reader, counters) ([]float32, error) { return nil, errNoState }
+func (x *external) restore(_ *savedState, done func(*wire.Restored, error)) { done(nil, errNoState) }
 
 // Close leaves the crew to who has gathered it.
 func (x *external) Close() {}

@@ -13,7 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // native trains with the engine of this program, on samples of the run's data.
@@ -170,52 +170,55 @@ func (n *native) own(f *exchange) []float32 {
 	return own
 }
 
-// stateParts are the parts of a saved state, in the order of vectors.
-func stateParts() [3]string { return [3]string{"weights.", "moment1.", "moment2."} }
-
-// vectors are weights and moments, flat in model order.
+// vectors are weights and moments by slot, flat in model order.
 func (n *native) vectors() [3][]float32 {
 	m, v := n.adam.Moments()
 	return [3][]float32{n.engine.Params(), m, v}
 }
 
-// save copies weights, moments and the numeric profile's state, or says why they cannot
-// be saved.
-func (n *native) save(c *capture) error {
+// save copies weights, moments and the numeric profile's state.
+func (n *native) save(c *capture, done func(error)) {
 	for i, flat := range n.vectors() {
 		if !outer.Finite(flat) {
-			prefix := stateParts()[i]
-			return fmt.Errorf("%s hold a value that is not finite", prefix[:len(prefix)-1])
+			done(fmt.Errorf("%s hold a value that is not finite", slotNames()[i]))
+			return
 		}
 	}
 	copies, release := n.reserve.copyAll(n.vectors())
 	c.release = release
 	for i, flat := range copies {
-		c.tensors = append(c.tensors, named(stateParts()[i], n.run.Table(), flat)...)
+		c.tensors = append(c.tensors, slotTensors(slotNames()[i], n.run.Table(), flat)...)
 	}
 	c.tensors = append(c.tensors, n.numericTensors()...)
 	c.counters.AdamSteps, c.counters.LossScale, c.counters.GoodSteps = n.adam.Steps(), n.scaling.scale.Value, n.scaling.scale.Good
-	return nil
+	done(nil)
 }
 
-// load takes over what save has saved, but for the weights, which it returns.
-func (n *native) load(r *store.Reader, c counters) (weights []float32, err error) {
-	vectors := n.vectors()
-	weights = make([]float32, len(vectors[0]))
-	vectors[0] = weights
-	for i, flat := range vectors {
-		for _, t := range named(stateParts()[i], n.run.Table(), flat) {
-			if err := r.ReadF32(t.Name, t.F32); err != nil {
-				return nil, err
-			}
+// restore takes over what save has saved, or what a trainer of another kind has.
+func (n *native) restore(s *savedState, done func(*wire.Restored, error)) {
+	done(n.takeOver(s))
+}
+
+func (n *native) takeOver(s *savedState) (*wire.Restored, error) {
+	m, v := n.adam.Moments()
+	for slot, flat := range map[string][]float32{firstSlot: m, secondSlot: v} {
+		if !s.file.has(slot) {
+			continue // they are zero, as a joiner's
+		}
+		if err := s.file.read(slot, n.run.Table(), flat); err != nil {
+			return nil, err
 		}
 	}
-	if err := n.restoreNumeric(r); err != nil {
+	n.adam.SetSteps(s.file.adamSteps())
+	if s.momentsOnly {
+		return s.report(n.run.Table(), map[string][]float32{firstSlot: m, secondSlot: v})
+	}
+	copy(n.engine.Params(), s.weights)
+	if err := n.restoreNumeric(s.file); err != nil {
 		return nil, err
 	}
-	if err := n.scaling.restore(numeric.LossScale{Value: c.LossScale, Good: c.GoodSteps}); err != nil {
+	if err := n.scaling.restore(s.file); err != nil {
 		return nil, err
 	}
-	n.adam.SetSteps(c.AdamSteps)
-	return weights, nil
+	return s.report(n.run.Table(), map[string][]float32{weightsSlot: n.engine.Params(), firstSlot: m, secondSlot: v})
 }

@@ -1,7 +1,6 @@
 package island
 
 import (
-	"fmt"
 	"math"
 	"math/bits"
 	"slices"
@@ -49,16 +48,21 @@ func (s *lossScaling) after(overflow bool) {
 	}
 }
 
-// restore takes over a saved scale; the zero scale is that of a learner without scaling.
-func (s *lossScaling) restore(saved numeric.LossScale) error {
+// restore takes over a saved scale. One island scales and another does not: a scale that
+// nobody uses any more, or none where one is needed, is told and begins anew.
+func (s *lossScaling) restore(f *stateFile) error {
+	saved := numeric.LossScale{Value: f.counters.LossScale, Good: f.counters.GoodSteps}
+	none := saved == numeric.LossScale{}
 	switch {
+	case s.on && none:
+		f.remark("the loss scale begins anew at %v: it was saved without one", s.scale.Value)
 	case s.on:
 		if err := saved.Check(); err != nil {
 			return err
 		}
 		s.scale = saved
-	case saved != numeric.LossScale{}:
-		return fmt.Errorf("it was saved with a loss scale of %v, and this island scales none", saved.Value)
+	case !none:
+		f.remark("it was saved with a loss scale of %v, and this island scales none", saved.Value)
 	}
 	return nil
 }
@@ -76,13 +80,17 @@ func (n *native) numericTensors() []store.Tensor {
 	return []store.Tensor{{Name: amaxName, Shape: shape, F32: slices.Clone(state)}}
 }
 
-// restoreNumeric takes over what numericTensors gave.
-func (n *native) restoreNumeric(r *store.Reader) error {
+// restoreNumeric takes over what numericTensors gave, if the state is of the same profile.
+func (n *native) restoreNumeric(f *stateFile) error {
 	state := slices.Clone(n.engine.NumericState())
 	if state == nil {
 		return nil
 	}
-	if err := r.ReadF32(amaxName, state); err != nil {
+	if !slices.ContainsFunc(f.Tensors(), func(t store.TensorInfo) bool { return t.Name == amaxName }) {
+		f.remark("the scales of 8-bit products begin anew: it was saved without any")
+		return nil
+	}
+	if err := f.ReadF32(amaxName, state); err != nil {
 		return err
 	}
 	return n.engine.SetNumericState(state)

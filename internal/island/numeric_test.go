@@ -79,7 +79,7 @@ func TestNumericStateIsRestored(t *testing.T) {
 		st := store.NewMemory()
 		old, s := trained(t, run, data, st)
 		l := reborn(t, run, data, old)
-		if err := l.restore(t.Context(), st, s); err != nil {
+		if err := restoreNow(t, l, st, s); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		l.Lease(48, 400)
@@ -98,23 +98,46 @@ func TestNumericStateThatDoesNotFit(t *testing.T) {
 		{"fp16", "loss scale is 3", func(c *capture) { c.counters.LossScale = 3 }},
 		{"fp16", "loss scale is 0", func(c *capture) { c.counters.LossScale = 0 }},
 		{"fp16", "2000 good steps", func(c *capture) { c.counters.GoodSteps = 2000 }},
-		{"bf16", "scales none", func(c *capture) { c.counters.LossScale = 65536 }},
-		{"fp8-hybrid", "numeric.amax", func(c *capture) { c.tensors = c.tensors[:len(c.tensors)-1] }},
 		{"fp8-hybrid", "not a magnitude", func(c *capture) { c.tensors[len(c.tensors)-1].F32[0] = -1 }},
 	} {
 		run, data, _ := tiny(t, emulating(c.name))
 		st := store.NewMemory()
 		old, s := trained(t, run, data, st)
-		saved, err := old.capture()
+		saved, err := captureNow(old)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c.change(saved)
-		if _, err := saved.write(t.Context(), st, stateName); err != nil {
+		rewrite(t, saved, st, s)
+		if err := restoreNow(t, reborn(t, run, data, old), st, s); err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.why)
+		}
+	}
+}
+
+// A state that another kind of island has saved is taken over, and what this one does not
+// find in it, or has no use for, is told.
+func TestNumericStateOfAnotherKind(t *testing.T) {
+	for _, c := range []struct {
+		name, remark string
+		change       func(*capture)
+	}{
+		{"fp16", "the loss scale begins anew at", func(c *capture) { c.counters.LossScale, c.counters.GoodSteps = 0, 0 }},
+		{"bf16", "a loss scale of 65536, and this island scales none", func(c *capture) { c.counters.LossScale = 65536 }},
+		{"fp8-hybrid", "the scales of 8-bit products begin anew", func(c *capture) { c.tensors = c.tensors[:len(c.tensors)-1] }},
+	} {
+		run, data, _ := tiny(t, emulating(c.name))
+		st := store.NewMemory()
+		old, s := trained(t, run, data, st)
+		saved, err := captureNow(old)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := reborn(t, run, data, old).restore(t.Context(), st, s); err == nil || !strings.Contains(err.Error(), c.why) {
-			t.Errorf("%s: %v, want %q", c.name, err, c.why)
+		c.change(saved)
+		rewrite(t, saved, st, s)
+		got, err := restored(t, reborn(t, run, data, old), st, s)
+		if err != nil || len(got.Remarks) != 1 || !strings.Contains(got.Remarks[0], c.remark) || len(got.Slots) != 3 {
+			t.Errorf("%s: %v, %v; want the remark %q", c.name, got, err, c.remark)
 		}
 	}
 }

@@ -176,6 +176,8 @@ type runner struct {
 	idle         bool // said so
 	leaving      bool
 	stopped      bool
+	layout       string // on what it computes, in words
+	broken       error  // why it cannot go on
 	why          string // it is stopped
 	saving       sync.WaitGroup
 	stored       atomic.Pointer[wire.Stored] // of the last state that was written
@@ -217,11 +219,15 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	stamp := r.learner.clock.stamp
 	switch {
 	case welcome.Restore != nil:
-		if err := r.learner.restore(ctx, r.store, welcome.Restore); err != nil {
-			return err
+		if stamp > 0 && welcome.Restore.MomentsOnly {
+			r.learner.joinSteps = 0 // unless there are moments
 		}
+		r.learner.restore(ctx, r.store, welcome.Restore, r.restored)
 	case stamp > 0:
 		r.learner.joinSteps = 0
+	}
+	if r.broken != nil {
+		return r.broken
 	}
 	if x, ok := r.learner.trainer.(*external); ok {
 		if err := r.crew.welcome(ctx, welcome.Restore != nil, r.learner.position, x.hear); err != nil {
@@ -232,6 +238,17 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
 	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
+}
+
+// restored tells what became of the saved state. An island that cannot take it over
+// does not train.
+func (r *runner) restored(got *wire.Restored, err error) {
+	if err != nil {
+		r.broken = err
+		return
+	}
+	got.Layout = r.layout
+	r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
 }
 
 // prepare opens what the welcome names, and makes the learner.
@@ -265,7 +282,7 @@ func (r *runner) native(w *wire.Welcome) (*native, error) {
 	threads, emulated := 1, ""
 	for _, i := range r.run.Islands {
 		if i.Name == r.island {
-			r.pacer.pace, emulated = i.Pace, i.Numeric
+			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, i.Layout().String()
 			threads = footprint.Threads(r.run, i)
 		}
 	}

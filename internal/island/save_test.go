@@ -18,7 +18,7 @@ import (
 func TestStateWaitsForRoom(t *testing.T) {
 	run, data, _ := tiny(t, nil)
 	l := seeded(t, run, data)
-	c, err := l.capture()
+	c, err := captureNow(l)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestStateWaitsForRoom(t *testing.T) {
 // A store that fails otherwise is not asked again: the checkpoint goes without the state.
 func TestStateThatCannotBeStored(t *testing.T) {
 	run, data, _ := tiny(t, nil)
-	c, err := seeded(t, run, data).capture()
+	c, err := captureNow(seeded(t, run, data))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,16 +121,14 @@ func TestRestoredRuleGoesOn(t *testing.T) {
 	l.Lease(16, 20)
 	steps(t, l, 1)
 	st := store.NewMemory()
-	c, err := l.capture()
+	c, err := captureNow(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.write(t.Context(), st, stateName); err != nil {
-		t.Fatal(err)
-	}
-	back := reborn(t, l.run, engineOf(l).data, l)
 	s := &wire.IslandState{Object: stateName, Position: 20, Committed: 0, Withheld: 4, Keep: []bool{true, true, true, true}}
-	if err := back.restore(t.Context(), st, s); err != nil {
+	rewrite(t, c, st, s)
+	back := reborn(t, l.run, engineOf(l).data, l)
+	if err := restoreNow(t, back, st, s); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(back.rule.Losses(), l.rule.Losses()) || back.withheld != 4 || back.ownTokens() != l.ownTokens() {

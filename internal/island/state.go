@@ -20,7 +20,12 @@ import (
 //
 //	1  first version
 //	2  withheld samples and the spike rule's window; a state of format 1 has neither
-const StateFormat = 2
+//	3  slots: moments that an optimizer does not have are left out, and the digest of each
+//	   slot; states of formats 1 and 2 have all three and no digests
+const StateFormat = 3
+
+// slotsFormat is the first format that names its slots.
+const slotsFormat = 3
 
 // stateKey is the entry of the file's metadata that holds counters.
 const stateKey = "island_state"
@@ -40,8 +45,9 @@ type counters struct {
 	Experts    []int64            `json:"expert_tokens"`
 	Fragments  []fragmentCounters `json:"fragments"`
 
-	LossScale float32 `json:"loss_scale"` // 0: none
-	GoodSteps int     `json:"loss_scale_steps"`
+	Slots     []savedSlot `json:"slots"`      // in the file
+	LossScale float32     `json:"loss_scale"` // 0: none
+	GoodSteps int         `json:"loss_scale_steps"`
 }
 
 type fragmentCounters struct {
@@ -89,6 +95,9 @@ func (c counters) problem() string {
 	case c.ClockStamp < 0 || c.ClockOwn < 0:
 		return fmt.Sprintf("the clock is at %d and %d tokens", c.ClockStamp, c.ClockOwn)
 	}
+	if problem := slotsProblem(c.Slots, c.Format); problem != "" {
+		return problem
+	}
 	for i, n := range c.Experts {
 		if n < 0 {
 			return fmt.Sprintf("expert %d has %d tokens", i, n)
@@ -128,30 +137,20 @@ func (f fragmentCounters) problem(c counters) string {
 type capture struct {
 	tensors  []store.Tensor
 	counters counters
-	release  func() // the tensors are not needed any more
+	files    []*wire.StateFile // that the trainer saved itself
+	release  func()            // the tensors are not needed any more
 }
 
-// capture copies the state, or says why it cannot be saved.
-func (l *Learner) capture() (*capture, error) {
+// capture has the state copied, or says why it cannot be saved.
+func (l *Learner) capture(done func(*capture, error)) {
 	for p, f := range l.fragments {
 		if f.flight != nil {
-			return nil, fmt.Errorf("fragment %d has a contribution under way", p)
+			done(nil, fmt.Errorf("fragment %d has a contribution under way", p))
+			return
 		}
 	}
 	c := &capture{counters: l.counters(), release: func() {}}
-	if err := l.trainer.save(c); err != nil {
-		return nil, err
-	}
-	return c, nil
-}
-
-// named views a flat vector as the model's tensors.
-func named(prefix string, table []model.Tensor, flat []float32) []store.Tensor {
-	var out []store.Tensor
-	for _, t := range table {
-		out = append(out, store.Tensor{Name: prefix + t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]})
-	}
-	return out
+	l.trainer.save(c, func(err error) { done(c, err) })
 }
 
 // counters are those of the learner; its trainer adds its own.
@@ -168,6 +167,7 @@ func (l *Learner) counters() counters {
 
 // write stores the capture as one object.
 func (c *capture) write(ctx context.Context, st store.Store, name string) (store.Object, error) {
+	c.counters.Slots = digestsOf(c.tensors)
 	meta, err := json.Marshal(c.counters)
 	if err != nil {
 		return store.Object{}, err
@@ -175,30 +175,69 @@ func (c *capture) write(ctx context.Context, st store.Store, name string) (store
 	return store.PutTensors(ctx, st, name, c.tensors, map[string]string{stateKey: string(meta)})
 }
 
+// slotDigests are those that write has taken.
+func (c *capture) slotDigests() []*wire.SlotDigest {
+	var out []*wire.SlotDigest
+	for _, s := range c.counters.Slots {
+		out = append(out, &wire.SlotDigest{Slot: s.Name, Digest: s.Digest})
+	}
+	return out
+}
+
+// savedState is what a trainer is to take over.
+type savedState struct {
+	file        *stateFile
+	weights     []float32 // flat: the saved ones in fragments that are kept, the model's in others; nil with momentsOnly
+	kept        int       // fragments
+	fragments   int       // of the run
+	momentsOnly bool
+	files       []*wire.StateFile // that the trainer saved itself
+}
+
 // restore takes over a saved state. It comes after every fragment was seeded: a
-// fragment that is not kept stays at the syncer's value and counts from here.
-func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandState) error {
-	file, size, err := st.Open(ctx, s.Object)
+// fragment that is not kept stays at the syncer's value and counts from here. What
+// became of it is told to done.
+func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandState, done func(*wire.Restored, error)) {
+	file, err := openState(ctx, st, s)
 	if err != nil {
-		return fmt.Errorf("opening the saved state: %w", err)
+		done(nil, err)
+		return
 	}
-	defer file.Close()
-	r, err := store.OpenSafetensors(file, size)
-	if err != nil {
-		return fmt.Errorf("reading the saved state %s: %w", s.Object, err)
+	finish := func(r *wire.Restored, err error) {
+		if err != nil {
+			err = fmt.Errorf("saved state %s: %w", s.Object, err)
+		}
+		done(r, errors.Join(err, file.close()))
 	}
-	c, err := decodeCounters([]byte(r.Meta()[stateKey]))
-	if err != nil {
-		return fmt.Errorf("reading the counters of %s: %w", s.Object, err)
+	saved := &savedState{file: file, momentsOnly: s.MomentsOnly, fragments: len(l.fragments), files: s.Files}
+	if s.MomentsOnly {
+		if file.has(secondSlot) {
+			l.joinSteps = -1
+		}
+	} else if err = l.takeOver(ctx, saved, s); err != nil {
+		finish(nil, err)
+		return
 	}
-	if err := l.fits(c, s); err != nil {
-		return fmt.Errorf("saved state %s: %w", s.Object, err)
+	l.trainer.restore(saved, finish)
+}
+
+// takeOver installs counters, and composes the weights that the trainer is to have.
+func (l *Learner) takeOver(ctx context.Context, saved *savedState, s *wire.IslandState) error {
+	if err := l.fits(saved.file.counters, s); err != nil {
+		return err
 	}
-	weights, err := l.trainer.load(r, c)
-	if err != nil {
-		return fmt.Errorf("saved state %s: %w", s.Object, err)
+	if err := checkFiles(ctx, s.Files); err != nil {
+		return err
 	}
-	l.take(c, s, weights)
+	table := l.run.Table()
+	saved.weights = make([]float32, l.run.Size())
+	if err := saved.file.read(weightsSlot, table, saved.weights); err != nil {
+		return err
+	}
+	saved.kept = l.take(saved.file.counters, s, saved.weights)
+	if !saved.file.has(secondSlot) && len(s.Files) == 0 {
+		l.joinSteps = 0 // its rate rises, as that of any learner without second moments
+	}
 	return nil
 }
 
@@ -214,8 +253,9 @@ func (l *Learner) fits(c counters, s *wire.IslandState) error {
 	return nil
 }
 
-// take installs counters and the weights of the fragments that are kept.
-func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
+// take installs counters, and puts the model's weights in place of those of fragments that
+// are not kept. It tells how many are.
+func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) (kept int) {
 	seeded := l.clock
 	l.step, l.skipped, l.joinSteps = c.Step, c.Skipped, c.JoinSteps
 	l.position, l.withheld = int64(s.Committed), int64(s.Withheld)
@@ -223,28 +263,51 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) {
 	for p, f := range l.fragments {
 		if s.Keep[p] && c.Fragments[p].Version == f.version { // it carries what is not in the model
 			l.position = int64(s.Position)
+			kept++
 		}
 	}
 	l.leases.granted = l.position
 	copy(l.expert, c.Experts)
-	all := true
 	for p, f := range l.fragments {
 		fc := c.Fragments[p]
 		if !s.Keep[p] || fc.Version != f.version {
-			all = false
+			f.Scatter(weights, f.anchor)
 			f.restart(l)
 			continue
 		}
-		part := make([]float32, f.Size)
-		f.Gather(part, weights)
-		l.trainer.install(f, part)
 		f.sentStep, f.sentPosition, f.sentWithheld = fc.SentStep, fc.SentPosition, fc.SentWithheld
 		copy(f.sentExperts, fc.SentExperts)
 	}
 	l.clock = clock{c.ClockStamp, c.ClockOwn}
-	if !all && seeded.stamp > l.clock.at(l.ownTokens()) { // the model is further than this learner was
+	if kept < len(l.fragments) && seeded.stamp > l.clock.at(l.ownTokens()) { // the model is further than this learner was
 		l.clock = clock{seeded.stamp, l.ownTokens()}
 	}
+	return kept
+}
+
+// report is what is told of a state that was taken over: now has weights and moments
+// gathered anew. What was loaded to the bit is told by its digest.
+func (s *savedState) report(table []model.Tensor, now map[string][]float32) (*wire.Restored, error) {
+	out := &wire.Restored{}
+	if !s.momentsOnly && s.kept < s.fragments {
+		s.file.remark("weights of %d of %d fragments are the model's: they have moved on since", s.fragments-s.kept, s.fragments)
+	}
+	for _, slot := range slotNames() {
+		flat, asked := now[slot]
+		switch {
+		case !asked || slot == weightsSlot && s.kept < s.fragments:
+		case s.file.has(slot):
+			digest := gatheredDigest(slotTensors(slot, table, flat))
+			if why := s.file.unlike(slot, digest); why != "" {
+				return nil, errors.New(why)
+			}
+			out.Slots = append(out.Slots, &wire.SlotDigest{Slot: slot, Digest: digest})
+		default:
+			s.file.remark("%s begin at zero: the state has none", slot)
+		}
+	}
+	out.Remarks = s.file.remarks()
+	return out, nil
 }
 
 // finiteOr turns a value that cannot be shown into NaN; used for losses.

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // trainer is what computes: it holds weights and optimizer of the replica, and does at
@@ -37,10 +37,13 @@ type trainer interface {
 }
 
 // keeper saves and restores what a trainer has beyond the exchange: weights, optimizer
-// and whatever it counts.
+// and whatever it counts, as they are at this boundary. Either is done before the next
+// step; done is called once, at once or later on the learner's goroutine.
 type keeper interface {
-	save(c *capture) error
-	load(r *store.Reader, c counters) (weights []float32, err error)
+	// save copies it into c, or says why it cannot be saved.
+	save(c *capture, done func(error))
+	// restore takes it over from s, gathers it anew and tells what it found.
+	restore(s *savedState, done func(*wire.Restored, error))
 	Close()
 }
 

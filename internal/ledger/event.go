@@ -19,11 +19,12 @@ type RunStarted struct {
 	Era                     uint32
 	Tokens                  int64 // goal
 	TokensDone              int64 // committed before, by earlier eras
-	Params, ActiveParams    int64
+	Params, ActiveParams    int64 // of the model, and those that a token meets; 0: not known
 	Islands                 []string
 	Resumed                 bool
 	Checkpoint              string  // path of the one that it goes on from; empty: from the beginning
 	BigramNats, TrigramNats float64 // cross-entropy of the held-out text, per token
+	OwnData                 bool    // islands bring their own: which samples are in the model is not tracked (S2)
 	Rollbacks               int     // before
 	Skipped                 []Samples
 }
@@ -159,6 +160,7 @@ type Evaluated struct {
 	At     time.Time
 	Tokens int64
 	Loss   float64 // nats per token
+	Island string  // that measured it; empty: the run itself, on its held-out text
 	Final  bool    // of the finished model; the last one of an interrupted run is not
 }
 
@@ -228,8 +230,16 @@ func (e RunStarted) String() string {
 	if e.Resumed {
 		verb = "resumed run"
 	}
-	return fmt.Sprintf("%s %s in %s: %s tokens, %s parameters (%s active), %s",
-		verb, e.RunID, e.Dir, Amount(float64(e.Tokens)), Amount(float64(e.Params)), Amount(float64(e.ActiveParams)), crew(e.Islands))
+	active := ""
+	if e.ActiveParams > 0 {
+		active = fmt.Sprintf(" (%s active)", Amount(float64(e.ActiveParams)))
+	}
+	out := fmt.Sprintf("%s %s in %s: %s tokens, %s parameters%s, %s",
+		verb, e.RunID, e.Dir, Amount(float64(e.Tokens)), Amount(float64(e.Params)), active, crew(e.Islands))
+	if e.OwnData {
+		out += ", each with its own data (S2 not tracked)"
+	}
+	return out
 }
 
 func (e IslandStarted) String() string {
@@ -304,7 +314,11 @@ func (e Evaluated) String() string {
 	if e.Final {
 		what = "final validation loss"
 	}
-	return fmt.Sprintf("%s %s at %s tokens", what, Known(e.Loss).Text(4), Amount(float64(e.Tokens)))
+	by := ""
+	if e.Island != "" {
+		by = " by " + e.Island
+	}
+	return fmt.Sprintf("%s %s at %s tokens%s", what, Known(e.Loss).Text(4), Amount(float64(e.Tokens)), by)
 }
 
 func (e CheckpointSaved) String() string {

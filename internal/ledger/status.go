@@ -24,10 +24,11 @@ type Status struct {
 	Rollbacks      int       // of the run, earlier eras included
 	SkippedSamples []Samples // that the run leaves out
 
-	TrainLoss   Value // mean of the last steps of all islands
-	ValidLoss   Value // newest validation loss
-	ValidTokens int64 // tokens committed when it was measured
-	ValidFinal  bool  // it is of the finished model
+	TrainLoss   Value  // mean of the last steps of all islands
+	ValidLoss   Value  // newest validation loss
+	ValidTokens int64  // tokens committed when it was measured
+	ValidFinal  bool   // it is of the finished model
+	ValidIsland string // that measured it; empty: the run itself
 
 	Checkpoint string // path of the newest whole one, empty before the first
 	Held       string // why saves wait, empty when they do not
@@ -65,7 +66,7 @@ func (s *Status) Apply(e Event) {
 	case Consumed:
 		s.Consumed = e.Tokens
 	case Evaluated:
-		s.ValidLoss, s.ValidTokens, s.ValidFinal = Known(e.Loss), e.Tokens, e.Final
+		s.ValidLoss, s.ValidTokens, s.ValidFinal, s.ValidIsland = Known(e.Loss), e.Tokens, e.Final, e.Island
 	case CheckpointSaved:
 		s.Checkpoint, s.Held = e.Path, ""
 	case CheckpointHeld:

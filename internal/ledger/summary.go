@@ -19,11 +19,13 @@ type Summary struct {
 	Era          uint32  `json:"era"`
 	GoalTokens   int64   `json:"goal_tokens"`
 	Params       int64   `json:"params"`
-	ActiveParams int64   `json:"active_params"`
-	BigramNats   Value   `json:"bigram_nats"`  // cross-entropy of the held-out text
-	TrigramNats  Value   `json:"trigram_nats"` // the same, byte trigram
-	ValidFinal   bool    `json:"valid_final"`  // valid_loss is of the finished model
-	ValidTokens  int64   `json:"valid_tokens"` // committed when valid_loss was measured
+	ActiveParams *int64  `json:"active_params"`
+	BigramNats   Value   `json:"bigram_nats"`     // cross-entropy of the held-out text
+	TrigramNats  Value   `json:"trigram_nats"`    // the same, byte trigram
+	ValidFinal   bool    `json:"valid_final"`     // valid_loss is of the finished model
+	ValidTokens  int64   `json:"valid_tokens"`    // committed when valid_loss was measured
+	ValidIsland  *string `json:"valid_island"`    // that measured it; nil: the run itself, or nobody
+	Tracked      bool    `json:"samples_tracked"` // false: islands bring their own data, so that S2 cannot be judged
 	Dropped      int     `json:"dropped"`
 	Refused      int     `json:"refused"`
 	Skipped      int64   `json:"skipped_steps"`
@@ -56,27 +58,27 @@ func (s *Status) Summary() Summary {
 		ended = *s.Ended
 	}
 	sum := Summary{
-		Tokens:       s.Consumed,
-		Seconds:      s.Elapsed().Seconds(),
-		ValidLoss:    s.ValidLoss,
-		TrainLoss:    s.TrainLoss,
-		Merges:       s.Merges,
-		Islands:      []IslandSummary{},
-		Outcome:      ended.Outcome,
-		Reason:       ended.Reason,
-		RunID:        s.Run.RunID,
-		Dir:          s.Run.Dir,
-		Era:          s.Run.Era,
-		GoalTokens:   s.Run.Tokens,
-		Params:       s.Run.Params,
-		ActiveParams: s.Run.ActiveParams,
-		BigramNats:   entropy(s.Run.BigramNats),
-		TrigramNats:  entropy(s.Run.TrigramNats),
-		ValidFinal:   s.ValidFinal,
-		ValidTokens:  s.ValidTokens,
-		Dropped:      s.Dropped,
-		Refused:      s.Refused,
-		Skipped:      s.Skipped,
+		Tokens:      s.Consumed,
+		Seconds:     s.Elapsed().Seconds(),
+		ValidLoss:   s.ValidLoss,
+		TrainLoss:   s.TrainLoss,
+		Merges:      s.Merges,
+		Islands:     []IslandSummary{},
+		Outcome:     ended.Outcome,
+		Reason:      ended.Reason,
+		RunID:       s.Run.RunID,
+		Dir:         s.Run.Dir,
+		Era:         s.Run.Era,
+		GoalTokens:  s.Run.Tokens,
+		Params:      s.Run.Params,
+		BigramNats:  entropy(s.Run.BigramNats),
+		TrigramNats: entropy(s.Run.TrigramNats),
+		ValidFinal:  s.ValidFinal,
+		ValidTokens: s.ValidTokens,
+		Tracked:     !s.Run.OwnData,
+		Dropped:     s.Dropped,
+		Refused:     s.Refused,
+		Skipped:     s.Skipped,
 
 		Spikes:         s.Spikes,
 		Rollbacks:      s.Rollbacks,
@@ -84,6 +86,12 @@ func (s *Status) Summary() Summary {
 	}
 	if path := s.Checkpoint; path != "" {
 		sum.Checkpoint = &path
+	}
+	if n := s.Run.ActiveParams; n > 0 {
+		sum.ActiveParams = &n
+	}
+	if island := s.ValidIsland; island != "" {
+		sum.ValidIsland = &island
 	}
 	for _, i := range s.Islands {
 		sum.Islands = append(sum.Islands, IslandSummary{

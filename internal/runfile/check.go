@@ -3,7 +3,9 @@ package runfile
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,6 +99,7 @@ func (r Run) bodyRules() []rule {
 		{"gate", r.Gate, r.Gate == GateRequired || r.Gate == GateOff, GateRequired + " or " + GateOff},
 		{"model.vocab", r.Model.Vocab, r.Model.Foreign() || r.Model.Vocab >= byteTokens, fmt.Sprintf("%d or more, for the text is read as bytes", byteTokens)},
 		whole("train.batch_sequences", t.BatchSequences, 1, maxBatch(r.Data.Own)),
+		{"data.paths", strings.Join(r.Data.Paths, " "), !r.Data.Own || len(r.Data.Paths) == 0, "left out, for islands bring their own data (data.own)"},
 		{"data.valid_share", r.Data.ValidShare, r.Data.ValidShare > 0 && r.Data.ValidShare <= 0.5, "above 0 and at most 0.5"},
 		above("train.peak_rate", t.PeakRate),
 		{"train.final_rate", t.FinalRate, t.FinalRate >= 0 && t.FinalRate <= t.PeakRate, "from 0 to train.peak_rate"},
@@ -200,8 +203,8 @@ const (
 
 // checkTensors demands of a foreign model's tensors what everything later relies on.
 func (r Run) checkTensors() error {
-	if r.Model.Preset != "" && len(r.Model.Tensors) > 0 {
-		return r.fault("model.preset", r.Model.Preset, "does not go with model.tensors", `write preset: ""`)
+	if err := r.checkPlain(); err != nil {
+		return err
 	}
 	seen := map[string]bool{}
 	total := 1.0
@@ -224,6 +227,20 @@ func (r Run) checkTensors() error {
 		seen[t.Name] = true
 	}
 	return r.check([]rule{{"model.tensors", len(r.Model.Tensors), len(r.Model.Tensors) <= maxTensors, fmt.Sprintf("at most %d tensors", maxTensors)}})
+}
+
+// checkPlain refuses what is said of one of our models beside the tensors of another.
+func (r Run) checkPlain() error {
+	if r.Model.Preset != "" {
+		return r.fault("model.preset", r.Model.Preset, "does not go with a model of your own", `write preset: ""`)
+	}
+	fields := fieldsOf(reflect.ValueOf(r.Model.Config))
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		if key != "name" && !fields[key].IsZero() {
+			return r.fault("model."+key, fmt.Sprint(fields[key].Interface()), "does not go with a model of your own, of which only the tensors are known", "leave it out")
+		}
+	}
+	return nil
 }
 
 // printable text can stand in a message, in a file and on a terminal.

@@ -3,6 +3,8 @@ package runfile
 import (
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -47,4 +49,16 @@ func (r Run) Where(path string) string { return r.origin.where(path) }
 // fault is bad input at path.
 func (r Run) fault(path string, value any, problem, next string) error {
 	return &fault.Input{Where: r.Where(path), Value: fmt.Sprint(value), Problem: problem, Next: next}
+}
+
+// Sections are the top-level keys that the run's file sets, sorted.
+func (r Run) Sections() []string {
+	var out []string
+	for path := range r.origin.lines {
+		if !strings.ContainsAny(path, ".[") {
+			out = append(out, path)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

@@ -3,6 +3,8 @@ package runfile
 import (
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -89,7 +91,16 @@ func foreign(root *ast.MappingNode) bool {
 		return false
 	}
 	from, _ := scalar(child(m, "from"))
+	if strings.HasSuffix(from, tensorSuffix) && !slices.ContainsFunc(m.Values, describes) {
+		return true // nothing else tells whose model is in the file
+	}
 	return from == FromSeed || child(m, "tensors") != nil && child(m, "tensors").Type() != ast.NullType && !empty(child(m, "tensors"))
+}
+
+// describes: a key of the model section that tells of one of our models.
+func describes(kv *ast.MappingValueNode) bool {
+	key := kv.Key.GetToken().Value
+	return key != "from" && key != "name"
 }
 
 // empty: a list without entries.

@@ -1,10 +1,34 @@
 package runfile
 
-import "github.com/mistura-project/mistura/internal/model"
+import (
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/model"
+)
 
 // Foreign: the model is not ours. Only names and shapes of its tensors are known, and
-// an island marked seed may still have to tell them.
-func (m Model) Foreign() bool { return len(m.Tensors) > 0 || m.From == FromSeed }
+// the island marked seed, or the file of the first weights, may still have to tell them.
+func (m Model) Foreign() bool {
+	return len(m.Tensors) > 0 || m.From == FromSeed || m.FromFile() && m.plain()
+}
+
+// FromFile: the first weights are those of a safetensors file.
+func (m Model) FromFile() bool { return strings.HasSuffix(m.From, tensorSuffix) }
+
+// tensorSuffix ends the name of a file of tensors.
+const tensorSuffix = ".safetensors"
+
+// plain: nothing is said of one of our models.
+func (m Model) plain() bool {
+	m.Config.Name = "" // for people
+	return m.Config == model.Config{}
+}
+
+// WithTensors is the run of a model that is not ours and of these tensors.
+func (r Run) WithTensors(tensors []Tensor) Run {
+	r.Model = Model{From: r.Model.From, Config: model.Config{Name: r.Model.Name}, Tensors: tensors}
+	return r
+}
 
 // Table lists the tensors of the run's model, one behind the other in one flat vector.
 // It is empty while the island that tells them has not come.

@@ -22,6 +22,7 @@ type bank struct {
 	fragments    []fragment.Fragment
 	step         outer.Step
 	sampleTokens uint64
+	ownData      bool // islands bring their own
 
 	theta    [][]float32 // Θ by fragment
 	momentum [][]float32 // b by fragment
@@ -92,9 +93,8 @@ func (b *bank) keep(key syncer.Key, c *wire.Contribution, delta []float32) strin
 	if len(c.TensorTokens) != len(f.Tensors) {
 		return fmt.Sprintf("token counts of %d tensors, the fragment has %d", len(c.TensorTokens), len(f.Tensors))
 	}
-	if samples := c.ToPosition - c.FromPosition - c.Withheld; c.Tokens != samples*b.sampleTokens || c.Tokens > math.MaxInt64 {
-		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d less %d withheld, of %d tokens each",
-			c.Tokens, c.FromPosition, c.ToPosition, c.Withheld, b.sampleTokens)
+	if why := b.miscounted(c); why != "" {
+		return why
 	}
 	part := outer.Part{Delta: delta}
 	if name := firstNonFinite(f, part.Delta); name != "" {
@@ -110,6 +110,25 @@ func (b *bank) keep(key syncer.Key, c *wire.Contribution, delta []float32) strin
 	defer b.mu.Unlock()
 	if _, there := b.parts[key]; !there {
 		b.parts[key] = part
+	}
+	return ""
+}
+
+// maxOwnTokens is more than any contribution stands for.
+const maxOwnTokens = 1 << 50
+
+// miscounted says why the tokens of a contribution cannot be those of its samples. An
+// island with data of its own trains whole batches of it: its tokens are what it says.
+func (b *bank) miscounted(c *wire.Contribution) string {
+	samples := c.ToPosition - c.FromPosition - c.Withheld
+	switch {
+	case b.ownData && c.Tokens > maxOwnTokens:
+		return fmt.Sprintf("%d tokens are claimed, more than 2^50", c.Tokens)
+	case b.ownData:
+		return ""
+	case c.Tokens != samples*b.sampleTokens || c.Tokens > math.MaxInt64:
+		return fmt.Sprintf("%d tokens are claimed for sample positions %d to %d less %d withheld, of %d tokens each",
+			c.Tokens, c.FromPosition, c.ToPosition, c.Withheld, b.sampleTokens)
 	}
 	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 // evalRows is how many sequences are computed at a time.
@@ -17,7 +18,7 @@ const evalRows = 8
 
 // evaluator measures the loss of the global parameters on held-out text, in a
 // goroutine of its own; a measurement that is not done when the next is due
-// makes that one wait for a later occasion.
+// makes that one wait for a later occasion. A nil one measures nothing.
 type evaluator struct {
 	op     *opened
 	engine *engine.Engine
@@ -27,7 +28,12 @@ type evaluator struct {
 	wg     sync.WaitGroup
 }
 
+// newEvaluator gives nil where only an island can measure: the model is not ours, or the
+// text is not here.
 func newEvaluator(op *opened) (*evaluator, error) {
+	if !measurable(op.run) {
+		return nil, nil
+	}
 	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: op.kernel})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine for validation: %w", err)
@@ -41,7 +47,7 @@ func newEvaluator(op *opened) (*evaluator, error) {
 
 // due starts a measurement when enough tokens have come in since the last.
 func (e *evaluator) due(h *host, tokens int64) {
-	if e.every <= 0 || tokens < e.next {
+	if e == nil || e.every <= 0 || tokens < e.next {
 		return
 	}
 	e.next = (tokens/e.every + 1) * e.every
@@ -64,6 +70,9 @@ func (e *evaluator) due(h *host, tokens int64) {
 
 // final measures the finished model.
 func (e *evaluator) final(params []float32) (float64, error) {
+	if e == nil {
+		return math.NaN(), nil
+	}
 	e.busy.Lock()
 	defer e.busy.Unlock()
 	return e.loss(params, e.op.run.Eval.FinalSequences)
@@ -103,6 +112,19 @@ func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 }
 
 func (e *evaluator) close() {
+	if e == nil {
+		return
+	}
 	e.wg.Wait()
 	e.engine.Close()
 }
+
+// wait waits for a measurement under way.
+func (e *evaluator) wait() {
+	if e != nil {
+		e.wg.Wait()
+	}
+}
+
+// measurable: this process can measure the validation loss.
+func measurable(run runfile.Run) bool { return !run.Model.Foreign() && !run.Data.Own }

@@ -73,10 +73,11 @@ func TestDocumentsAreAnnounced(t *testing.T) {
 	}
 	for boundaries, want := range map[bool]string{true: "documents kept apart", false: "documents run on"} {
 		o := Options{Run: runfile.Default()}
-		o.Run.Train.DocumentBoundaries = boundaries
+		o.Run.Train.DocumentBoundaries, o.Run.Train.SequenceTokens = boundaries, 12
+		o.Run.Data = runfile.Data{Paths: []string{text}, ValidShare: 0.5}
 		var said strings.Builder
 		o.Emit = func(e ledger.Event) { fmt.Fprintln(&said, e) }
-		set, err := openCorpus(t.Context(), o, corpus.Spec{Paths: []string{text}, ValidShare: 0.5, Seq: 12}, t.TempDir())
+		set, err := openCorpus(t.Context(), o, t.TempDir())
 		if err != nil {
 			t.Fatal(err)
 		}

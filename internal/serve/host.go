@@ -36,8 +36,9 @@ type host struct {
 	secret  string
 	crew    crew
 	parties *parties
-	brought sync.Map  // incarnation → restore it was admitted with
-	copied  *cutState // of the checkpoint under way, until its record is on the tape
+	brought sync.Map        // incarnation → restore it was admitted with
+	told    map[uint64]bool // incarnations whose restored state is on the tape
+	copied  *cutState       // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
 	emitMu    sync.Mutex

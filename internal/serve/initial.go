@@ -28,11 +28,21 @@ func findFirst(ctx context.Context, run runfile.Run) (first, error) {
 		return first{}, err
 	}
 	var meta struct {
-		Model  model.Config    `json:"model"`
-		Origin json.RawMessage `json:"origin"`
+		Model   model.Config    `json:"model"`
+		Tensors []SavedTensor   `json:"tensors"`
+		Origin  json.RawMessage `json:"origin"`
 	}
 	if err := c.Meta(&meta); err != nil {
 		return first{}, err
+	}
+	if run.Model.Foreign() || len(meta.Tensors) > 0 {
+		if problem := otherTensors(meta.Tensors, run); problem != "" {
+			return first{}, &fault.Input{
+				Where: run.Where("model.from"), Value: run.Model.From, Problem: problem,
+				Next: "use --from " + run.Model.From + ", which takes the model from there",
+			}
+		}
+		return first{Checkpoint: c, incomplete: incomplete}, nil
 	}
 	if key := otherModel(meta.Model, run.Model.Config); key != "" {
 		return first{}, &fault.Input{
@@ -45,13 +55,42 @@ func findFirst(ctx context.Context, run runfile.Run) (first, error) {
 }
 
 // firstWeights fills the parameters of a new run: drawn from its seed, or those of
-// the checkpoint in model.from, of which it gives the digest. Moments, clocks and
-// state that the checkpoint does not have begin as in any new run.
-func (op *opened) firstWeights(ctx context.Context, params []float32) (digest string, err error) {
-	engine.InitParams(op.run.Model.Config, op.run.Seed, params)
-	if op.run.Model.From == "" {
-		return "", nil
+// the checkpoint, file or island in model.from. Moments, clocks and state that the
+// checkpoint does not have begin as in any new run.
+func (op *opened) firstWeights(ctx context.Context, params []float32) (w weights, err error) {
+	if !op.run.Model.Foreign() {
+		engine.InitParams(op.run.Model.Config, op.run.Seed, params)
 	}
+	switch {
+	case op.run.Model.From == "":
+		return w, op.drawable()
+	case op.run.Model.From == runfile.FromSeed:
+		w, err = fileWeights(ctx, op.seedPath(), op.run, params)
+	case op.run.Model.FromFile():
+		w, err = fileWeights(ctx, op.run.Model.From, op.run, params)
+		op.notes = append(op.notes, "first weights: "+op.run.Model.From)
+	default:
+		w.digest, err = op.checkpointWeights(ctx, params)
+	}
+	op.notes = append(op.notes, w.casts...)
+	return w, err
+}
+
+// drawable refuses a model whose first weights nobody knows how to draw.
+func (op *opened) drawable() error { return drawable(op.run) }
+
+func drawable(run runfile.Run) error {
+	if !run.Model.Foreign() {
+		return nil
+	}
+	return &fault.Input{
+		Where: run.Where("model.from"), Problem: "is empty, and only you know how the weights of a model of your own are drawn",
+		Next: "give a .safetensors file, or write seed and mark the island that has them (seed: true)",
+	}
+}
+
+// checkpointWeights are those of the checkpoint in model.from, and the digest of their file.
+func (op *opened) checkpointWeights(ctx context.Context, params []float32) (digest string, err error) {
 	c, err := findFirst(ctx, op.run)
 	if err != nil {
 		return "", err
@@ -59,7 +98,7 @@ func (op *opened) firstWeights(ctx context.Context, params []float32) (digest st
 	if err := c.Verify(ctx); err != nil {
 		return "", err
 	}
-	if err := readWeights(ctx, c.Checkpoint, op.run.Model.Config, params); err != nil {
+	if err := readWeights(ctx, c.Checkpoint, op.run.Table(), params); err != nil {
 		return "", err
 	}
 	op.origin = c.origin
@@ -77,7 +116,7 @@ func (op *opened) firstWeights(ctx context.Context, params []float32) (digest st
 
 // readWeights reads every tensor of the model. State of training may be missing and
 // keeps what it has, and may be in the file and stay there.
-func readWeights(ctx context.Context, c store.Checkpoint, cfg model.Config, params []float32) error {
+func readWeights(ctx context.Context, c store.Checkpoint, table []model.Tensor, params []float32) error {
 	f, err := c.Tensors(ctx, modelPart)
 	if err != nil {
 		return err
@@ -87,7 +126,7 @@ func readWeights(ctx context.Context, c store.Checkpoint, cfg model.Config, para
 	for _, info := range f.Tensors() {
 		there[info.Name] = true
 	}
-	for _, t := range cfg.Tensors() {
+	for _, t := range table {
 		if t.Kind == model.State && !there[t.Name] {
 			continue
 		}

@@ -30,10 +30,10 @@ func saved(t *testing.T, cfg model.Config) (string, []float32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Tensors(ctx, modelPart, tensorsOf(cfg, params), nil); err != nil {
+	if err := w.Tensors(ctx, modelPart, tensorsOf(cfg.Tensors(), params), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Commit(ctx, Meta{Model: cfg, Origin: json.RawMessage(`{"family":"bailing_moe"}`)}); err != nil {
+	if _, err := w.Commit(ctx, Meta{Model: &cfg, Origin: json.RawMessage(`{"family":"bailing_moe"}`)}); err != nil {
 		t.Fatal(err)
 	}
 	return dir, params
@@ -52,9 +52,9 @@ func TestFirstWeightsOfACheckpoint(t *testing.T) {
 	for _, run := range []model.Config{cfg, other} {
 		op := &opened{run: runfile.Default().WithConfig(run, dir)}
 		params := make([]float32, run.Size())
-		digest, err := op.firstWeights(context.Background(), params)
-		if err != nil || len(digest) != 64 || !strings.Contains(string(op.origin), `"bailing_moe"`) {
-			t.Fatalf("%v, digest %q, origin %s", err, digest, op.origin)
+		w, err := op.firstWeights(context.Background(), params)
+		if err != nil || len(w.digest) != 64 || !strings.Contains(string(op.origin), `"bailing_moe"`) {
+			t.Fatalf("%v, digest %q, origin %s", err, w.digest, op.origin)
 		}
 		at := 0
 		for _, tensor := range run.Tensors() {

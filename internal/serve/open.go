@@ -28,6 +28,7 @@ import (
 const (
 	runFileName = "run.yaml"
 	dataFolder  = "data"
+	seedName    = "seed.safetensors" // version 0 from the island marked seed
 )
 
 // opened is a run that is ready to begin or to go on.
@@ -36,7 +37,7 @@ type opened struct {
 	runID   string
 	era     uint32
 	store   store.Store
-	corpus  *corpus.Set
+	corpus  *corpus.Set // nil: islands bring their own data
 	dataDir string
 	kernel  *kernel.Set
 	notes   []string        // to tell the user
@@ -64,18 +65,9 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := corpus.Spec{Paths: o.Run.Data.Paths, ValidShare: o.Run.Data.ValidShare, Seq: o.Run.Train.SequenceTokens}
 	if !o.Resume {
-		if err := corpus.Check(ctx, spec); err != nil {
+		if o.Run, err = checkNew(ctx, o); err != nil {
 			return nil, err
-		}
-		if err := unused(o.Dir); err != nil {
-			return nil, err
-		}
-		if o.Run.Model.From != "" {
-			if _, err := findFirst(ctx, o.Run); err != nil {
-				return nil, err
-			}
 		}
 	}
 	folder, err := store.OpenFolder(o.Dir)
@@ -104,20 +96,65 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if _, err := folder.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
 		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
 	}
-	op.bank = op.newBank()
-	if op.corpus, err = openCorpus(ctx, o, spec, op.dataDir); err != nil {
+	if op.corpus, err = openCorpus(ctx, o, op.dataDir); err != nil {
 		return nil, err
 	}
-	if o.Resume {
-		err = op.resume(ctx)
-	} else {
-		err = op.begin(ctx)
-	}
-	if err != nil {
-		op.corpus.Close()
+	if err := op.takeUp(ctx, o); err != nil {
+		op.close()
 		return nil, err
 	}
 	return op, nil
+}
+
+// takeUp begins the run or goes on with it.
+func (op *opened) takeUp(ctx context.Context, o Options) error {
+	if o.Resume {
+		op.bank = op.newBank()
+		return op.resume(ctx)
+	}
+	op.runID, op.era = randomName(6), 1
+	if op.run.Model.From == runfile.FromSeed {
+		if err := op.awaitSeed(ctx, o); err != nil {
+			return err
+		}
+	}
+	op.bank = op.newBank()
+	return op.begin(ctx)
+}
+
+// checkNew refuses what a new run cannot begin with, and gives the run with the tensors
+// that only the file of its first weights tells.
+func checkNew(ctx context.Context, o Options) (runfile.Run, error) {
+	if !o.Run.Data.Own {
+		if err := corpus.Check(ctx, textOf(o.Run)); err != nil {
+			return o.Run, err
+		}
+	}
+	if err := unused(o.Dir); err != nil {
+		return o.Run, err
+	}
+	run, err := adopt(o.Run)
+	if err != nil {
+		return run, err
+	}
+	switch {
+	case run.Model.From == "":
+		return run, drawable(run)
+	case run.Model.From == runfile.FromSeed:
+		return run, nil
+	case run.Model.FromFile():
+		if err := CheckMemory(run); err != nil { // nobody knew its size before
+			return run, err
+		}
+		return run, checkWeights(run)
+	}
+	_, err = findFirst(ctx, run)
+	return run, err
+}
+
+// textOf is the text of a run.
+func textOf(run runfile.Run) corpus.Spec {
+	return corpus.Spec{Paths: run.Data.Paths, ValidShare: run.Data.ValidShare, Seq: run.Train.SequenceTokens}
 }
 
 // unused refuses a folder that holds another run.
@@ -133,8 +170,27 @@ func unused(dir string) error {
 	return nil
 }
 
+// close lets the data go.
+func (op *opened) close() {
+	if op.corpus != nil {
+		op.corpus.Close()
+	}
+}
+
+// data is what is known of the text; nothing where islands bring their own.
+func (op *opened) data() corpus.Info {
+	if op.corpus == nil {
+		return corpus.Info{}
+	}
+	return op.corpus.Info
+}
+
 // openCorpus tokenizes the text, or opens what was tokenized for this run before.
-func openCorpus(ctx context.Context, o Options, spec corpus.Spec, dir string) (*corpus.Set, error) {
+// Where islands bring their own there is none.
+func openCorpus(ctx context.Context, o Options, dir string) (*corpus.Set, error) {
+	if o.Run.Data.Own {
+		return nil, nil
+	}
 	emit := o.Emit
 	if emit == nil {
 		emit = func(ledger.Event) {}
@@ -151,7 +207,7 @@ func openCorpus(ctx context.Context, o Options, spec corpus.Spec, dir string) (*
 		return set, nil
 	}
 	emit(ledger.Note{At: time.Now(), Text: "reading the text"})
-	set, err := corpus.Build(ctx, spec, dir, func(done, total int64) {})
+	set, err := corpus.Build(ctx, textOf(o.Run), dir, func(done, total int64) {})
 	if err != nil {
 		return nil, err
 	}
@@ -178,14 +234,15 @@ func (op *opened) saveBytes() int64 {
 // newBank is room for the fragments of the run.
 func (op *opened) newBank() *bank {
 	x := op.run.Exchange
-	return newBank(fragment.Split(op.run.Table(), x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
+	b := newBank(fragment.Split(op.run.Table(), x.Fragments), outer.Step{Rate: *x.OuterRate, Momentum: *x.OuterMomentum}, op.run.Train.SequenceTokens)
+	b.ownData = op.run.Data.Own
+	return b
 }
 
 // begin is era 1: weights from the seed, version 0 everywhere.
 func (op *opened) begin(ctx context.Context) error {
-	op.runID, op.era = randomName(6), 1
 	params := make([]float32, op.run.Size())
-	weights, err := op.firstWeights(ctx, params)
+	w, err := op.firstWeights(ctx, params)
 	if err != nil {
 		return err
 	}
@@ -195,7 +252,7 @@ func (op *opened) begin(ctx context.Context) error {
 	if err := op.writeRunFile(ctx, op.store.Create); err != nil {
 		return err
 	}
-	return op.openTapes(ctx, eraRecord{Weights: weights})
+	return op.openTapes(ctx, eraRecord{Weights: w.digest, Casts: w.casts})
 }
 
 // writeRunFile stores the resolved run so that it can be run again as it is: in a
@@ -235,6 +292,8 @@ type eraRecord struct {
 	Numeric    map[string]string `json:"numeric,omitempty"` // what islands emulate, by name; those in fp32 are not in it
 	Checkpoint uint64            `json:"from_checkpoint,omitempty"`
 	Weights    string            `json:"weights_sha256,omitempty"`
+	Casts      []string          `json:"casts,omitempty"`    // of the first weights
+	OwnData    bool              `json:"own_data,omitempty"` // islands bring their own: S2 is not tracked
 	Undone     []undone          `json:"undone,omitempty"`
 }
 
@@ -274,8 +333,8 @@ const (
 // time one finds the first number taken.
 func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
 	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
-	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.corpus.Info.Digest, string(op.run.Marshal())
-	e.Numeric = emulations(op.run)
+	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.data().Digest, string(op.run.Marshal())
+	e.Numeric, e.OwnData = emulations(op.run), op.run.Data.Own
 	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: firstView, Primary: "syncer-0/1", Copies: []string{}}
 	for p := range op.bank.fragments {
 		v.Fragments = append(v.Fragments, p)

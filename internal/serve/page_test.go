@@ -23,7 +23,7 @@ type section struct {
 func TestTapePageAgreesWithTheRecords(t *testing.T) {
 	checkPage(t, "tape.md", []section{
 		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`arrive`", coord.ArriveRecord{}}, {"`lease`", coord.LeaseRecord{}},
-		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`end`", coord.EndRecord{}},
+		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`restored`", restoredRecord{}}, {"`end`", coord.EndRecord{}},
 		{"`view`", viewRecord{}}, {"`merge`", syncer.MergeRecord{}}, {"`part`", syncer.PartRecord{}},
 		{"`part.adoptions`", syncer.Adoption{}}, {"`dropped`, `refused`", syncer.RulingRecord{}},
 		{"`incarnation_closed`", syncer.ClosedRecord{}},
@@ -35,7 +35,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 		{"`" + syncerPart + "`", syncer.Tables{}}, {"`" + syncerPart + " fragments`", syncer.FragmentTable{}},
 		{"`" + syncerPart + " fragments.log`", outer.Credit{}}, {"`" + syncerPart + " fragments.learners`", syncer.LearnerEntry{}},
 		{"`" + coordPart + "`", coord.Snapshot{}}, {"`" + coordPart + " retries`", coord.Range{}}, {"`" + coordPart + " members`", coord.MemberSnapshot{}},
-		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}},
+		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}}, {"`meta islands slots`", SavedSlot{}}, {"`meta islands files`", SavedFile{}},
 		{"The run folder's `" + coordinatorName + "`", coordinator{}},
 	})
 	headings := tables(t, "checkpoint.md")

@@ -6,7 +6,6 @@ import (
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
-	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -20,8 +19,8 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
 		return
 	}
-	if native := hello.Engine == "" || hello.Engine == runfile.Native; native && hello.KernelSet != h.kernel.Name() {
-		p.Close(fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, h.kernel.Name()))
+	if why := refusal(h.run, h.kernel.Name(), hello); why != "" {
+		p.Close(why)
 		return
 	}
 	if hello.Part > 0 {
@@ -81,6 +80,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, 0, b.Ready) })
+	case *wire.FromLearner_Restored:
+		h.post(func() { h.restored(inc, b.Restored) })
 	case *wire.FromLearner_Progress:
 		h.post(func() { h.progress(inc, b.Progress) })
 	case *wire.FromLearner_Spike:

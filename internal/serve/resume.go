@@ -10,6 +10,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -19,6 +20,7 @@ import (
 // restore is what an island takes over from the checkpoint.
 type restore struct {
 	state     *wire.IslandState
+	saved     SavedPart
 	positions []int64 // samples merged, by fragment
 	applied   int64   // samples of state.Position that were not withheld
 }
@@ -69,7 +71,8 @@ func (op *opened) resume(ctx context.Context) error {
 	snap.Checkpoint, snap.Incarnation = next-1, max(snap.Incarnation, op.incarnation)
 	op.coord = coord.Restore(op.coordConfig(), snap, seeds, past)
 	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
-	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era))
+	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era), op.layoutNote(meta))
+	op.notes = append(op.notes, op.stateNotes(meta)...)
 	op.tellUndone(lost)
 	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
 		return err
@@ -117,7 +120,7 @@ func (op *opened) nobodyCoordinates(ctx context.Context) error {
 func (op *opened) fits(meta Meta) error {
 	where := op.store.Location()
 	switch {
-	case meta.Model != op.run.Model.Config:
+	case !sameModel(meta, op.run):
 		return &fault.Input{Where: where, Problem: "the checkpoint's model is not the run file's", Next: "restore run.yaml"}
 	case meta.StepSamples != op.run.StepSamples() || meta.SampleTokens != op.run.Train.SequenceTokens:
 		return &fault.Input{Where: where, Value: fmt.Sprintf("%d × %d", op.run.StepSamples(), op.run.Train.SequenceTokens),
@@ -126,12 +129,20 @@ func (op *opened) fits(meta Meta) error {
 		return &fault.Input{Where: where, Value: fmt.Sprint(len(op.bank.fragments)), Problem: fmt.Sprintf("the checkpoint has %d fragments", meta.Fragments), Next: "restore run.yaml"}
 	case meta.Seed != op.run.Seed:
 		return &fault.Input{Where: where, Value: fmt.Sprint(op.run.Seed), Problem: fmt.Sprintf("the seed was %d when the checkpoint was made, and samples are drawn from it", meta.Seed), Next: "restore run.yaml"}
-	case meta.DataDigest != op.corpus.Info.Digest:
-		return &fault.Input{Where: op.dataDir, Value: op.corpus.Info.Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
+	case meta.DataDigest != op.data().Digest:
+		return &fault.Input{Where: op.dataDir, Value: op.data().Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
 	case op.run.TotalSamples() < meta.Consumed:
 		return &fault.Input{Where: "tokens", Value: op.run.Tokens.String(), Problem: fmt.Sprintf("%d tokens are trained already", meta.Consumed*int64(meta.SampleTokens)), Next: "ask for more"}
 	}
 	return nil
+}
+
+// sameModel: the checkpoint is of the run's model, trained as the run trains it.
+func sameModel(meta Meta, run runfile.Run) bool {
+	if meta.Model == nil || run.Model.Foreign() {
+		return otherTensors(meta.Tensors, run) == ""
+	}
+	return *meta.Model == run.Model.Config
 }
 
 // loadTensors fills the bank.
@@ -142,7 +153,7 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 	theta := make([]float32, op.run.Size())
 	momentum := make([]float32, len(theta))
 	for part, flat := range map[string][]float32{modelPart: theta, momentumPart: momentum} {
-		if err := readFlat(ctx, c, part, op.run.Model.Config, flat); err != nil {
+		if err := readFlat(ctx, c, part, op.run.Table(), flat); err != nil {
 			return err
 		}
 	}
@@ -222,7 +233,10 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 		r := restore{state: &wire.IslandState{
 			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
 			Withheld: uint64(seed.Withheld()),
-		}, applied: seed.Position - seed.Withheld()}
+		}, saved: saved, applied: seed.Position - seed.Withheld()}
+		for _, f := range saved.Files {
+			r.state.Files = append(r.state.Files, &wire.StateFile{Rank: f.Rank, Path: f.Path, SizeBytes: f.SizeBytes, Digest: f.Digest})
+		}
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
 			r.state.Keep = append(r.state.Keep, keep)

@@ -44,7 +44,7 @@ func (op *opened) restart(ctx context.Context) error {
 	}
 	op.era = last + 1
 	params := make([]float32, op.run.Size())
-	weights, err := op.firstWeights(ctx, params)
+	w, err := op.firstWeights(ctx, params)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (op *opened) restart(ctx context.Context) error {
 	op.coord = coord.Restore(op.coordConfig(), coord.Snapshot{Incarnation: op.incarnation, Checkpoint: number - 1}, nil, past)
 	op.sync = syncer.New(op.syncConfig())
 	op.tellUndone(lost)
-	return op.openTapes(ctx, eraRecord{Undone: lost, Weights: weights})
+	return op.openTapes(ctx, eraRecord{Undone: lost, Weights: w.digest, Casts: w.casts})
 }
 
 // rolledBack tells the listeners where the run goes on.

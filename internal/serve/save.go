@@ -3,12 +3,15 @@ package serve
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -31,7 +34,8 @@ type Meta struct {
 	StepSamples  int64                `json:"step_samples"`
 	SampleTokens int                  `json:"sample_tokens"`
 	Fragments    int                  `json:"fragments"`
-	Model        model.Config         `json:"model"`
+	Model        *model.Config        `json:"model,omitempty"`   // absent: the model is the user's own
+	Tensors      []SavedTensor        `json:"tensors,omitempty"` // of a model of the user's own
 	Tokenizer    string               `json:"tokenizer"`
 	DataDigest   string               `json:"data_digest"`
 	Seed         uint64               `json:"seed"`
@@ -41,6 +45,45 @@ type Meta struct {
 	Origin       json.RawMessage      `json:"origin,omitempty"` // of an imported model
 }
 
+// SavedTensor is a tensor of a model of the user's own.
+type SavedTensor struct {
+	Name  string `json:"name"`
+	Shape []int  `json:"shape"`
+	State bool   `json:"state,omitempty"`
+}
+
+// modelOf tells a run's model: by its configuration, or by its tensors if it is the user's own.
+func modelOf(run runfile.Run) (*model.Config, []SavedTensor) {
+	if !run.Model.Foreign() {
+		cfg := run.Model.Config
+		return &cfg, nil
+	}
+	var tensors []SavedTensor
+	for _, t := range run.Model.Tensors {
+		tensors = append(tensors, SavedTensor{Name: t.Name, Shape: append([]int{}, t.Shape...), State: t.State})
+	}
+	return nil, tensors
+}
+
+// otherTensors says how the tensors of a checkpoint are not those of a run, or nothing.
+func otherTensors(saved []SavedTensor, run runfile.Run) string {
+	switch {
+	case len(saved) == 0:
+		return "is of one of our models, and the run's is your own"
+	case !run.Model.Foreign():
+		return "is of a model of your own, and the run's is one of ours"
+	}
+	var own []model.Named
+	for _, t := range saved {
+		own = append(own, model.Named{Name: t.Name, Shape: t.Shape, State: t.State})
+	}
+	in := (*fault.Input)(nil)
+	if errors.As(model.Unlike(run.Table(), own), &in) {
+		return "is of another model: parameter " + in.Value + " " + in.Problem
+	}
+	return ""
+}
+
 // SavedPart is an island's own state in a checkpoint.
 type SavedPart struct {
 	Incarnation    uint64   `json:"incarnation"`
@@ -48,6 +91,25 @@ type SavedPart struct {
 	AnchorVersions []uint64 `json:"anchor_versions"`
 	SizeBytes      uint64   `json:"size_bytes"`
 	Digest         string   `json:"sha256"`
+
+	Layout string      `json:"layout,omitempty"` // on what the island computed, in words
+	Slots  []SavedSlot `json:"slots,omitempty"`  // in the part
+	Files  []SavedFile `json:"files,omitempty"`  // that the island's trainer saved itself
+}
+
+// SavedSlot is the digest of an island's weights or of one of its moments, gathered over
+// all its ranks.
+type SavedSlot struct {
+	Slot   string `json:"slot"`
+	Digest string `json:"sha256"`
+}
+
+// SavedFile is a file beside the checkpoint, where the trainer's rank finds it.
+type SavedFile struct {
+	Rank      uint32 `json:"rank"`
+	Path      string `json:"path"`
+	SizeBytes uint64 `json:"size_bytes"`
+	Digest    string `json:"sha256"`
 }
 
 // cutState is everything of a checkpoint, copied at one moment.
@@ -92,9 +154,10 @@ func (h *host) meta(c *cutState) Meta {
 	consumed, _, _ := h.coord.Account()
 	m := Meta{
 		RunID: h.runID, Era: h.era, Tokens: consumed * h.sampleTokens(), Consumed: consumed, StepSamples: h.run.StepSamples(),
-		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Model: h.run.Model.Config, Tokenizer: h.corpus.Info.Tokenizer,
-		DataDigest: h.corpus.Info.Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{}, Origin: h.origin,
+		SampleTokens: h.run.Train.SequenceTokens, Fragments: len(h.bank.fragments), Tokenizer: h.data().Tokenizer,
+		DataDigest: h.data().Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{}, Origin: h.origin,
 	}
+	m.Model, m.Tensors = modelOf(h.run)
 	c.islands = map[string]*captured{}
 	for _, member := range c.coord.Members {
 		p := h.captures[member.Incarnation]
@@ -115,6 +178,10 @@ func (c *cutState) awaitIslands(ctx context.Context) error {
 			part := c.meta.Islands[island]
 			if ok {
 				part.SizeBytes, part.Digest = s.SizeBytes, s.Digest
+				part.Layout, part.Slots = s.Layout, slotsOf(s.Slots)
+				for _, f := range s.Files {
+					part.Files = append(part.Files, SavedFile{f.Rank, f.Path, f.SizeBytes, f.Digest})
+				}
 				c.meta.Islands[island] = part
 			} else {
 				delete(c.meta.Islands, island)
@@ -131,7 +198,7 @@ func (c *cutState) awaitIslands(ctx context.Context) error {
 // tries again, and the older ones stay.
 func (h *host) save(c *cutState) {
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
-		err := c.write(ctx, w, h.run.Model.Config)
+		err := c.write(ctx, w, h.run.Table())
 		return c.meta, err
 	}, h.hold)
 	if h.ctx.Err() != nil && err != nil {
@@ -169,11 +236,11 @@ func (h *host) hold(ctx context.Context, _ int, full error) error {
 	}
 }
 
-func (c *cutState) write(ctx context.Context, w *store.Writer, cfg model.Config) error {
-	if err := w.Tensors(ctx, modelPart, tensorsOf(cfg, c.theta), nil); err != nil {
+func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Tensor) error {
+	if err := w.Tensors(ctx, modelPart, tensorsOf(table, c.theta), nil); err != nil {
 		return err
 	}
-	if err := w.Tensors(ctx, momentumPart, tensorsOf(cfg, c.momentum), nil); err != nil {
+	if err := w.Tensors(ctx, momentumPart, tensorsOf(table, c.momentum), nil); err != nil {
 		return err
 	}
 	if err := w.JSON(ctx, syncerPart, c.tables); err != nil {
@@ -193,22 +260,27 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, cfg model.Config)
 	return nil
 }
 
-// tensorsOf views a flat vector as the model's tensors.
-func tensorsOf(cfg model.Config, flat []float32) []store.Tensor {
+// tensorsOf views a flat vector as the model's tensors. Without one it is their names
+// and shapes alone.
+func tensorsOf(table []model.Tensor, flat []float32) []store.Tensor {
 	var out []store.Tensor
-	for _, t := range cfg.Tensors() {
-		out = append(out, store.Tensor{Name: t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]})
+	for _, t := range table {
+		tensor := store.Tensor{Name: t.Name, Shape: t.Shape}
+		if flat != nil {
+			tensor.F32 = flat[t.Offset : t.Offset+t.Size()]
+		}
+		out = append(out, tensor)
 	}
 	return out
 }
 
 // readFlat reads all tensors of a part into a flat vector; one that is missing is
 // an error that names it.
-func readFlat(ctx context.Context, c store.Checkpoint, part string, cfg model.Config, flat []float32) error {
+func readFlat(ctx context.Context, c store.Checkpoint, part string, table []model.Tensor, flat []float32) error {
 	f, err := c.Tensors(ctx, part)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return f.ReadAll(tensorsOf(cfg, flat))
+	return f.ReadAll(tensorsOf(table, flat))
 }

@@ -59,7 +59,7 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 	if err != nil {
 		return ledger.Summary{}, err
 	}
-	defer op.corpus.Close()
+	defer op.close()
 	status, why := ledger.New(), ""
 	for {
 		h, err := newHost(ctx, op, o, status)
@@ -84,7 +84,7 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
 		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
+		crew: newCrew(), told: map[uint64]bool{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
 	}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	var err error
@@ -116,7 +116,7 @@ func (h *host) live(why string) error {
 	h.disband(h.patienceFor(err))
 	h.server.Close()
 	h.saving.Wait()
-	h.evaluator.wg.Wait()
+	h.evaluator.wait()
 	return err
 }
 
@@ -189,13 +189,13 @@ func (h *host) maxPayload() int64 {
 
 // started tells the listeners what begins.
 func (h *host) started() {
-	count := h.run.Model.Count()
+	params, active := h.parameters()
 	e := ledger.RunStarted{
 		At: time.Now(), RunID: h.runID, Dir: h.opts.Dir, Era: h.era, Resumed: h.opts.Resume,
 		Tokens: h.run.TotalSamples() * h.sampleTokens(), TokensDone: h.consumed(),
-		Params: count.Total, ActiveParams: count.Active,
+		Params: params, ActiveParams: active, OwnData: h.run.Data.Own,
 		Checkpoint: h.fromCheckpoint,
-		BigramNats: h.corpus.Info.BigramNats, TrigramNats: h.corpus.Info.TrigramNats,
+		BigramNats: h.data().BigramNats, TrigramNats: h.data().TrigramNats,
 		Rollbacks: h.coord.Rollbacks(), Skipped: samplesOf(h.coord.Skipped()),
 	}
 	for _, i := range h.run.Islands {
@@ -205,6 +205,15 @@ func (h *host) started() {
 	h.emit(e)
 	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
 	h.tellNotes()
+}
+
+// parameters counts the model's, and those that a token meets; 0: that is not known.
+func (h *host) parameters() (all, active int64) {
+	if h.run.Model.Foreign() {
+		return int64(h.run.Size()), 0
+	}
+	count := h.run.Model.Count()
+	return count.Total, count.Active
 }
 
 func (h *host) tellNotes() {

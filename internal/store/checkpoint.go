@@ -272,7 +272,7 @@ func (c Checkpoint) verifyPart(ctx context.Context, part string) error {
 		return err
 	}
 	defer f.Close()
-	found, err := digest(ctx, f, size)
+	found, err := Digest(ctx, f, size)
 	if err != nil {
 		return fmt.Errorf("verify %s: %w", c.where(part), err)
 	}

@@ -40,8 +40,8 @@ func (d *digestWriter) object(name string) Object {
 // stay in a core's cache.
 const digestBufferBytes = 256 << 10
 
-// digest reads size bytes of r and gives their SHA-256 in hex.
-func digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
+// Digest reads size bytes of r and gives their SHA-256 in hex.
+func Digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 	d := newDigestWriter(ctx, io.Discard)
 	n, err := io.CopyBuffer(d, io.NewSectionReader(r, 0, size), make([]byte, digestBufferBytes))
 	if err != nil {

@@ -36,7 +36,8 @@ func dtypeBytes(dtype string) int64 {
 }
 
 // decodeTensorHeader reads a safetensors header for dataBytes bytes of tensors and gives
-// the tensors in the order in which they lie.
+// the tensors in the order in which they lie. Where the bytes are still to come, and
+// dataBytes is negative, they are as many as the tensors take.
 func decodeTensorHeader(header []byte, dataBytes int64) ([]TensorInfo, map[string]string, error) {
 	if !utf8.Valid(header) {
 		return nil, nil, errors.New("the header is not UTF-8")
@@ -178,7 +179,7 @@ func checkLayout(tensors []TensorInfo, dataBytes int64) error {
 		}
 		at = t.end
 	}
-	if at != dataBytes {
+	if dataBytes >= 0 && at != dataBytes {
 		return fmt.Errorf("the tensors take %d bytes, the file holds %d", at, dataBytes)
 	}
 	return nil

@@ -98,9 +98,23 @@ func (r *Reader) read(name string, dst []float32, buf []byte) error {
 // that the file holds just these tensors with just these shapes: nothing stays as
 // it was, nothing in the file is passed over.
 func (r *Reader) ReadAll(into []Tensor) error {
+	if err := r.match(into, r.find); err != nil {
+		return err
+	}
+	buf := make([]byte, 4*convertFloats)
+	for _, t := range into {
+		if err := r.read(t.Name, t.F32, buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// match compares names and shapes, and with find the types of the elements.
+func (r *Reader) match(into []Tensor, find func(name string) (TensorInfo, error)) error {
 	wanted := make(map[string]bool, len(into))
 	for _, t := range into {
-		info, err := r.find(t.Name)
+		info, err := find(t.Name)
 		if err != nil {
 			return err
 		}
@@ -112,12 +126,6 @@ func (r *Reader) ReadAll(into []Tensor) error {
 	for _, info := range r.tensors {
 		if !wanted[info.Name] {
 			return r.fault(info.Name, "this tensor does not belong to the model", nil)
-		}
-	}
-	buf := make([]byte, 4*convertFloats)
-	for _, t := range into {
-		if err := r.read(t.Name, t.F32, buf); err != nil {
-			return err
 		}
 	}
 	return nil

@@ -41,17 +41,41 @@ func fromHalf(h uint16) float32 {
 	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
 }
 
+// ReadAllWide is [Reader.ReadAll] for tensors of any type that float32 holds, all of them
+// finite.
+func (r *Reader) ReadAllWide(into []Tensor) error {
+	if err := r.match(into, r.findWide); err != nil {
+		return err
+	}
+	for _, t := range into {
+		if err := r.ReadWide(t.Name, t.F32); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// MatchWide is the check of ReadAllWide alone: names, shapes and types.
+func (r *Reader) MatchWide(tensors []Tensor) error { return r.match(tensors, r.findWide) }
+
+// findWide finds a tensor of a type that float32 holds.
+func (r *Reader) findWide(name string) (TensorInfo, error) {
+	_, info, err := r.Section(name)
+	if err == nil && WideBytes(info.Dtype) == 0 {
+		err = r.fault(name, fmt.Sprintf("this tensor has type %s; F32, BF16 and F16 can be read", info.Dtype), nil)
+	}
+	return info, err
+}
+
 // ReadWide is [Reader.ReadF32] for tensors of any type that float32 holds. A value that
 // is not finite is a *fault.Input that names the tensor.
 func (r *Reader) ReadWide(name string, dst []float32) error {
-	section, info, err := r.Section(name)
+	info, err := r.findWide(name)
 	if err != nil {
 		return err
 	}
+	section, _, _ := r.Section(name) // it is there
 	size := WideBytes(info.Dtype)
-	if size == 0 {
-		return r.fault(name, fmt.Sprintf("this tensor has type %s; F32, BF16 and F16 can be read", info.Dtype), nil)
-	}
 	if have := (info.end - info.begin) / int64(size); have != int64(len(dst)) {
 		return r.fault(name, fmt.Sprintf("this tensor has %d elements, %d are wanted", have, len(dst)), nil)
 	}

@@ -787,6 +787,7 @@ type FromLearner struct {
 	//	*FromLearner_Spike
 	//	*FromLearner_GateAnswer
 	//	*FromLearner_Evaluation
+	//	*FromLearner_Restored
 	Body          isFromLearner_Body `protobuf_oneof:"body"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -976,6 +977,15 @@ func (x *FromLearner) GetEvaluation() *Evaluation {
 	return nil
 }
 
+func (x *FromLearner) GetRestored() *Restored {
+	if x != nil {
+		if x, ok := x.Body.(*FromLearner_Restored); ok {
+			return x.Restored
+		}
+	}
+	return nil
+}
+
 type isFromLearner_Body interface {
 	isFromLearner_Body()
 }
@@ -1036,6 +1046,10 @@ type FromLearner_Evaluation struct {
 	Evaluation *Evaluation `protobuf:"bytes,17,opt,name=evaluation,proto3,oneof"`
 }
 
+type FromLearner_Restored struct {
+	Restored *Restored `protobuf:"bytes,18,opt,name=restored,proto3,oneof"`
+}
+
 func (*FromLearner_Hello) isFromLearner_Body() {}
 
 func (*FromLearner_Ready) isFromLearner_Body() {}
@@ -1063,6 +1077,8 @@ func (*FromLearner_Spike) isFromLearner_Body() {}
 func (*FromLearner_GateAnswer) isFromLearner_Body() {}
 
 func (*FromLearner_Evaluation) isFromLearner_Body() {}
+
+func (*FromLearner_Restored) isFromLearner_Body() {}
 
 type ToLearner struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1681,13 +1697,14 @@ func (x *Welcome) GetRestore() *IslandState {
 // IslandState names a saved state of the island and which fragments of it still hold.
 type IslandState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`        // name in the store
-	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`        // SHA-256, hex
-	Keep          []bool                 `protobuf:"varint,3,rep,packed,name=keep,proto3" json:"keep,omitempty"`    // by fragment: false = take the syncer's weights
-	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`   // samples that this island's new incarnation counts as trained
-	Committed     uint64                 `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"` // of them in the model; where it begins when no fragment can be kept: the others are trained again
-	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`   // of position: samples of steps that were not applied
-	Files         []*StateFile           `protobuf:"bytes,7,rep,name=files,proto3" json:"files,omitempty"`          // what a trainer saved itself
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`                               // name in the store
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`                               // SHA-256, hex
+	Keep          []bool                 `protobuf:"varint,3,rep,packed,name=keep,proto3" json:"keep,omitempty"`                           // by fragment: false = take the syncer's weights
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`                          // samples that this island's new incarnation counts as trained
+	Committed     uint64                 `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"`                        // of them in the model; where it begins when no fragment can be kept: the others are trained again
+	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`                          // of position: samples of steps that were not applied
+	Files         []*StateFile           `protobuf:"bytes,7,rep,name=files,proto3" json:"files,omitempty"`                                 // what a trainer saved itself
+	MomentsOnly   bool                   `protobuf:"varint,8,opt,name=moments_only,json=momentsOnly,proto3" json:"moments_only,omitempty"` // it is a peer's: a joiner takes moments and optimizer steps from it, and nothing else
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1769,6 +1786,13 @@ func (x *IslandState) GetFiles() []*StateFile {
 		return x.Files
 	}
 	return nil
+}
+
+func (x *IslandState) GetMomentsOnly() bool {
+	if x != nil {
+		return x.MomentsOnly
+	}
+	return false
 }
 
 // StateFile is a file that a trainer saved itself, where its own ranks find it.
@@ -2012,8 +2036,6 @@ type Ready struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       []uint64               `protobuf:"varint,1,rep,packed,name=version,proto3" json:"version,omitempty"`
 	TensorDigest  [][]byte               `protobuf:"bytes,2,rep,name=tensor_digest,json=tensorDigest,proto3" json:"tensor_digest,omitempty"`
-	Layout        string                 `protobuf:"bytes,3,opt,name=layout,proto3" json:"layout,omitempty"`     // on what it computes, in words
-	Restored      *Restored              `protobuf:"bytes,4,opt,name=restored,proto3" json:"restored,omitempty"` // absent: nothing was
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2062,27 +2084,14 @@ func (x *Ready) GetTensorDigest() [][]byte {
 	return nil
 }
 
-func (x *Ready) GetLayout() string {
-	if x != nil {
-		return x.Layout
-	}
-	return ""
-}
-
-func (x *Ready) GetRestored() *Restored {
-	if x != nil {
-		return x.Restored
-	}
-	return nil
-}
-
 // Restored tells what became of a saved state: the digests of what was gathered anew after
 // it was loaded, of slots that were loaded to the bit; remarks, one for each kind of cast
-// and for whatever else is not as it was saved.
+// and for whatever else is not as it was saved; and on what the island computes, in words.
 type Restored struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Slots         []*SlotDigest          `protobuf:"bytes,1,rep,name=slots,proto3" json:"slots,omitempty"`
 	Remarks       []string               `protobuf:"bytes,2,rep,name=remarks,proto3" json:"remarks,omitempty"`
+	Layout        string                 `protobuf:"bytes,3,opt,name=layout,proto3" json:"layout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2129,6 +2138,13 @@ func (x *Restored) GetRemarks() []string {
 		return x.Remarks
 	}
 	return nil
+}
+
+func (x *Restored) GetLayout() string {
+	if x != nil {
+		return x.Layout
+	}
+	return ""
 }
 
 // Progress is sent after each inner step, and as a heartbeat between steps (step unchanged).
@@ -3431,13 +3447,14 @@ func (x *Evaluate) GetLast() bool {
 	return false
 }
 
-// Evaluation: loss is the mean over so many target tokens, nats; NaN when it is not finite.
+// Evaluation: loss is the mean over so many target tokens, nats; NaN when it is not finite. last: as in what it answers.
 type Evaluation struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Step          uint64                 `protobuf:"varint,1,opt,name=step,proto3" json:"step,omitempty"`
 	Loss          float64                `protobuf:"fixed64,2,opt,name=loss,proto3" json:"loss,omitempty"`
 	Tokens        uint64                 `protobuf:"varint,3,opt,name=tokens,proto3" json:"tokens,omitempty"`
 	StampTokens   uint64                 `protobuf:"varint,4,opt,name=stamp_tokens,json=stampTokens,proto3" json:"stamp_tokens,omitempty"`
+	Last          bool                   `protobuf:"varint,5,opt,name=last,proto3" json:"last,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3498,6 +3515,13 @@ func (x *Evaluation) GetStampTokens() uint64 {
 		return x.StampTokens
 	}
 	return 0
+}
+
+func (x *Evaluation) GetLast() bool {
+	if x != nil {
+		return x.Last
+	}
+	return false
 }
 
 // Idle: nothing leased, everything flushed and answered.
@@ -3679,7 +3703,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x10\n" +
 	"\x03era\x18\x03 \x01(\rR\x03era\x12 \n" +
 	"\vincarnation\x18\x04 \x01(\x04R\vincarnation\x12\x12\n" +
-	"\x04view\x18\x05 \x01(\x04R\x04view\"\x91\a\n" +
+	"\x04view\x18\x05 \x01(\x04R\x04view\"\xca\a\n" +
 	"\vFromLearner\x12/\n" +
 	"\x06origin\x18\x01 \x01(\v2\x17.mistura.wire.v1.OriginR\x06origin\x12#\n" +
 	"\rpayload_bytes\x18\x02 \x01(\x04R\fpayloadBytes\x12%\n" +
@@ -3701,7 +3725,8 @@ const file_mistura_proto_rawDesc = "" +
 	"gateAnswer\x12=\n" +
 	"\n" +
 	"evaluation\x18\x11 \x01(\v2\x1b.mistura.wire.v1.EvaluationH\x00R\n" +
-	"evaluationB\x06\n" +
+	"evaluation\x127\n" +
+	"\brestored\x18\x12 \x01(\v2\x19.mistura.wire.v1.RestoredH\x00R\brestoredB\x06\n" +
 	"\x04body\"\x87\x06\n" +
 	"\tToLearner\x12/\n" +
 	"\x06origin\x18\x01 \x01(\v2\x17.mistura.wire.v1.OriginR\x06origin\x12#\n" +
@@ -3752,7 +3777,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\brun_yaml\x18\x01 \x01(\fR\arunYaml\x12\x17\n" +
 	"\arun_dir\x18\x02 \x01(\tR\x06runDir\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\x126\n" +
-	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\xd9\x01\n" +
+	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\xfc\x01\n" +
 	"\vIslandState\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -3760,7 +3785,8 @@ const file_mistura_proto_rawDesc = "" +
 	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x1c\n" +
 	"\tcommitted\x18\x05 \x01(\x04R\tcommitted\x12\x1a\n" +
 	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\x120\n" +
-	"\x05files\x18\a \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\"j\n" +
+	"\x05files\x18\a \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\x12!\n" +
+	"\fmoments_only\x18\b \x01(\bR\vmomentsOnly\"j\n" +
 	"\tStateFile\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\rR\x04rank\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1d\n" +
@@ -3777,15 +3803,14 @@ const file_mistura_proto_rawDesc = "" +
 	"\bFragment\x12\x1a\n" +
 	"\bfragment\x18\x01 \x01(\rR\bfragment\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x04R\aversion\x12!\n" +
-	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\"\x95\x01\n" +
+	"\fstamp_tokens\x18\x03 \x01(\x04R\vstampTokens\"F\n" +
 	"\x05Ready\x12\x18\n" +
 	"\aversion\x18\x01 \x03(\x04R\aversion\x12#\n" +
-	"\rtensor_digest\x18\x02 \x03(\fR\ftensorDigest\x12\x16\n" +
-	"\x06layout\x18\x03 \x01(\tR\x06layout\x125\n" +
-	"\brestored\x18\x04 \x01(\v2\x19.mistura.wire.v1.RestoredR\brestored\"W\n" +
+	"\rtensor_digest\x18\x02 \x03(\fR\ftensorDigest\"o\n" +
 	"\bRestored\x121\n" +
 	"\x05slots\x18\x01 \x03(\v2\x1b.mistura.wire.v1.SlotDigestR\x05slots\x12\x18\n" +
-	"\aremarks\x18\x02 \x03(\tR\aremarks\"\xc5\x02\n" +
+	"\aremarks\x18\x02 \x03(\tR\aremarks\x12\x16\n" +
+	"\x06layout\x18\x03 \x01(\tR\x06layout\"\xc5\x02\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x16\n" +
@@ -3897,13 +3922,14 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"6\n" +
 	"\bEvaluate\x12\x16\n" +
 	"\x06tokens\x18\x01 \x01(\x04R\x06tokens\x12\x12\n" +
-	"\x04last\x18\x02 \x01(\bR\x04last\"o\n" +
+	"\x04last\x18\x02 \x01(\bR\x04last\"\x83\x01\n" +
 	"\n" +
 	"Evaluation\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x12\n" +
 	"\x04loss\x18\x02 \x01(\x01R\x04loss\x12\x16\n" +
 	"\x06tokens\x18\x03 \x01(\x04R\x06tokens\x12!\n" +
-	"\fstamp_tokens\x18\x04 \x01(\x04R\vstampTokens\"\"\n" +
+	"\fstamp_tokens\x18\x04 \x01(\x04R\vstampTokens\x12\x12\n" +
+	"\x04last\x18\x05 \x01(\bR\x04last\"\"\n" +
 	"\x04Idle\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\"!\n" +
 	"\aLeaving\x12\x16\n" +
@@ -4015,23 +4041,23 @@ var file_mistura_proto_depIdxs = []int32{
 	28, // 16: mistura.wire.v1.FromLearner.spike:type_name -> mistura.wire.v1.Spike
 	41, // 17: mistura.wire.v1.FromLearner.gate_answer:type_name -> mistura.wire.v1.GateAnswer
 	44, // 18: mistura.wire.v1.FromLearner.evaluation:type_name -> mistura.wire.v1.Evaluation
-	12, // 19: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
-	18, // 20: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
-	22, // 21: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
-	23, // 22: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
-	30, // 23: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
-	31, // 24: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
-	36, // 25: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
-	37, // 26: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
-	47, // 27: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
-	15, // 28: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	40, // 29: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
-	42, // 30: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
-	43, // 31: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
-	17, // 32: mistura.wire.v1.Hello.pieces:type_name -> mistura.wire.v1.Piece
-	19, // 33: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
-	20, // 34: mistura.wire.v1.IslandState.files:type_name -> mistura.wire.v1.StateFile
-	25, // 35: mistura.wire.v1.Ready.restored:type_name -> mistura.wire.v1.Restored
+	25, // 19: mistura.wire.v1.FromLearner.restored:type_name -> mistura.wire.v1.Restored
+	12, // 20: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
+	18, // 21: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
+	22, // 22: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
+	23, // 23: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
+	30, // 24: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
+	31, // 25: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
+	36, // 26: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
+	37, // 27: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
+	47, // 28: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
+	15, // 29: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
+	40, // 30: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
+	42, // 31: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
+	43, // 32: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
+	17, // 33: mistura.wire.v1.Hello.pieces:type_name -> mistura.wire.v1.Piece
+	19, // 34: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
+	20, // 35: mistura.wire.v1.IslandState.files:type_name -> mistura.wire.v1.StateFile
 	21, // 36: mistura.wire.v1.Restored.slots:type_name -> mistura.wire.v1.SlotDigest
 	0,  // 37: mistura.wire.v1.Spike.verdict:type_name -> mistura.wire.v1.Spiked
 	27, // 38: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
@@ -4079,6 +4105,7 @@ func file_mistura_proto_init() {
 		(*FromLearner_Spike)(nil),
 		(*FromLearner_GateAnswer)(nil),
 		(*FromLearner_Evaluation)(nil),
+		(*FromLearner_Restored)(nil),
 	}
 	file_mistura_proto_msgTypes[12].OneofWrappers = []any{
 		(*ToLearner_Welcome)(nil),

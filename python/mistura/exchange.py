@@ -24,7 +24,7 @@ class Exchange:
         areas = Areas(welcome["shm"]["path"], welcome["shm"]["bytes"], extents, welcome["out"], welcome["in"])
         link.tell("mapped")
         self._fragments: list[list[int]] = welcome["fragments"]
-        self._sent = [[i for i in f if self._pieces[i].replica == 0] for f in self._fragments]
+        self._sent = [[i for i in f if areas.out[i] is not None] for f in self._fragments]
         self._copies = copies(areas, lambda i: adapter.weights(self._pieces[i]), len(self._pieces))
 
     def gather(self, action: dict[str, Any], step: int) -> None:

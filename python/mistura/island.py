@@ -94,6 +94,7 @@ class Island:
         self.evaluation_due = False
         self._closed = False
         self._verdict: Verdict | None = None
+        self.act: dict[str, Any] = {}  # the last answer to a boundary, the same on every rank
         self._samples: list[int] = []
         self._taken = False
         self._exchange = Exchange(link, adapter, welcome)
@@ -210,6 +211,11 @@ class Island:
 
     # What the trainer asks.
 
+    def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+        """A question to this host's mistura process beyond those that have a call of their own (docs/formats/attach.md)."""
+        self._check_usable(f"ask({kind})")
+        return self._link.ask(kind, **fields)
+
     def lr(self) -> float:
         """The run's learning rate for the step that comes. Who asks sets it; otherwise the optimizer has it already."""
         return self._rates.ask()
@@ -270,7 +276,7 @@ class Island:
             if act["then"] != "wait":
                 break
             ask = self._ask_again
-        self._verdict, self._taken = None, False
+        self.act, self._verdict, self._taken = act, None, False
         self._samples = leases.numbers(act.get("samples") or [])
         self.left, self.tokens_seen = act.get("left") or 0, act.get("tokens_seen") or 0
         self._rates.set(number(act.get("rate")))
@@ -295,10 +301,12 @@ class Island:
             self._adapter.publish()
 
     def _adopt(self, action: dict[str, Any]) -> None:
-        self._changed |= self._exchange.adopt(action, self.steps)
+        self._exchange.adopt(action, self.steps)
+        self._changed = True  # on every rank alike, wherever the fragment's pieces are: publish() may be collective
 
     def _install(self, action: dict[str, Any]) -> None:
-        self._changed |= self._exchange.install(action, self.steps)
+        self._exchange.install(action, self.steps)
+        self._changed = True
 
     def _forget(self, action: dict[str, Any]) -> None:
         """Moments begin anew: they belong to weights that are gone."""

@@ -6,7 +6,7 @@ import atexit
 import logging
 import os
 import weakref
-from typing import Any
+from typing import Any, Callable
 
 import torch
 
@@ -23,8 +23,12 @@ _current: weakref.ref[Island] | None = None
 """The island of this process: one at a time, and none in a child that was forked from it."""
 
 
+Build = Callable[[dict[str, Any]], "tuple[torch.nn.Module, Any, Any]"]
+"""Makes model, optimizer and adapter (or None) of a resolved run."""
+
+
 def join(
-    model: torch.nn.Module,
+    model: torch.nn.Module | Build,
     optimizer: Any = None,
     *,
     join: str | None = None,
@@ -45,17 +49,22 @@ def join(
     """Join a run with `model` as (this rank's part of) an island, and install the run's weights in it.
 
     Where the run is: `join` (or MISTURA_JOIN, or the file in MISTURA_JOIN_FILE), or `socket` (MISTURA_SOCKET) of a mistura
-    process that is running already. Under torch.distributed every rank calls it.
+    process that is running already. Under torch.distributed every rank calls it. A trainer that can make the run's own model
+    gives a function in place of the model, which is called with the resolved run.
     """
     _check_free()
-    if not isinstance(model, torch.nn.Module):
+    if not isinstance(model, torch.nn.Module) and not callable(model):
         raise InputError("model", type(model).__name__, "is no torch.nn.Module", "give the model itself")
     ranks = control.ranks(data_parallel)
     begun: list[Any] = []  # what to undo, last first
     try:
-        rates = Rates(rate, optimizer)
-        held = ranks.each(lambda: adapter or adapters.plain(model, optimizer, layout, ranks.data_rank))
+        made = isinstance(model, torch.nn.Module)
+        if made:
+            rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
         link, started, said = _connect(ranks, begun, join, socket, binary)
+        if not made:
+            model, optimizer, adapter = ranks.each(lambda: model(link.ask("run")["run"]))
+            rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
         about = {
             "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": evaluate, "own_data": own_data, "own_rate": rates.own,
             "no_gate": no_gate, "engine": engine, "device": device_of(model),
@@ -71,6 +80,14 @@ def join(
         for undo in reversed(begun):
             undo()
         raise
+
+
+def _held(ranks: Any, model: torch.nn.Module, optimizer: Any, adapter: Any, layout: Any) -> Any:
+    """What this rank holds, as the exchange sees it."""
+    held = ranks.each(lambda: adapter or adapters.choose(model, optimizer, layout))
+    if hasattr(held, "number"):
+        held.number(ranks.rank, lambda mine: ranks.everyone(lambda: mine))
+    return held
 
 
 def _check_free() -> None:

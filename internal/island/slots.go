@@ -1,0 +1,259 @@
+package island
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// What a saved state holds one value of for each weight: a slot. A state lies in its file
+// tensor by tensor as the run names them, whole, so that it does not matter how many
+// ranks held which part of them, nor which engine.
+const (
+	weightsSlot = "weights"
+	firstSlot   = "moment1" // mean of the gradients
+	secondSlot  = "moment2" // mean of their squares
+)
+
+// slotNames are all of them in the order of the file.
+func slotNames() []string { return []string{weightsSlot, firstSlot, secondSlot} }
+
+// savedSlot is a slot that a state has.
+type savedSlot struct {
+	Name   string `json:"name"`
+	Digest string `json:"gathered_sha256"`
+}
+
+// slotsProblem tells what no state can say of its slots, or nothing.
+func slotsProblem(slots []savedSlot, format int) string {
+	if format < slotsFormat {
+		if len(slots) > 0 {
+			return fmt.Sprintf("slots in format %d", format)
+		}
+		return ""
+	}
+	names := slotNames()
+	for i, s := range slots {
+		at := slices.Index(names, s.Name)
+		if at < 0 || i == 0 && at != 0 || len(s.Digest) != 2*sha256.Size {
+			return fmt.Sprintf("slot %d is %q with digest %q", i, s.Name, s.Digest)
+		}
+		names = names[at+1:]
+	}
+	if len(slots) == 0 {
+		return "it has no weights"
+	}
+	return ""
+}
+
+// slotTensors views a flat vector as a slot's tensors.
+func slotTensors(slot string, table []model.Tensor, flat []float32) []store.Tensor {
+	out := make([]store.Tensor, len(table))
+	for i, t := range table {
+		out[i] = store.Tensor{Name: slot + "." + t.Name, Shape: t.Shape, F32: flat[t.Offset : t.Offset+t.Size()]}
+	}
+	return out
+}
+
+// digestsOf are those of all slots that are among the tensors of a state.
+func digestsOf(tensors []store.Tensor) []savedSlot {
+	var out []savedSlot
+	for _, slot := range slotNames() {
+		var own []store.Tensor
+		for _, t := range tensors {
+			if strings.HasPrefix(t.Name, slot+".") {
+				own = append(own, t)
+			}
+		}
+		if len(own) > 0 {
+			out = append(out, savedSlot{slot, gatheredDigest(own)})
+		}
+	}
+	return out
+}
+
+// gatheredDigest is the SHA-256 of what a slot holds, whoever holds it: over its tensors
+// in the run's order, the name, a zero byte and the SHA-256 of the tensor's fp32 values,
+// little-endian and row-major.
+func gatheredDigest(tensors []store.Tensor) string {
+	sums := make([][sha256.Size]byte, len(tensors))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i, t := range tensors {
+		group.Go(func() error {
+			sums[i] = tensorSum(t.F32)
+			return nil
+		})
+	}
+	group.Wait() //nolint:errcheck // none fails
+	h := sha256.New()
+	for i, t := range tensors {
+		h.Write(append([]byte(t.Name), 0))
+		h.Write(sums[i][:])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// tensorSum takes a tensor a piece at a time: a piece stays in the core's cache.
+func tensorSum(values []float32) (sum [sha256.Size]byte) {
+	const pieceFloats = 16 << 10
+	h := sha256.New()
+	buf := make([]byte, 0, wire.F32Bytes*min(len(values), pieceFloats))
+	for piece := range slices.Chunk(values, pieceFloats) {
+		h.Write(wire.AppendF32(buf[:0], piece))
+	}
+	h.Sum(sum[:0])
+	return sum
+}
+
+// stateFile is an open saved state.
+type stateFile struct {
+	*store.Reader
+	counters counters
+	close    func() error
+	widened  map[string]int // tensors by type, of those that were not fp32
+	said     []string       // what else is not as it was saved
+}
+
+// openState opens a state and checks that it is the one that was named.
+func openState(ctx context.Context, st store.Store, s *wire.IslandState) (*stateFile, error) {
+	file, size, err := st.Open(ctx, s.Object)
+	if err != nil {
+		return nil, fmt.Errorf("opening the saved state: %w", err)
+	}
+	fail := func(err error) (*stateFile, error) { return nil, errors.Join(err, file.Close()) }
+	found, err := store.Digest(ctx, file, size)
+	if err != nil {
+		return fail(fmt.Errorf("reading the saved state %s: %w", s.Object, err))
+	}
+	if found != s.Digest {
+		return fail(&fault.Input{Where: st.Location() + "/" + s.Object, Problem: fmt.Sprintf("this file has SHA-256 %.12s…, the checkpoint says %.12s…", found, s.Digest),
+			Next: "put the file back from a copy or use another checkpoint"})
+	}
+	r, err := store.OpenSafetensors(file, size)
+	if err != nil {
+		return fail(fmt.Errorf("reading the saved state %s: %w", s.Object, err))
+	}
+	c, err := decodeCounters([]byte(r.Meta()[stateKey]))
+	if err != nil {
+		return fail(fmt.Errorf("reading the counters of %s: %w", s.Object, err))
+	}
+	return &stateFile{Reader: r, counters: c, close: file.Close, widened: map[string]int{}}, nil
+}
+
+// has says whether the state holds a slot. States of formats before 3 have all.
+func (f *stateFile) has(slot string) bool {
+	return f.counters.Format < slotsFormat || slices.ContainsFunc(f.counters.Slots, func(s savedSlot) bool { return s.Name == slot })
+}
+
+// read fills flat with a slot. Moments may be of another type than fp32: they are widened, and remarks tells
+// it. Weights may not: a master that was rounded cannot be made again (B11).
+func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) error {
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, t := range slotTensors(slot, table, flat) {
+		group.Go(func() error {
+			_, info, err := f.Section(t.Name)
+			switch {
+			case err != nil:
+				return err
+			case !slices.Equal(info.Shape, t.Shape):
+				return fmt.Errorf("tensor %s has shape %v, the run's has %v", t.Name, info.Shape, t.Shape)
+			case info.Dtype == "F32":
+			case slot == weightsSlot:
+				return fmt.Errorf("tensor %s has type %s: its fp32 master is lost, and rounded weights are not the same run", t.Name, info.Dtype)
+			default:
+				mu.Lock()
+				f.widened[info.Dtype]++
+				mu.Unlock()
+			}
+			return f.ReadWide(t.Name, t.F32)
+		})
+	}
+	return group.Wait()
+}
+
+// unlike says how a slot that was gathered anew differs from the saved one, or nothing.
+func (f *stateFile) unlike(slot, digest string) string {
+	for _, s := range f.counters.Slots {
+		if s.Name == slot && s.Digest != digest {
+			return fmt.Sprintf("its %s, gathered anew, have SHA-256 %.12s…, they were saved with %.12s…", slot, digest, s.Digest)
+		}
+	}
+	return ""
+}
+
+// adamSteps is what bias correction depends on; 0 without moments.
+func (f *stateFile) adamSteps() uint64 {
+	if !f.has(secondSlot) {
+		return 0
+	}
+	return f.counters.AdamSteps
+}
+
+// remark notes something that is not as it was saved.
+func (f *stateFile) remark(format string, args ...any) {
+	f.said = append(f.said, fmt.Sprintf(format, args...))
+}
+
+// remarks has a line for each kind of cast (D16), and what else was noted.
+func (f *stateFile) remarks() []string {
+	out := slices.Clone(f.said)
+	for _, dtype := range slices.Sorted(maps.Keys(f.widened)) {
+		out = append(out, fmt.Sprintf("%d tensors of moments are %s in the checkpoint and fp32 here", f.widened[dtype], dtype))
+	}
+	return out
+}
+
+// checkFiles compares what a trainer saved itself with what the checkpoint says of it.
+func checkFiles(ctx context.Context, files []*wire.StateFile) error {
+	for _, want := range files {
+		if err := checkFile(ctx, want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkFile(ctx context.Context, want *wire.StateFile) error {
+	bad := func(problem string, err error) error {
+		return &fault.Input{Where: fmt.Sprintf("state of rank %d", want.Rank), Value: want.Path, Problem: problem,
+			Next: "put the file back as the trainer saved it, or resume from another checkpoint", Err: err}
+	}
+	f, err := os.Open(want.Path)
+	if err != nil {
+		return bad("cannot be read", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return bad("cannot be read", err)
+	}
+	if uint64(info.Size()) != want.SizeBytes {
+		return bad(fmt.Sprintf("has %d bytes, the checkpoint says %d", info.Size(), want.SizeBytes), nil)
+	}
+	found, err := store.Digest(ctx, f, info.Size())
+	if err != nil {
+		return bad("cannot be read", err)
+	}
+	if found != want.Digest {
+		return bad(fmt.Sprintf("has SHA-256 %.12s…, the checkpoint says %.12s…", found, want.Digest), nil)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package pytorch
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// PythonVariable names the Python program to use, in place of python3.
+const PythonVariable = "MISTURA_PYTHON"
+
+// Learner is what a torch island computes on.
+type Learner struct {
+	Device    string // as PyTorch calls it, such as cuda or npu:1
+	Precision string // fp32, bf16 or fp16
+	Ranks     int    // processes, at least 1
+	Threads   int    // of each rank on the CPU, at least 1
+	NoGate    bool   // it does not answer the gate
+}
+
+// has asks a Python whether torch and numpy are installed, without loading them.
+const has = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('numpy')))"
+
+// Python is the program that runs the learner: what MISTURA_PYTHON names; or else the one
+// on PATH, or the system's, whichever has PyTorch. Where none has, it is the first, whose
+// name then stands in the message.
+func Python() (string, error) {
+	if named := os.Getenv(PythonVariable); named != "" {
+		path, err := exec.LookPath(named)
+		if err != nil {
+			return "", &fault.Input{Where: PythonVariable, Value: named, Problem: "is no program that can be run", Next: "name a Python that has torch and numpy", Err: err}
+		}
+		return path, nil
+	}
+	first := ""
+	for _, name := range []string{"python3", "/usr/bin/python3"} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			continue
+		}
+		if exec.Command(path, "-c", has).Run() == nil {
+			return path, nil
+		}
+		if first == "" {
+			first = path
+		}
+	}
+	if first == "" {
+		return "", &fault.Input{
+			Where: "engine", Value: "torch", Problem: "there is no python3 on PATH",
+			Next: "install Python 3.9 or newer with torch and numpy, or name one in " + PythonVariable,
+		}
+	}
+	return first, nil
+}
+
+// Command is the program and the arguments that start the learner's ranks, of which
+// there are several only under PyTorch's own launcher.
+func (l Learner) Command(python string) []string {
+	args := []string{python}
+	if l.Ranks > 1 {
+		args = append(args, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", strconv.Itoa(l.Ranks))
+	}
+	args = append(args, "-m", "mistura.train", "--device", l.Device, "--precision", l.Precision, "--threads", strconv.Itoa(max(1, l.Threads)))
+	if l.NoGate {
+		args = append(args, "--no-gate")
+	}
+	return args
+}
+
+// Environment is that of this process with the package's folder first on PYTHONPATH.
+//
+// PyTorch from 2.5 on imports every vendor's plug-in by itself, also those of other
+// devices, and does not start when one is broken (case G13): that is switched off, and
+// the learner imports the one it needs.
+func Environment(environ []string, dir string) []string {
+	path := dir
+	out := make([]string, 0, len(environ)+2)
+	for _, e := range environ {
+		name, value, _ := strings.Cut(e, "=")
+		switch {
+		case name == "PYTHONPATH" && value != "":
+			path += string(os.PathListSeparator) + value
+		case name == "PYTHONPATH", name == "TORCH_DEVICE_BACKEND_AUTOLOAD":
+		default:
+			out = append(out, e)
+		}
+	}
+	return append(out, "PYTHONPATH="+path, "TORCH_DEVICE_BACKEND_AUTOLOAD=0")
+}

@@ -1,0 +1,85 @@
+package pytorch
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+func TestUnpackGivesTheWholePackage(t *testing.T) {
+	root := t.TempDir()
+	dir, err := Unpack(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mistura/__init__.py", "mistura/train.py", "mistura/py.typed"} {
+		if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
+			t.Error(err)
+		}
+	}
+	again, err := Unpack(root)
+	if err != nil || again != dir {
+		t.Errorf("the second time it is %q (%v) instead of %q", again, err, dir)
+	}
+	left, err := filepath.Glob(filepath.Join(root, "part-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v %v", left, err)
+	}
+}
+
+// A folder that somebody changed is made anew; what Python wrote beside its sources is no change.
+func TestUnpackRepairsWhatWasChanged(t *testing.T) {
+	root := t.TempDir()
+	dir, err := Unpack(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(dir, "mistura", "__pycache__")
+	if err := os.MkdirAll(cache, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Unpack(root); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(cache); err != nil {
+		t.Error("a folder that was whole was made anew")
+	}
+	train := filepath.Join(dir, "mistura", "train.py")
+	want, err := os.ReadFile(train)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(train, []byte("print('changed')\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Unpack(root); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(train); err != nil || string(got) != string(want) {
+		t.Errorf("train.py is still changed (%v)", err)
+	}
+}
+
+func TestUnpackBySeveralAtOnce(t *testing.T) {
+	root := t.TempDir()
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			if _, err := Unpack(root); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestUnpackSaysWhereItCannotWrite(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(root, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if dir, err := Unpack(root); err == nil {
+		t.Errorf("unpacked into a file: %s", dir)
+	}
+}

@@ -1,0 +1,22 @@
+package serve
+
+import (
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// refusal says why an island that says hello cannot train in a run, or nothing.
+func refusal(run runfile.Run, kernelSet string, hello *wire.Hello) string {
+	native := hello.Engine == "" || hello.Engine == runfile.Native
+	switch {
+	case native && run.Model.Foreign():
+		return "the run's model is not one of ours, so that only a trainer of its owner's can train it (engine: external)"
+	case native && hello.KernelSet != kernelSet:
+		return fmt.Sprintf("kernel set %q, this run computes with %q (D2)", hello.KernelSet, kernelSet)
+	case hello.OwnData && !run.Data.Own:
+		return "the trainer brings its own data, but this run hands out its samples; take them (batches or lease), or start a run with data.own: true"
+	}
+	return ""
+}

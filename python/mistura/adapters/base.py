@@ -1,0 +1,180 @@
+"""What an engine holds, as the exchange sees it: tensors of the run, pieces of them, fp32 weights to read and to add to.
+
+An adapter lists the pieces of this rank and gives, for each, a view of its fp32 values: the *master*, which the optimizer
+changes. A view has the piece's extent and is asked for anew each time, for engines move their memory. `publish()` brings
+masters that were changed to where the engine computes. Optimizer state is one value a weight: `moment1` and `moment2` of Adam.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Callable
+
+import torch
+
+from ..errors import InputError
+from ..layout import Held, Piece, Shape, numbered
+
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""What torch.compile, FSDP and checkpoint wrappers put into a parameter's name."""
+
+SLOTS = {"moment1": "exp_avg", "moment2": "exp_avg_sq"}
+"""Optimizer state by the run's name, and by PyTorch's."""
+
+
+@dataclass
+class Part:
+    """A piece and where its values are."""
+
+    held: Held
+    master: Callable[[], torch.Tensor]
+    """The fp32 tensor that has it now."""
+    key: Any
+    """What the optimizer files its state under; None: it does not step this."""
+    state_at: Shape | None = None
+    """First element in the optimizer's state, where that is cut otherwise than the master."""
+
+
+class Adapter:
+    """The pieces of one rank. Engines differ in how the list is made and in what publish() does."""
+
+    def __init__(self, tensors: Iterable[tuple[str, Shape, bool]], parts: Sequence[Part], optimizer: Any = None) -> None:
+        self._tensors = list(tensors)
+        self._parts = list(parts)
+        self._optimizer = optimizer
+        self._unstepped: dict[int, torch.Tensor] = {}  # zeros for what no optimizer steps
+        self._place: dict[Piece, int] = {}
+        self._index()
+
+    def _index(self) -> None:
+        self._place = {p.held.piece: i for i, p in enumerate(self._parts)}
+
+    def number(self, rank: int, others: Callable[[bytes], Sequence[bytes]]) -> None:
+        """Say which pieces other ranks hold too; all ranks call it. See mistura.layout.numbered."""
+        pieces = numbered(self.pieces(), rank, others)
+        self._parts = [replace(p, held=replace(p.held, piece=piece)) for p, piece in zip(self._parts, pieces)]
+        self._index()
+
+    def tensors(self) -> list[dict[str, Any]]:
+        """Name and shape of what this rank knows of the model."""
+        return [{"name": name, "shape": list(shape), "state": state} for name, shape, state in self._tensors]
+
+    def pieces(self) -> list[Piece]:
+        """What this rank owns."""
+        return [p.held.piece for p in self._parts]
+
+    def weights(self, piece: Piece) -> torch.Tensor:
+        """The fp32 values of a piece, to be read and changed in place; its extent."""
+        part = self._parts[self._place[piece]]
+        return cut(part.master().detach(), part.held, part.held.offset)
+
+    def publish(self) -> None:
+        """Bring changed masters to where the engine computes; all ranks call it at the same boundary."""
+
+    # Optimizer state.
+
+    def slots(self) -> list[str]:
+        """Optimizer state that can be given and taken, one value a weight: Adam's two moments, or none."""
+        return list(SLOTS) if adam(self._optimizer) else []
+
+    def slot(self, piece: Piece, name: str) -> torch.Tensor:
+        """The fp32 values of a piece's optimizer state, to be read and changed in place. Zero when no step was made yet."""
+        part = self._parts[self._place[piece]]
+        if part.key is None:
+            return self._unstepped.setdefault(self._place[piece], torch.zeros(piece.extent))
+        value = local(self._state(part)[SLOTS[name]])
+        if value.dtype != torch.float32:
+            raise InputError(f"optimizer state of {piece.name}", str(value.dtype), "is not kept in fp32", "keep it in fp32")
+        return cut(value, part.held, part.held.offset if part.state_at is None else part.state_at)
+
+    def steps(self) -> int:
+        """Steps that the optimizer has made, by its own count (bias correction)."""
+        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+
+    def set_steps(self, n: int) -> None:
+        """Set that count."""
+        for part in self._parts:
+            if part.key is None:
+                continue
+            state = self._state(part)
+            if torch.is_tensor(state.get("step")):
+                state["step"].fill_(n)
+            else:
+                state["step"] = n
+
+    def forget(self) -> None:
+        """Moments begin anew."""
+        if self._optimizer is not None:
+            self._optimizer.state.clear()
+
+    def _state(self, part: Part) -> dict[str, Any]:
+        """The optimizer's state of a part, as it is before the first step when there is none."""
+        state = self._optimizer.state[part.key]
+        if "exp_avg" not in state:
+            state["step"] = torch.zeros((), dtype=torch.float32)
+            for name in SLOTS.values():
+                state[name] = torch.zeros_like(part.key, memory_format=torch.preserve_format)
+        return state
+
+
+def cut(tensor: torch.Tensor, held: Held, at: Shape) -> torch.Tensor:
+    """The view of a piece in the tensor that holds it: a box of it, or a range of its flattened elements."""
+    extent = held.piece.extent
+    if len(at) == tensor.dim():
+        for d, (first, n) in enumerate(zip(at, held.extent)):
+            tensor = tensor.narrow(d, first, n)
+        return tensor if tensor.shape == extent else tensor.view(extent)
+    return tensor.view(-1).narrow(0, at[0], math.prod(extent)).view(extent)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """What of a tensor is in this rank's memory: all of it, or a DTensor's shard."""
+    inner = getattr(tensor, "_local_tensor", None)
+    return tensor if inner is None else inner
+
+
+def stepped(optimizer: Any) -> Callable[[Any], Any]:
+    """Gives a parameter when the optimizer steps it, else None."""
+    known = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    return lambda parameter: parameter if id(parameter) in known else None
+
+
+def adam(optimizer: Any) -> bool:
+    """The optimizer keeps a first and second moment of each weight, and nothing else that has to move with them."""
+    kinds = [c.__name__ for c in type(optimizer).__mro__]
+    if not any(kind in ("Adam", "AdamW", "FusedAdam") for kind in kinds):
+        return False
+    return not any(g.get("amsgrad") for g in optimizer.param_groups)
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside DistributedDataParallel, DataParallel, torch.compile, and wrappers of Megatron's kind."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        children = [name for name, _ in model.named_children()]
+        if isinstance(inner, torch.nn.Module):
+            model = inner
+        elif children == ["module"] and not list(model.named_parameters(recurse=False)):
+            model = model.module
+        else:
+            return model
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what wrappers add."""
+    return ".".join(p for p in name.split(".") if p not in WRAPPERS)
+
+
+def check_master(name: str, tensor: torch.Tensor) -> None:
+    """Weights that are kept in fewer bits than fp32 lose what small updates add."""
+    if tensor.dtype == torch.float32:
+        return
+    kind = str(tensor.dtype).replace("torch.", "")
+    problem = f"is {kind} and has no fp32 master, so that small updates are lost in rounding"
+    if tensor.dtype == torch.float64:
+        problem = "is float64, and weights are exchanged in fp32"
+    raise InputError(
+        f"parameter {name}", None, problem, "keep the model in fp32 and compute under torch.autocast, or give adapter= one that has masters"
+    )

@@ -1,0 +1,102 @@
+"""FSDP: the flat parameters of FullyShardedDataParallel (FSDP1), and the DTensors of fully_shard (FSDP2).
+
+FSDP1 lays the parameters of a wrapped module, with padding, one behind the other into a flat one and cuts that into equal
+shards; what of a parameter lies in this rank's shard is a range of its flattened elements. FSDP2's shards are DTensors.
+Either keeps whole parameters for a while after a forward pass; what is added to a shard reaches them when they are put away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import torch
+
+from ..layout import Layout, held, shard
+from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
+from .dtensor import is_dtensor
+from .plain import placed
+
+
+class Fsdp(Adapter):
+    """The shards are the masters."""
+
+    def __init__(self, model: torch.nn.Module, *args: Any) -> None:
+        super().__init__(*args)
+        self._model = model
+
+    def publish(self) -> None:
+        """Put away whole parameters that were gathered before the shards changed."""
+        for _, handle in handles(self._model):
+            if handle.uses_sharded_strategy and not handle.is_sharded(handle.flat_param):
+                handle.reshard(True)
+                handle.post_reshard()
+        for module in self._model.modules():
+            if hasattr(module, "reshard") and hasattr(module, "unshard"):
+                module.reshard()
+
+
+def handles(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """The flat parameters of FSDP1 with the name of the module that each is of."""
+    for name, module in model.named_modules():
+        handle = getattr(module, "_handle", None)
+        if hasattr(module, "_fsdp_wrapped_module") and getattr(handle, "flat_param", None) is not None:
+            yield name, handle
+
+
+def is_fsdp(model: torch.nn.Module) -> bool:
+    """The model is under FSDP1 or FSDP2."""
+    return next(handles(model), None) is not None or any(hasattr(m, "reshard") and hasattr(m, "unshard") for m in model.modules())
+
+
+def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = None) -> Adapter:
+    """The adapter for a model under FSDP1 or FSDP2; `layout` says how parameters were split before they were sharded."""
+    inner = unwrapped(model)
+    tensors: list[tuple[str, tuple[int, ...], bool]] = []
+    parts: list[Part] = []
+    flattened: set[int] = set()
+    key = stepped(optimizer)
+    for prefix, handle in handles(inner):
+        flat = handle.flat_param
+        flattened.update(id(p) for p in (flat, *(getattr(flat, "_params", None) or ())))
+        check_master(plain_name(prefix) or "of the model", flat._local_shard)
+        for name, shape, places in spans(prefix, handle, layout, key):
+            tensors.append((name, shape, False))
+            parts += places
+    for full, parameter in inner.named_parameters():
+        if id(parameter) in flattened:
+            continue
+        name = plain_name(full)
+        check_master(name, parameter)
+        called, shape, places = placed(name, parameter, layout if not is_dtensor(parameter) else None)
+        tensors.append((called, shape, False))
+        parts += [Part(place, lambda p=parameter: local(p), key(parameter)) for place in places]
+    return Fsdp(inner, tensors, parts, optimizer)
+
+
+def spans(
+    prefix: str, handle: Any, layout: Layout | None, stepped: Callable[[Any], Any]
+) -> Iterator[tuple[str, tuple[int, ...], list[Part]]]:
+    """Each parameter of a flat one, and what of it lies in this rank's shard."""
+    flat = handle.flat_param
+    length = flat._local_shard.numel()
+    low = length * handle.rank if handle.uses_sharded_strategy else 0
+    originals = getattr(flat, "_params", None)
+    at = number = 0
+    for size, padding in zip(flat._numels_with_padding, flat._is_padding_mask):
+        if not padding:
+            name = plain_name(f"{prefix}.{flat._fqns[number]}" if prefix else flat._fqns[number])
+            shape = tuple(flat._shapes[number])
+            whole = torch.empty(shape, device="meta")
+            called, full, places = held(name, shape, layout(name, whole) if layout is not None else None)
+            first, last = max(low - at, 0), min(low + length - at, size)
+            start = max(at - low, 0)  # where the range begins in the shard
+            parts = []
+            for place in shard(places, shape, first, last) if first < last else []:
+                here = (place.offset[0] + start,)
+                moved = type(place)(place.piece, here, place.extent)
+                key, state_at = (flat, None) if originals is None else (originals[number], place.offset)
+                parts.append(Part(moved, lambda f=flat: f._local_shard, stepped(key), state_at))
+            yield called, full, parts
+            number += 1
+        at += size

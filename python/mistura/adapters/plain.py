@@ -1,0 +1,69 @@
+"""An ordinary model, alone or under DistributedDataParallel, whole or split by the trainer's own layout; DTensor parameters.
+
+Parameters are the masters, or the fp32 tensors that `masters` names for parameters of fewer bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from ..errors import InputError
+from ..layout import Held, Layout, held
+from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
+from .dtensor import box_of, is_dtensor
+
+
+class Plain(Adapter):
+    """Masters that a trainer keeps beside its parameters are copied to them after a change."""
+
+    def __init__(self, *args: Any, copies: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
+        super().__init__(*args)
+        self._copies = list(copies)
+
+    def publish(self) -> None:
+        """Parameters of fewer bits take the rounded masters."""
+        with torch.no_grad():
+            for parameter, master in self._copies:
+                local(parameter).copy_(local(master))
+
+
+def plain(
+    model: torch.nn.Module,
+    optimizer: Any = None,
+    layout: Layout | None = None,
+    masters: Mapping[str, torch.Tensor] | None = None,
+    state: Iterable[str] = (),
+) -> Adapter:
+    """The adapter for an ordinary model.
+
+    `masters`: by parameter name the fp32 tensor of its shape that the optimizer steps, where the parameter has fewer bits.
+    `state`: names of float buffers that belong to the model and are merged as means, such as running statistics.
+    """
+    tensors, parts, copies, key = [], [], [], stepped(optimizer)
+    buffers = {plain_name(n): b for n, b in unwrapped(model).named_buffers()}
+    named = [(plain_name(n), p, False) for n, p in unwrapped(model).named_parameters()]  # a tied one comes once, under its first name
+    for name in state:
+        if name not in buffers:
+            raise InputError("state", name, "is no buffer of the model", f"its buffers are {', '.join(buffers) or 'none'}")
+        named.append((name, buffers[name], True))
+    for name, parameter, is_state in named:
+        master = (masters or {}).get(name, parameter)
+        check_master(name, master)
+        if master.shape != parameter.shape:
+            raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
+        called, shape, places = placed(name, parameter, layout)
+        tensors.append((called, shape, is_state))
+        parts += [Part(place, lambda m=master: local(m), key(master)) for place in places]
+        if master is not parameter:
+            copies.append((parameter, master))
+    return Plain(tensors, parts, optimizer, copies=copies)
+
+
+def placed(name: str, parameter: torch.Tensor, layout: Layout | None) -> tuple[str, tuple[int, ...], list[Held]]:
+    """What of which tensor a parameter is."""
+    if is_dtensor(parameter):
+        return box_of(name, parameter)
+    return held(name, parameter.shape, layout(name, parameter) if layout is not None else None)
