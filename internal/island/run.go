@@ -218,10 +218,10 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	}
 	stamp := r.learner.clock.stamp
 	switch {
+	case welcome.Restore.GetMomentsOnly():
+		r.learner.joinSteps = 0 // unless there are second moments
+		r.learner.restore(ctx, r.store, welcome.Restore, r.joinedWith)
 	case welcome.Restore != nil:
-		if stamp > 0 && welcome.Restore.MomentsOnly {
-			r.learner.joinSteps = 0 // unless there are moments
-		}
 		r.learner.restore(ctx, r.store, welcome.Restore, r.restored)
 	case stamp > 0:
 		r.learner.joinSteps = 0
@@ -247,6 +247,20 @@ func (r *runner) restored(got *wire.Restored, err error) {
 		r.broken = err
 		return
 	}
+	r.tellRestored(got)
+}
+
+// joinedWith tells what became of a peer's moments. A joiner can do without.
+func (r *runner) joinedWith(got *wire.Restored, err error) {
+	if err != nil {
+		r.log.Warn("moments_not_taken", "err", err)
+		r.learner.forgetMoments()
+		got = &wire.Restored{Remarks: []string{"moments begin at zero, and the rate rises: " + err.Error()}}
+	}
+	r.tellRestored(got)
+}
+
+func (r *runner) tellRestored(got *wire.Restored) {
 	got.Layout = r.layout
 	r.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
 }

@@ -126,6 +126,7 @@ func (r Run) bodyRules() []rule {
 		whole("exchange.quorum", e.Quorum, 1, 1024),
 		notBelow("exchange.max_wait_seconds", e.MaxWaitSeconds),
 		whole("exchange.stale_versions", e.StaleVersions, 1, 1<<16),
+		{"exchange.joiner_moments", e.JoinerMoments, e.JoinerMoments == PeerMoments || e.JoinerMoments == ZeroMoments, "peer or zero"},
 		whole("spike.window", r.Spike.Window, 2, spike.MaxWindow),
 		notBelow("spike.factor", r.Spike.Factor),
 		notBelow("spike.floor_nats", r.Spike.FloorNats),

@@ -44,6 +44,7 @@ func Default() Run {
 			Quorum:         1,
 			MaxWaitSeconds: 10,
 			StaleVersions:  4,
+			JoinerMoments:  PeerMoments,
 		},
 		Spike: Spike{
 			Window:     rule.Window,

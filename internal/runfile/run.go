@@ -99,6 +99,7 @@ type Exchange struct {
 	Quorum         int      `yaml:"quorum"`           // least contributions of a merge, of those live
 	MaxWaitSeconds float64  `yaml:"max_wait_seconds"` // for islands later than the quorum
 	StaleVersions  int      `yaml:"stale_versions"`   // a contribution older than this is dropped
+	JoinerMoments  string   `yaml:"joiner_moments"`   // what an island that joins in mid-run starts its optimizer with: peer or zero
 }
 
 // Spike says which inner steps are not applied, and when so many of them roll the run
@@ -136,6 +137,12 @@ const (
 
 // FromSeed as model.from: tensors and version 0 come from the island marked seed.
 const FromSeed = "seed"
+
+// Values of exchange.joiner_moments.
+const (
+	PeerMoments = "peer" // moments of the newest checkpoint, of the island itself or else of another
+	ZeroMoments = "zero" // none; its rate rises over 1/(1-β₂) steps
+)
 
 // Limits is when something counts as dead.
 type Limits struct {

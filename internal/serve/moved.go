@@ -23,7 +23,8 @@ type restoredRecord struct {
 	State       string      `json:"state"` // name in the store
 	From        string      `json:"from_layout"`
 	To          string      `json:"to_layout"`
-	Slots       []SavedSlot `json:"slots"` // gathered anew, equal to what was saved
+	Peer        string      `json:"moments_of,omitempty"` // the island that saved it, of a joiner that takes its moments only
+	Slots       []SavedSlot `json:"slots"`                // gathered anew, equal to what was saved
 	Remarks     []string    `json:"remarks"`
 }
 
@@ -140,7 +141,7 @@ func (h *host) restored(inc uint64, got *wire.Restored) {
 
 func (h *host) tellRestored(inc uint64, island string, r restore, got *wire.Restored) {
 	record := restoredRecord{
-		Kind: "restored", At: h.now(), Incarnation: inc, Island: island, State: r.state.Object, From: r.saved.Layout, To: got.Layout,
+		Kind: "restored", At: h.now(), Incarnation: inc, Island: island, State: r.state.Object, From: r.saved.Layout, To: got.Layout, Peer: r.peer,
 		Slots: slotsOf(got.Slots), Remarks: slices.Clone(got.Remarks),
 	}
 	h.coordFX.push(func() {
@@ -160,12 +161,18 @@ func (r restoredRecord) String() string {
 	if r.From == "" || r.From == r.To {
 		moved = r.To
 	}
-	if len(r.Slots) == 0 {
+	switch {
+	case r.Peer != "" && len(r.Slots) == 0:
+		return fmt.Sprintf("island %s joins without moments", r.Island)
+	case len(r.Slots) == 0:
 		return fmt.Sprintf("island %s goes on from its saved state: %s", r.Island, moved)
 	}
 	var slots []string
 	for _, s := range r.Slots {
 		slots = append(slots, fmt.Sprintf("%s %.12s", s.Slot, s.Digest))
+	}
+	if r.Peer != "" {
+		return fmt.Sprintf("island %s joins with the moments of %s: %s", r.Island, r.State, strings.Join(slots, ", "))
 	}
 	return fmt.Sprintf("island %s: %s; gathered anew, its state is the saved one: %s", r.Island, moved, strings.Join(slots, ", "))
 }

@@ -114,3 +114,24 @@ func TestB8FourIslandsBecomeTwo(t *testing.T) {
 		t.Errorf("it says\n%s", notes(c))
 	}
 }
+
+// An island that joins in mid-run takes the moments of the newest checkpoint; one whose
+// run says zero does not.
+func TestJoinerTakesMomentsOfTheCheckpoint(t *testing.T) {
+	paths := []string{text(t)}
+	for moments, want := range map[string]string{
+		runfile.PeerMoments: "island c joins with the moments of checkpoints/", runfile.ZeroMoments: "",
+	} {
+		with := func(n int) runfile.Run {
+			return tiny(t, func(run *runfile.Run) {
+				run.Data.Paths, run.Islands, run.Exchange.JoinerMoments = paths, islands(n), moments
+			})
+		}
+		dir, _ := stopped(t, with(2), 30)
+		c := begin(t, dir, with(3), true, nil)
+		c.finish()
+		if said := strings.Contains(notes(c), "joins with"); said != (want != "") || !strings.Contains(notes(c), want) {
+			t.Errorf("%s: it says\n%s", moments, notes(c))
+		}
+	}
+}

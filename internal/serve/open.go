@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/coord"
@@ -55,6 +56,7 @@ type opened struct {
 
 	restores map[string]restore   // by island, for its first incarnation of this era
 	captures map[uint64]*captured // newest captured state by incarnation
+	newest   atomic.Pointer[savedStates]
 	saving   sync.WaitGroup
 }
 

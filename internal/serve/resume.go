@@ -21,6 +21,7 @@ import (
 type restore struct {
 	state     *wire.IslandState
 	saved     SavedPart
+	peer      string  // whose moments a joiner takes, and nothing else; empty: it is its own state
 	positions []int64 // samples merged, by fragment
 	applied   int64   // samples of state.Position that were not withheld
 }
@@ -73,6 +74,7 @@ func (op *opened) resume(ctx context.Context) error {
 	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
 	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era), op.layoutNote(meta))
 	op.notes = append(op.notes, op.stateNotes(meta)...)
+	op.newest.Store(&savedStates{c.Number(), meta.Islands})
 	op.tellUndone(lost)
 	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
 		return err
@@ -266,7 +268,7 @@ func (op *opened) fleetTokens() int64 {
 func (h *host) restoreOf(e coord.Admit) *wire.IslandState {
 	r, ok := h.restores[h.crew.island(e.Incarnation)]
 	if !ok || !e.Restored {
-		return nil
+		return h.momentsFor(e.Incarnation)
 	}
 	h.brought.Store(e.Incarnation, r)
 	return r.state

@@ -209,6 +209,7 @@ func (h *host) save(c *cutState) {
 		h.post(func() { h.decide(coord.SaveFailed{Checkpoint: c.number, Why: err.Error()}) })
 		return
 	}
+	h.newest.Store(&savedStates{done.Number(), c.meta.Islands})
 	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
 	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
 	if err != nil {
