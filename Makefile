@@ -7,9 +7,11 @@ PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 RACE        := ./internal/transport ./internal/store/... ./internal/launch ./internal/corpus
 BENCHTIME   ?= 1s
 TESTFLAGS   ?=
+PYTHON      ?= /usr/bin/python3
+PYTESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test oracle check bench compare race format vet static tidy generated platforms clean
+.PHONY: help build test python oracle check bench compare race format vet static tidy generated platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +21,9 @@ build: ## build bin/mistura
 
 test: ## run all tests; what is not installed is skipped by name
 	go run ./checks/testrun $(TESTFLAGS) ./...
+
+python: ## the Python package's tests, against this program (PYTHON: one with torch, numpy and pytest; Debian's by default)
+	OMP_NUM_THREADS=1 PYTHONPATH=python $(PYTHON) -m pytest -q $(PYTESTFLAGS) python/tests
 
 oracle: ## everything that is compared with PyTorch, to the end, and the table of it (Debian's python3-torch; minutes)
 	@mkdir -p checks/out
