@@ -11,7 +11,7 @@ import (
 func pure() []string {
 	return []string{
 		"internal/audit", "internal/coord", "internal/syncer", "internal/ledger", "internal/outer", "internal/model",
-		"internal/fragment", "internal/rng", "internal/spike", "internal/wire", "internal/fault", "internal/engine/numeric",
+		"internal/fragment", "internal/gate", "internal/rng", "internal/spike", "internal/wire", "internal/fault", "internal/engine/numeric",
 	}
 }
 

@@ -24,6 +24,7 @@ const maxJoinBytes = 4096
 
 func newJoin(env *Env) *cobra.Command {
 	var engine, socket, name string
+	noGate := false
 	cmd := &cobra.Command{
 		Use:   "join JOINSTRING [-- COMMAND [ARG]...]",
 		Short: "Join a run as one of its islands",
@@ -44,6 +45,7 @@ leaves; a second one stops at once.`,
 				return err
 			}
 			return runJoin(env, args[0], name, func(ctx context.Context, o island.Options) error {
+				o.NoGate = noGate
 				if engine == runfile.Native {
 					return island.Run(ctx, o)
 				}
@@ -53,6 +55,7 @@ leaves; a second one stops at once.`,
 	}
 	cmd.Flags().StringVar(&engine, "engine", runfile.Native, "what trains: native, or external for a program of yours")
 	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
+	cmd.Flags().BoolVar(&noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
 	cmd.Flags().StringVar(&name, "name", "", "of the island, if the join string has none")
 	return cmd
 }

@@ -124,7 +124,7 @@ func (s *State) taken(name string) (why string, retry bool) {
 	case s.isFree(name):
 		return "", false
 	case s.slots[name].shut:
-		return fmt.Sprintf("island %q is quarantined: %s", name, s.slots[name].why), false
+		return fmt.Sprintf("island %q is shut out: %s", name, s.slots[name].why), false
 	case m.phase == closing:
 		return fmt.Sprintf("island %q is just ending", name), true
 	case m.broken:

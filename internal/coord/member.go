@@ -34,6 +34,7 @@ type member struct {
 	restored    bool  // launched with a seed
 	awaited     bool  // from outside, and not here yet
 	broken      bool  // its stream is, and it was not heard since
+	gated       bool  // has passed the gate, or there is none
 	lease       lease
 	holes       []Range // positions of steps that were not applied; ascending, disjoint
 	judged      int64   // position behind the last spike that it has told of
@@ -76,6 +77,8 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 	switch in := in.(type) {
 	case Joined:
 		return s.joined(m, in, now)
+	case Gated:
+		return s.gated(m, in, now)
 	case Ready:
 		return s.ready(m, now)
 	case Progress:
@@ -112,6 +115,8 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 func incarnationOf(in Input) uint64 {
 	switch in := in.(type) {
 	case Joined:
+		return in.Incarnation
+	case Gated:
 		return in.Incarnation
 	case Ready:
 		return in.Incarnation
@@ -231,6 +236,9 @@ func (s *State) ready(m *member, now time.Time) ([]Effect, string) {
 	if m.phase != joined {
 		return nil, ""
 	}
+	if s.cfg.Gate && !m.gated {
+		return s.end(m, "died", "said that it is ready before the gate had let it in")
+	}
 	m.phase, m.steppedAt, m.began = training, now, m.position
 	switch {
 	case s.stopping:
@@ -302,7 +310,7 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 		sl.shut = !sl.outside
 	case how == "died" && m.committed > m.brought:
 		sl.barren = 0
-	case how == "died":
+	case how == "died" || how == "refused":
 		sl.barren++
 	}
 	m.phase, m.how, m.why = closing, how, why

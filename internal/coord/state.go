@@ -10,11 +10,12 @@ import (
 // slot is an island's place in the run, whichever process fills it.
 type slot struct {
 	barren   int    // starts in a row that brought nothing into the model
-	shut     bool   // left, quarantined or given up: not started again
-	why      string // it is quarantined
+	shut     bool   // left, quarantined, refused or given up: not started again
+	why      string // it is quarantined or was refused
 	starts   int
 	outside  bool // nobody starts it: it arrives
 	arrivals int
+	refused  int // times at the gate
 }
 
 // State is the coordinator. The zero value is not usable: see New and Restore.

@@ -24,6 +24,8 @@ type native struct {
 	data    *corpus.Set
 	order   corpus.Order
 	spoil   func(samples []uint64, grads []float32) // tests spoil gradients with it; nil: nobody does
+	faults  GateFaults
+	profile *numeric.Profile // nil: fp32
 	scaling lossScaling
 
 	reserve reserve
@@ -45,7 +47,7 @@ func newNative(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set, 
 	}
 	t := run.Train
 	return &native{
-		run: run, engine: eng, data: data,
+		run: run, engine: eng, data: data, profile: profile,
 		adam: engine.NewAdamWOn(set, cfg, engine.AdamWConfig{
 			Beta1: t.Beta1, Beta2: t.Beta2, Eps: t.Eps, WeightDecay: t.WeightDecay, ClipNorm: t.ClipNorm,
 		}, threads),

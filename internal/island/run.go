@@ -51,7 +51,10 @@ type Options struct {
 	Logger      *slog.Logger
 	Crew        *attach.Crew // an external trainer's ranks; nil: the native engine trains
 
-	Spoil func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
+	NoGate bool // it will not answer at the gate, which is recorded
+
+	Spoil     func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
+	SpoilGate GateFaults
 }
 
 // Run joins the run, trains until it is dismissed, and returns nil when it left
@@ -73,7 +76,7 @@ func Run(ctx context.Context, o Options) error {
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
-	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, version: o.Version}
+	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, faults: o.SpoilGate, version: o.Version}
 	if o.Crew != nil {
 		defer o.Crew.Close()
 		r.crew = &crew{Crew: o.Crew}
@@ -106,6 +109,7 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	}
 	hello.Version, hello.Pid = o.Version, uint64(os.Getpid())
 	hello.Island = cmp.Or(o.Join.Island, hello.Island)
+	hello.NoGate = hello.NoGate || o.NoGate
 	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
 	if err != nil {
 		return err
@@ -159,6 +163,8 @@ type runner struct {
 	kernel  *kernel.Set
 	crew    *crew // nil: the native engine trains
 	spoil   func(samples []uint64, grads []float32)
+	faults  GateFaults
+	gate    *question // not answered yet
 	beat    *beat
 	asides  *asides
 	learner *Learner
@@ -196,6 +202,12 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 		}
 		down, ok := m.(transport.Down)
 		if !ok {
+			continue
+		}
+		if taken, err := r.atGate(ctx, down); taken || err != nil {
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		switch b := down.Body.(type) {
@@ -312,7 +324,7 @@ func (r *runner) native(w *wire.Welcome) (*native, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.spoil, r.numeric = r.spoil, n.engine.Numeric()
+	n.spoil, n.faults, r.numeric = r.spoil, r.faults, n.engine.Numeric()
 	return n, nil
 }
 
@@ -361,12 +373,9 @@ func (r *runner) validated(v *attach.Validation) {
 // install puts the syncer's value of a fragment in place of the learner's own.
 func (r *runner) install(m transport.Down) error {
 	fr := m.GetFragment()
-	if int(fr.Fragment) >= len(r.learner.fragments) || m.Damaged {
-		return fmt.Errorf("fragment %d of %d came damaged or does not exist", fr.Fragment, len(r.learner.fragments))
-	}
-	value := make([]float32, r.learner.fragments[fr.Fragment].Size)
-	if err := wire.DecodeF32(value, m.Payload); err != nil {
-		return fmt.Errorf("fragment %d: %w", fr.Fragment, err)
+	value, err := r.valueOf(fr, m)
+	if err != nil {
+		return err
 	}
 	return r.learner.seed(int(fr.Fragment), fr.Version, int64(fr.StampTokens), value)
 }

@@ -75,7 +75,7 @@ func (s *Status) Apply(e Event) {
 		s.Paused = e.Reason
 	case RunEnded:
 		s.Ended = &e
-	case Note:
+	case Note, Gated:
 	}
 }
 

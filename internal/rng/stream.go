@@ -12,6 +12,9 @@ const (
 	Routing     Purpose = 4 // stochastic routing; index = sample
 	Test        Purpose = 5 // tests and benchmarks
 	Retry       Purpose = 6 // when a withheld step is tried again; index = how many were withheld before
+	Gate        Purpose = 7 // tokens of the probe at the door; index = row
+	GateSigns   Purpose = 8 // signs of projections; index = tensor in model order
+	GateWeights Purpose = 9 // gains of norms in sharpened weights; index = tensor in model order
 )
 
 // Stream is the sequence of random numbers of one (seed, purpose, index).

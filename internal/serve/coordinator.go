@@ -28,12 +28,14 @@ type crew struct {
 	islands   map[uint64]string
 	seeded    map[uint64][][]byte    // tensor digests of what was sent, fragment by fragment
 	kills     map[uint64]*time.Timer // of those that were expelled
+	hellos    map[uint64]*wire.Hello // the first one of each
+	gated     map[uint64]bool        // that came to the gate
 }
 
 func newCrew() crew {
 	return crew{
 		peers: map[uint64]*transport.Peer{}, pids: map[uint64]uint64{}, processes: map[uint64]*launch.Process{},
-		islands: map[uint64]string{}, seeded: map[uint64][][]byte{}, kills: map[uint64]*time.Timer{},
+		islands: map[uint64]string{}, seeded: map[uint64][][]byte{}, kills: map[uint64]*time.Timer{}, hellos: map[uint64]*wire.Hello{}, gated: map[uint64]bool{},
 	}
 }
 
@@ -80,10 +82,15 @@ func (h *host) coordinate(e coord.Effect) {
 		if r, ok := e.Record.(coord.SpikeRecord); ok {
 			h.emit(spikeEvent(r))
 		}
+		if r, ok := e.Record.(coord.GateRecord); ok {
+			h.gateEvent(r)
+		}
 	case coord.Launch:
 		h.launch(e)
 	case coord.Admit:
 		h.admit(e)
+	case coord.Let:
+		h.let(e)
 	case coord.Expel:
 		h.expel(e.Incarnation, e.Why)
 	case coord.Grant:
@@ -110,6 +117,7 @@ func (h *host) coordinate(e coord.Effect) {
 		h.post(h.saveCut)
 	case coord.Gone:
 		h.parties.drop(e.Incarnation)
+		go h.door.forget(e.Incarnation) // it may be computing
 		h.post(func() { h.lostPart(e.Incarnation) })
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
 	case coord.Dismiss:
@@ -153,12 +161,12 @@ func (h *host) launch(e coord.Launch) {
 	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, Numeric: emulations(h.run)[e.Island]})
 }
 
-// admit welcomes a learner; the fragments follow from the syncer's queue.
+// admit welcomes a learner; the fragments follow when the gate has let it in.
 func (h *host) admit(e coord.Admit) {
 	h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
 		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e),
 	}}}})
-	h.syncFX.push(func() { h.seedOnce(e.Incarnation) })
+	h.gate(e.Incarnation)
 }
 
 // expel ends a session with a reason and sees to it that the process ends.

@@ -111,6 +111,13 @@ func (e *evaluator) loss(params []float32, sequences int) (float64, error) {
 	return sum / float64(tokens), nil
 }
 
+// lend gives the engine to somebody else, when no measurement needs it.
+func (e *evaluator) lend(use func(*engine.Engine) error) error {
+	e.busy.Lock()
+	defer e.busy.Unlock()
+	return use(e.engine)
+}
+
 func (e *evaluator) close() {
 	if e == nil {
 		return

@@ -41,6 +41,8 @@ type host struct {
 	copied  *cutState       // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
+	door      *door
+	asking    sync.WaitGroup // at the gate
 	emitMu    sync.Mutex
 	ledger    *ledger.Status
 

@@ -83,7 +83,10 @@ func actAsIsland(lives, fake string) error {
 	}
 	defer alive.Close()
 	var spoil func([]uint64, []float32)
+	var faults island.GateFaults
 	switch who, act, _ := strings.Cut(fake, "="); {
+	case who == everyone && strings.HasPrefix(act, actGate):
+		faults = gateFault(strings.TrimPrefix(act, actGate))
 	case who == everyone:
 		if spoil, err = spoilOf(act); err != nil {
 			return err
@@ -109,7 +112,7 @@ func actAsIsland(lives, fake string) error {
 	}()
 	o := island.Options{
 		Join: join, Version: "test", Leave: leave, ParentStdin: stdin,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Spoil: spoil,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Spoil: spoil, SpoilGate: faults,
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)

@@ -375,6 +375,7 @@ func (op *opened) coordConfig() coord.Config {
 		Heartbeat:         seconds(l.HeartbeatSeconds), Stall: seconds(l.StallSeconds), StallFactor: l.StallFactor,
 		FirstStep: seconds(l.FirstStepSeconds), Runway: seconds(l.RunwaySeconds), Restarts: l.Restarts,
 		CheckpointWait: 30 * time.Second, StopWait: 30 * time.Second,
+		Gate: true,
 		Seed: op.run.Seed, SpikeLimit: op.run.Spike.Limit, SpikeSteps: int64(op.run.Spike.LimitSteps), Rollbacks: op.run.Spike.Rollbacks,
 	}
 	for _, i := range op.run.Islands {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/syncer"
@@ -22,11 +23,17 @@ type section struct {
 // Every record of the tape, with its keys in the order of their writing.
 func TestTapePageAgreesWithTheRecords(t *testing.T) {
 	checkPage(t, "tape.md", []section{
-		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`arrive`", coord.ArriveRecord{}}, {"`lease`", coord.LeaseRecord{}},
+		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`arrive`", coord.ArriveRecord{}}, {"`gate`", coord.GateRecord{}}, {"`gate.verdict`", gate.Verdict{}}, {"`lease`", coord.LeaseRecord{}},
 		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`restored`", restoredRecord{}}, {"`end`", coord.EndRecord{}},
 		{"`view`", viewRecord{}}, {"`merge`", syncer.MergeRecord{}}, {"`part`", syncer.PartRecord{}},
 		{"`part.adoptions`", syncer.Adoption{}}, {"`dropped`, `refused`", syncer.RulingRecord{}},
 		{"`incarnation_closed`", syncer.ClosedRecord{}},
+	})
+}
+
+func TestGatePageAgreesWithTheRecord(t *testing.T) {
+	checkPage(t, "gate.md", []section{
+		{"Keys", gate.Record{}}, {"`probe`", gate.Probe{}}, {"`own_errors`", gate.Own{}}, {"`tensors`", gate.Tensor{}},
 	})
 }
 
@@ -39,7 +46,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 		{"The run folder's `" + coordinatorName + "`", coordinator{}},
 	})
 	headings := tables(t, "checkpoint.md")
-	for _, part := range []string{modelPart, momentumPart, islandPart("NAME")} {
+	for _, part := range []string{modelPart, momentumPart, gatePart, islandPart("NAME")} {
 		if !slices.ContainsFunc(headings.names, func(h string) bool { return strings.Contains(h, "`"+part+"`") }) {
 			t.Errorf("checkpoint.md: no heading for %s", part)
 		}

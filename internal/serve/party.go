@@ -9,7 +9,7 @@ import (
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-// helloPart takes the session of a further host of an island, and seeds the island once
+// helloPart takes the session of a further host of an island, which comes to the gate once
 // the last of them is here.
 func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 	if island := h.crew.island(inc); island != hello.Island || h.crew.peer(inc) == nil {
@@ -27,7 +27,7 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 		}}}}); err != nil {
 			h.log.Warn("not_sent", "incarnation", inc, "part", hello.Part, "err", err)
 		}
-		h.syncFX.push(func() { h.seedOnce(inc) })
+		h.gate(inc)
 	})
 }
 
@@ -40,14 +40,6 @@ func (h *host) refuse(inc uint64, p *transport.Peer, why string) {
 	h.post(func() { h.decide(coord.Quarantine{Incarnation: inc, Why: why}) })
 }
 
-// seedOnce seeds an incarnation when all its hosts are here, so that they begin with the
-// same versions.
-func (h *host) seedOnce(inc uint64) {
-	if h.parties.complete(inc) {
-		h.seed(inc)
-	}
-}
-
 // receivedPart takes what a host beside the first may say. Whatever concerns the island
 // as a whole is for the first to say.
 func (h *host) receivedPart(inc uint64, p *transport.Peer, m transport.Up) {
@@ -55,6 +47,8 @@ func (h *host) receivedPart(inc uint64, p *transport.Peer, m transport.Up) {
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, part, b.Ready) })
+	case *wire.FromLearner_GateAnswer:
+		h.answered(inc, part, m)
 	case *wire.FromLearner_Contribution:
 		h.partOfContribution(inc, p, part, m, b.Contribution)
 	}

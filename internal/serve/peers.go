@@ -62,6 +62,9 @@ func (c *crew) register(inc uint64, p *transport.Peer, hello *wire.Hello) string
 		old.Close("the same process has opened a newer session")
 	}
 	c.pids[inc], c.peers[inc] = hello.Pid, p
+	if !met {
+		c.hellos[inc] = hello
+	}
 	return ""
 }
 
@@ -82,6 +85,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 		h.post(func() { h.ready(inc, 0, b.Ready) })
 	case *wire.FromLearner_Restored:
 		h.post(func() { h.restored(inc, b.Restored) })
+	case *wire.FromLearner_GateAnswer:
+		h.answered(inc, 0, m)
 	case *wire.FromLearner_Progress:
 		h.post(func() { h.progress(inc, b.Progress) })
 	case *wire.FromLearner_Spike:

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -120,6 +121,7 @@ type cutState struct {
 	coord           coord.Snapshot
 	meta            Meta
 	islands         map[string]*captured // whose states belong to it
+	gate            *gate.Record         // nil: none
 }
 
 // captured is an island's state that it has copied; stored tells once where it is
@@ -197,6 +199,7 @@ func (c *cutState) awaitIslands(ctx context.Context) error {
 // save writes the checkpoint in the background; on a full store it waits and
 // tries again, and the older ones stay.
 func (h *host) save(c *cutState) {
+	c.gate = h.recordOf(c.theta)
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
 		err := c.write(ctx, w, h.run.Table())
 		return c.meta, err
@@ -210,6 +213,11 @@ func (h *host) save(c *cutState) {
 		return
 	}
 	h.newest.Store(&savedStates{done.Number(), c.meta.Islands})
+	if c.gate != nil {
+		if err := h.door.saveAs(*c.gate, c.number); err != nil {
+			h.log.Warn("no_gate_record", "err", err)
+		}
+	}
 	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
 	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
 	if err != nil {
@@ -249,6 +257,11 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Ten
 	}
 	if err := w.JSON(ctx, coordPart, c.coord); err != nil {
 		return err
+	}
+	if c.gate != nil {
+		if err := w.JSON(ctx, gatePart, c.gate); err != nil {
+			return err
+		}
 	}
 	if err := c.awaitIslands(ctx); err != nil {
 		return err

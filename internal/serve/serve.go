@@ -42,10 +42,12 @@ type Options struct {
 	StartIsland []string           // program and arguments that start an island; its join string goes to stdin
 	Emit        func(ledger.Event) // called one at a time; nil: nobody listens
 	Interrupt   <-chan struct{}    // closed: finish the step, flush, save
+	GateOwn     bool               // islands that are started here are asked at the gate, too, although they compute the same bits
 	Logger      *slog.Logger
 
-	wrap  func(store.Store) store.Store // tests put faults in; nil: none
-	retry time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
+	wrap    func(store.Store) store.Store // tests put faults in; nil: none
+	gateAll bool                          // tests ask islands of this program at the gate, too
+	retry   time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
 }
 
 // Train runs coordinator and syncer in this process and the islands as child
@@ -89,6 +91,7 @@ func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) 
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	var err error
 	if h.evaluator, err = newEvaluator(op); err == nil {
+		h.door = newDoor(op, h.evaluator)
 		if err = h.listen(h.ctx); err != nil {
 			h.evaluator.close()
 		}
@@ -116,6 +119,7 @@ func (h *host) live(why string) error {
 	h.disband(h.patienceFor(err))
 	h.server.Close()
 	h.saving.Wait()
+	h.asking.Wait()
 	h.evaluator.wait()
 	return err
 }
@@ -168,7 +172,7 @@ func (h *host) listen(ctx context.Context) error {
 	}
 	h.server = transport.New(transport.Options{
 		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
-		MaxQueuedBytes: 8*int64(h.run.Size()) + 1<<20, // a seed, a verdict for every fragment, and messages
+		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20, // weights of a probe, a seed, a verdict for every fragment, a gate record, and messages
 	}, h)
 	go func() {
 		if err := h.server.Serve(lis); err != nil {
@@ -178,13 +182,13 @@ func (h *host) listen(ctx context.Context) error {
 	return nil
 }
 
-// maxPayload is the largest fragment in bytes.
+// maxPayload is the largest fragment in bytes, or an answer to the gate.
 func (h *host) maxPayload() int64 {
 	most := 0
 	for _, f := range h.bank.fragments {
 		most = max(most, f.Size)
 	}
-	return 4 * int64(most)
+	return max(4*int64(most), h.door.answerBytes())
 }
 
 // started tells the listeners what begins.

@@ -1,0 +1,157 @@
+package island
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/probe"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// GateFaults spoil what an island answers at the gate: tests show with them that it is
+// turned away.
+type GateFaults struct {
+	Weights   func(params []float32) // before the probe is computed
+	Gradients func(grads []float32)  // behind it
+	Declared  string                 // number format, in place of its own
+}
+
+// prober answers at the gate.
+type prober interface {
+	// probe computes a record's probe with weights, flat in model order, and gives the
+	// answer, at once or later; whatever weights it had before are gone.
+	probe(r gate.Record, weights []float32) <-chan probed
+}
+
+// probed is an answer, or why there is none.
+type probed struct {
+	answer gate.Record
+	err    error
+}
+
+var _ prober = (*native)(nil)
+
+// question is what the island was asked at the gate.
+type question struct {
+	record  gate.Record
+	weights []float32 // flat in model order
+	missing int       // fragments of weights that are to come
+}
+
+// atGate takes a message that belongs to the gate, and answers once all of the question
+// is there.
+func (r *runner) atGate(ctx context.Context, m transport.Down) (taken bool, err error) {
+	switch b := m.Body.(type) {
+	case *wire.ToLearner_Gate:
+		if r.learner == nil {
+			return true, errors.New("the gate came before the welcome")
+		}
+		if err := r.question(m); err != nil {
+			return true, err
+		}
+	case *wire.ToLearner_Fragment:
+		if r.gate == nil || r.gate.missing == 0 {
+			return false, nil
+		}
+		if err := r.gateWeights(b.Fragment, m); err != nil {
+			return true, err
+		}
+	case *wire.ToLearner_GateVerdict:
+		r.log.Info("gate", "passed", b.GateVerdict.Passed, "reason", b.GateVerdict.Reason)
+		return true, nil
+	default:
+		return false, nil
+	}
+	if r.gate.missing > 0 {
+		return true, nil
+	}
+	q := r.gate
+	r.gate = nil
+	return true, r.answer(ctx, q)
+}
+
+// question reads what is asked.
+func (r *runner) question(m transport.Down) error {
+	if m.Damaged {
+		return errors.New("the gate record came damaged")
+	}
+	record, err := gate.Decode(m.Payload)
+	if err != nil {
+		return err
+	}
+	r.gate = &question{record: record, weights: make([]float32, r.run.Size())}
+	if record.Weights == gate.Sent {
+		r.gate.missing = len(r.learner.fragments)
+		return nil
+	}
+	engine.InitParams(r.run.Model.Config, r.run.Seed, r.gate.weights)
+	gate.Sharpen(r.run.Model.Config, r.run.Seed, r.gate.weights)
+	return nil
+}
+
+// gateWeights takes a fragment of the weights that the probe is made on.
+func (r *runner) gateWeights(fr *wire.Fragment, m transport.Down) error {
+	value, err := r.valueOf(fr, m)
+	if err != nil {
+		return err
+	}
+	r.learner.fragments[fr.Fragment].Scatter(r.gate.weights, value)
+	r.gate.missing--
+	return nil
+}
+
+// answer computes the probe and says what came out.
+func (r *runner) answer(ctx context.Context, q *question) error {
+	p, ok := r.learner.trainer.(prober)
+	if !ok {
+		return r.sayAnswer(probed{err: errors.New("this island's trainer has no probe")})
+	}
+	select {
+	case a := <-p.probe(q.record, q.weights):
+		return r.sayAnswer(a)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (r *runner) sayAnswer(a probed) error {
+	said, payload := &wire.GateAnswer{}, []byte(nil)
+	if a.err == nil {
+		payload, a.err = a.answer.Encode()
+	}
+	if a.err != nil {
+		said.Reason = a.err.Error()
+	}
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_GateAnswer{GateAnswer: said}}, payload)
+	return nil
+}
+
+// valueOf decodes a fragment.
+func (r *runner) valueOf(fr *wire.Fragment, m transport.Down) ([]float32, error) {
+	if int(fr.Fragment) >= len(r.learner.fragments) || m.Damaged {
+		return nil, fmt.Errorf("fragment %d of %d came damaged or does not exist", fr.Fragment, len(r.learner.fragments))
+	}
+	value := make([]float32, r.learner.fragments[fr.Fragment].Size)
+	if err := wire.DecodeF32(value, m.Payload); err != nil {
+		return nil, fmt.Errorf("fragment %d: %w", fr.Fragment, err)
+	}
+	return value, nil
+}
+
+// probe computes at once.
+func (n *native) probe(r gate.Record, weights []float32) <-chan probed {
+	copy(n.engine.Params(), weights)
+	if n.faults.Weights != nil {
+		n.faults.Weights(n.engine.Params())
+	}
+	done := make(chan probed, 1)
+	answer, err := probe.Answer(n.engine, n.profile, r, n.faults.Gradients)
+	answer.Number = cmp.Or(n.faults.Declared, answer.Number)
+	done <- probed{answer, err}
+	return done
+}

@@ -1,0 +1,269 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+
+	"github.com/mistura-project/mistura/internal/corpus"
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/engine/numeric"
+	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/probe"
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// gatePart is the gate record in a checkpoint, made of its weights.
+const gatePart = "gate.json"
+
+// door keeps the standard that islands are compared with: the record of the newest
+// checkpoint that has one, before of sharpened first weights. It computes with the
+// engine that measures the validation loss, when that has time.
+type door struct {
+	op     *opened
+	engine *evaluator
+
+	mu    sync.Mutex
+	now   *standard            // nil: not made yet
+	asked map[uint64]*question // by incarnation, until it has answered
+}
+
+// standard is a record, ready to be sent.
+type standard struct {
+	record     gate.Record
+	payload    []byte
+	checkpoint uint64               // whose weights; 0: sharpened first weights
+	own        map[string]*gate.Own // what number formats cost, as far as it was asked; guarded by door.mu
+}
+
+// question is what one island was asked. Weights are nil where every host can derive them.
+type question struct {
+	*standard
+	weights []float32
+	answers []*gate.Record // by host; nil: it has not answered
+}
+
+// errUnfinished: other hosts of the island have yet to answer.
+var errUnfinished = errors.New("not every host has answered")
+
+func newDoor(op *opened, e *evaluator) *door {
+	return &door{op: op, engine: e, asked: map[uint64]*question{}}
+}
+
+// ask gives the question to an island of so many hosts.
+func (d *door) ask(ctx context.Context, incarnation uint64, hosts int) (*question, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.now == nil {
+		if err := d.begin(ctx); err != nil {
+			return nil, err
+		}
+	}
+	q := &question{standard: d.now}
+	if d.now.checkpoint > 0 {
+		var err error
+		if q.weights, err = d.read(ctx, d.now.checkpoint); err != nil { // pruned or damaged: there is always another standard
+			if err := d.first(); err != nil {
+				return nil, err
+			}
+			q = &question{standard: d.now}
+		}
+	}
+	q.answers = make([]*gate.Record, hosts)
+	d.asked[incarnation] = q
+	return q, nil
+}
+
+// begin takes the record of the newest checkpoint, or that of sharpened first weights; mu
+// is held.
+func (d *door) begin(ctx context.Context) error {
+	record, number, err := d.saved(ctx)
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		return d.first()
+	}
+	return d.take(*record, number)
+}
+
+// first makes the record of sharpened first weights; mu is held.
+func (d *door) first() error {
+	made, err := d.made(d.sharpen, gate.Sharpened)
+	if err != nil {
+		return fmt.Errorf("making the gate record: %w", err)
+	}
+	return d.take(made, 0)
+}
+
+// take makes a record the standard; mu is held.
+func (d *door) take(r gate.Record, checkpoint uint64) error {
+	payload, err := r.Encode()
+	if err != nil {
+		return err
+	}
+	d.now = &standard{record: r, payload: payload, checkpoint: checkpoint, own: map[string]*gate.Own{}}
+	for format, own := range r.Own {
+		d.now.own[format] = &own
+	}
+	return nil
+}
+
+// saved is the record in the newest checkpoint; nil: there is none.
+func (d *door) saved(ctx context.Context) (*gate.Record, uint64, error) {
+	c, _, err := store.Newest(ctx, d.op.store)
+	if errors.Is(err, store.ErrNoCheckpoint) || err == nil && !c.Has(gatePart) {
+		return nil, 0, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	var data json.RawMessage
+	if err := c.JSON(ctx, gatePart, &data); err != nil {
+		return nil, 0, err
+	}
+	r, err := gate.Decode(data)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%s/%s: %w", c.Path(), gatePart, err)
+	}
+	return &r, c.Number(), nil
+}
+
+// read gives the weights of a checkpoint.
+func (d *door) read(ctx context.Context, checkpoint uint64) ([]float32, error) {
+	c, err := store.Load(ctx, d.op.store, checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	flat := make([]float32, d.op.run.Size())
+	return flat, readFlat(ctx, c, modelPart, d.op.run.Table(), flat)
+}
+
+// made is the record of the weights that fill puts into an engine.
+func (d *door) made(fill func(params []float32), weights string) (r gate.Record, err error) {
+	err = d.lend(func(eng *engine.Engine) error {
+		fill(eng.Params())
+		r, err = probe.Make(eng, nil, d.op.run.Seed, d.probe(), weights)
+		return err
+	})
+	return r, err
+}
+
+// lend gives an engine to use: the one that measures the validation loss, or one for the
+// occasion where nothing is measured here.
+func (d *door) lend(use func(*engine.Engine) error) error {
+	if d.engine != nil {
+		return d.engine.lend(use)
+	}
+	eng, err := engine.New(d.op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: d.op.kernel})
+	if err != nil {
+		return err
+	}
+	defer eng.Close()
+	return use(eng)
+}
+
+func (d *door) sharpen(params []float32) {
+	engine.InitParams(d.op.run.Model.Config, d.op.run.Seed, params)
+	gate.Sharpen(d.op.run.Model.Config, d.op.run.Seed, params)
+}
+
+func (d *door) probe() gate.Probe {
+	sequence, boundaries := d.op.run.Train.SequenceTokens, d.op.run.Train.DocumentBoundaries
+	if d.op.run.Data.Own { // a sample is a token there, and documents are the islands' affair
+		sequence, boundaries = gate.LongestSequence, false
+	}
+	return gate.NewProbe(d.op.run.Seed, d.op.run.Model.Vocab, sequence, boundaries, corpus.EndOfDocument)
+}
+
+// ofCheckpoint makes the record of weights that are about to be saved.
+func (d *door) ofCheckpoint(params []float32) (gate.Record, error) {
+	r, err := d.made(func(p []float32) { copy(p, params) }, gate.Sent)
+	if err == nil {
+		_, err = r.Encode()
+	}
+	return r, err
+}
+
+// saveAs makes the record of a checkpoint that is whole now the standard.
+func (d *door) saveAs(r gate.Record, checkpoint uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.take(r, checkpoint)
+}
+
+// judge compares an island's answer with what it was asked, once all its hosts have given
+// theirs.
+func (d *door) judge(incarnation uint64, part int, answer []byte) (v gate.Verdict, checkpoint uint64, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.asked[incarnation]
+	if q == nil || part >= len(q.answers) {
+		return v, 0, errors.New("it answers and was not asked")
+	}
+	partial, err := gate.Decode(answer)
+	if err != nil {
+		return v, q.checkpoint, err
+	}
+	if q.answers[part] = &partial; slices.Contains(q.answers, nil) {
+		return v, q.checkpoint, errUnfinished
+	}
+	delete(d.asked, incarnation)
+	a, err := gate.Together(q.answers)
+	if err != nil {
+		return v, q.checkpoint, err
+	}
+	own, err := d.cost(q, a.Number)
+	if err != nil {
+		return v, q.checkpoint, err
+	}
+	v, err = gate.Judge(q.record, a, own)
+	return v, q.checkpoint, err
+}
+
+// cost is what a number format costs the native engine on the probe of a question; it is
+// worked out when somebody first declares it, and mu is held.
+func (d *door) cost(q *question, format string) (*gate.Own, error) {
+	if own, known := q.own[format]; known || format == gate.FP32 {
+		return own, nil
+	}
+	profile, err := numeric.Find(format)
+	if err != nil {
+		return nil, fmt.Errorf("it declares number format %q, which has no bounds here", format)
+	}
+	var own gate.Own
+	err = d.lend(func(eng *engine.Engine) error {
+		if q.weights == nil {
+			d.sharpen(eng.Params())
+		} else {
+			copy(eng.Params(), q.weights)
+		}
+		own, err = probe.Own(eng, d.op.kernel, runtime.NumCPU(), profile, q.record)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("measuring what %s costs: %w", format, err)
+	}
+	q.own[format] = &own
+	return &own, nil
+}
+
+// forget drops what an island was asked that will not answer.
+func (d *door) forget(incarnation uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.asked, incarnation)
+}
+
+// answerBytes is the most that an island's answer takes: a line for every tensor, a
+// number for every choice, and tokens.
+func (d *door) answerBytes() int64 {
+	cfg, inputs := d.op.run.Model.Config, d.probe().Inputs()
+	choices := float64(inputs) * float64(cfg.TopK) * float64(cfg.Layers)
+	return int64(min(math.Ceil(1<<20+512*float64(len(d.op.run.Table()))+12*choices), gate.MaxBytes))
+}

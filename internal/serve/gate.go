@@ -1,0 +1,157 @@
+package serve
+
+import (
+	"errors"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// Reasons for which an island is not asked at the gate.
+const (
+	gateOff     = "gate: off in the run file"
+	gateNot     = "the island was started with --no-gate"
+	sameProgram = "the same program, kernel set and machine as the record would be made with"
+	notOurs     = "not possible: nobody here can compute the model"
+)
+
+// gate asks an island all of whose hosts are here for its answer, or says why it is not
+// asked. The record may have to be made first, and weights read: not in the queue that
+// others wait for.
+func (h *host) gate(incarnation uint64) {
+	if !h.parties.complete(incarnation) || !h.crew.atGate(incarnation) {
+		return
+	}
+	if why := h.ungated(incarnation); why != "" {
+		h.gated(coord.Gated{Incarnation: incarnation, Outcome: coord.GateSkipped, Why: why})
+		return
+	}
+	h.asking.Go(func() {
+		q, err := h.door.ask(h.ctx, incarnation, 1+len(h.parties.others(incarnation)))
+		if err != nil {
+			h.gated(coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused, Why: "there is no record to compare it with: " + err.Error()})
+			return
+		}
+		h.sendAll(incarnation, transport.Down{
+			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: q.checkpoint}}}, Payload: q.payload,
+		})
+		if q.weights != nil {
+			h.sendWeights(incarnation, q.weights)
+		}
+	})
+}
+
+// atGate says whether an incarnation comes to the gate for the first time.
+func (c *crew) atGate(incarnation uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := c.gated[incarnation]
+	c.gated[incarnation] = true
+	return !before
+}
+
+// sendWeights sends the weights that a probe is made on.
+func (h *host) sendWeights(incarnation uint64, weights []float32) {
+	for p, f := range h.bank.fragments {
+		part := make([]float32, f.Size)
+		f.Gather(part, weights)
+		h.sendAll(incarnation, transport.Down{
+			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Fragment{Fragment: &wire.Fragment{Fragment: uint32(p)}}},
+			Payload:   wire.AppendF32(nil, part),
+		})
+	}
+}
+
+// ungated says why an island is not asked, or nothing. One that this process has started
+// itself is the program that would judge it: it computes the same bits (D2).
+func (h *host) ungated(incarnation uint64) string {
+	h.crew.mu.Lock()
+	defer h.crew.mu.Unlock()
+	hello := h.crew.hellos[incarnation]
+	switch {
+	case h.run.Gate == runfile.GateOff:
+		return gateOff
+	case h.run.Model.Foreign():
+		return notOurs
+	case hello.GetNoGate():
+		return gateNot
+	case h.crew.processes[incarnation] != nil && (hello.GetEngine() == "" || hello.GetEngine() == runfile.Native) && !h.opts.GateOwn:
+		return sameProgram
+	}
+	return ""
+}
+
+// answered judges an island's answer, beside everything else that goes on.
+func (h *host) answered(incarnation uint64, part int, m transport.Up) {
+	h.asking.Go(func() {
+		in := coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused}
+		switch reason := m.GetGateAnswer().GetReason(); {
+		case m.Damaged:
+			in.Why = "its answer came damaged"
+		case reason != "":
+			in.Why = "it cannot answer: " + reason
+		default:
+			if !h.judge(&in, part, m.Payload) {
+				return
+			}
+		}
+		h.gated(in)
+	})
+}
+
+// judge says whether there is a verdict: all hosts of the island have to answer.
+func (h *host) judge(in *coord.Gated, part int, answer []byte) bool {
+	v, checkpoint, err := h.door.judge(in.Incarnation, part, answer)
+	in.Checkpoint = checkpoint
+	switch {
+	case errors.Is(err, errUnfinished):
+		return false
+	case err != nil:
+		in.Why = err.Error()
+		return true
+	}
+	in.Verdict, in.Why = &v, v.Reason
+	if v.Passed {
+		in.Outcome = coord.GatePassed
+	}
+	return true
+}
+
+func (h *host) gated(in coord.Gated) { go h.post(func() { h.decide(in) }) }
+
+// let seeds an island that has passed.
+func (h *host) let(e coord.Let) {
+	h.sendAll(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_GateVerdict{
+		GateVerdict: &wire.GateVerdict{Passed: e.Outcome != coord.GateSkipped, Reason: e.Why}}}})
+	h.syncFX.push(func() { h.seed(e.Incarnation) })
+}
+
+// gateEvent tells of a decision that is on the tape; that an island is this very program
+// is nothing to tell.
+func (h *host) gateEvent(r coord.GateRecord) {
+	if r.Outcome == coord.GateSkipped && r.Why == sameProgram {
+		return
+	}
+	e := ledger.Gated{At: r.At, Island: r.Island, Incarnation: r.Incarnation, Outcome: string(r.Outcome), Reason: r.Why}
+	if r.Verdict != nil && r.Verdict.OtherChoices != nil {
+		e.OtherChoices = ledger.Known(*r.Verdict.OtherChoices)
+	}
+	h.emit(e)
+}
+
+// recordOf makes the gate record of a checkpoint that is being written; nil: it has none.
+func (h *host) recordOf(params []float32) *gate.Record {
+	if h.run.Gate == runfile.GateOff || h.run.Model.Foreign() {
+		return nil
+	}
+	r, err := h.door.ofCheckpoint(params)
+	if err != nil {
+		h.log.Warn("no_gate_record", "err", err)
+		return nil
+	}
+	return &r
+}

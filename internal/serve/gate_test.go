@@ -1,0 +1,172 @@
+package serve_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
+
+	"github.com/mistura-project/mistura/internal/island"
+)
+
+// actGate is what an island's act at the gate begins with.
+const actGate = "gate:"
+
+// gateFault is a fault of an island's model, of ling-tiny.
+func gateFault(name string) island.GateFaults {
+	cfg, err := model.Preset("ling-tiny")
+	if err != nil {
+		panic(err)
+	}
+	each := func(suffix string, change func([]float32)) func([]float32) {
+		return func(flat []float32) {
+			for _, t := range cfg.Tensors() {
+				if strings.HasSuffix(t.Name, suffix) {
+					change(flat[t.Offset : t.Offset+t.Size()])
+				}
+			}
+		}
+	}
+	zero := func(x []float32) { clear(x) }
+	switch name {
+	case "sign":
+		return island.GateFaults{Gradients: each("layers.1.attention.k", func(x []float32) {
+			for i := range x {
+				x[i] = -x[i]
+			}
+		})}
+	case "attention":
+		return island.GateFaults{Weights: each(".o", zero)}
+	case "router":
+		return island.GateFaults{Gradients: each("layers.0.router", zero)}
+	case "stale":
+		return island.GateFaults{Weights: func(x []float32) {
+			for i := range x {
+				x[i] *= 1.01
+			}
+		}}
+	case "declared":
+		return island.GateFaults{Declared: "fp32"}
+	}
+	panic("no such fault: " + name)
+}
+
+// asked makes a run ask its own islands at the gate.
+func asked(o *serve.Options) { o.GateOwn = true }
+
+// gates are the records of the gate on the tape of all eras.
+func gates(t testing.TB, dir string) (out []coord.GateRecord) {
+	t.Helper()
+	for _, era := range tapes(t, dir) {
+		for _, raw := range era.Coordinator {
+			var r coord.GateRecord
+			if err := json.Unmarshal(raw, &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Kind == "gate" {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+// Islands that compute the run's model pass, in fp32 and in a format that they declare,
+// and what it was decided by is on the tape and shown.
+func TestIslandsPassTheGate(t *testing.T) {
+	run := tiny(t, func(run *runfile.Run) {
+		run.Islands = []runfile.Island{{Name: "exact", Pace: 1}, {Name: "rounded", Pace: 1, Numeric: "bf16"}}
+	})
+	c := begin(t, t.TempDir(), run, false, nil, asked)
+	c.finish()
+	for _, r := range gates(t, c.dir) {
+		want := map[string]string{"exact": "fp32", "rounded": "bf16"}[r.Island]
+		if r.Outcome != coord.GatePassed || r.Verdict == nil || r.Verdict.Declared != want || r.Verdict.Worst.Ratio() > 1 {
+			t.Errorf("%s: %+v", r.Island, r)
+		}
+	}
+	if n := len(gates(t, c.dir)); n != 2 {
+		t.Errorf("%d records of the gate", n)
+	}
+	shown := 0
+	for _, e := range c.events {
+		if g, ok := e.(ledger.Gated); ok && g.Outcome == "passed" {
+			shown++
+		}
+	}
+	if shown != 2 {
+		t.Errorf("%d of 2 shown", shown)
+	}
+}
+
+// Whoever does not compute the run's model is turned away with the tensor's name, three
+// times, and then not started again: nothing of it was merged.
+func TestFaultsAreTurnedAwayAtTheGate(t *testing.T) {
+	for _, f := range []struct{ name, first string }{
+		{"sign", "layers.1.attention.k"},
+		{"attention", "embedding"},
+		{"router", "layers.0.router"},
+		{"stale", "embedding"},
+		{"declared", "embedding"},
+	} {
+		t.Run(f.name, func(t *testing.T) {
+			run := alone(t, func(run *runfile.Run) {
+				if f.name == "declared" {
+					run.Islands[0].Numeric = "bf16"
+				}
+			})
+			c := begin(t, t.TempDir(), run, false, nil, asked, faking(everyone+"="+actGate+f.name))
+			sum, err := c.wait()
+			if !errors.Is(err, serve.ErrRunFailed) || sum.Merges != 0 {
+				t.Fatalf("%v, %d merges", err, sum.Merges)
+			}
+			records := gates(t, c.dir)
+			if len(records) != coord.GateTries {
+				t.Fatalf("%d records of the gate", len(records))
+			}
+			for _, r := range records {
+				if r.Outcome != coord.GateRefused || r.Verdict == nil || r.Verdict.First == nil || r.Verdict.First.Name != f.first || !strings.Contains(r.Why, f.first) {
+					t.Errorf("%+v", r)
+				}
+			}
+			t.Log(records[0].Why)
+		})
+	}
+}
+
+// A run's own islands are this program, and gate: off is taken at its word: both are on
+// the tape as skipped.
+func TestGateIsSkippedOnTheRecord(t *testing.T) {
+	for gate, why := range map[string]string{runfile.GateRequired: "the same program", runfile.GateOff: "off in the run file"} {
+		run := alone(t, func(run *runfile.Run) { run.Gate = gate })
+		c := begin(t, t.TempDir(), run, false, nil)
+		c.finish()
+		records := gates(t, c.dir)
+		if len(records) != 1 || records[0].Outcome != coord.GateSkipped || !strings.Contains(records[0].Why, why) {
+			t.Errorf("%+v", records)
+		}
+	}
+}
+
+// Behind a checkpoint islands are compared on its weights, which are sent to them.
+func TestGateGoesByTheNewestCheckpoint(t *testing.T) {
+	run := alone(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = stepTokens * 50 })
+	dir := t.TempDir()
+	begin(t, dir, run, false, nil, asked).finish()
+	run.Tokens = stepTokens * 300
+	begin(t, dir, run, true, nil, asked).finish()
+	records := gates(t, dir)
+	if len(records) != 2 || records[0].Checkpoint != 0 || records[1].Checkpoint == 0 {
+		t.Fatalf("%+v", records)
+	}
+	if i := slices.IndexFunc(records, func(r coord.GateRecord) bool { return r.Outcome != coord.GatePassed }); i >= 0 {
+		t.Errorf("%+v", records[i])
+	}
+}
