@@ -161,6 +161,7 @@ func (c *Crew) read(conn net.Conn) {
 		refuse(conn, err)
 		return
 	}
+	c.log.Info("rank_is_here", "rank", h.Rank, "world", h.World, "pid", h.PID)
 	for {
 		m, err := next(s)
 		if err == nil {
