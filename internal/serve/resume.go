@@ -108,7 +108,7 @@ func (op *opened) nobodyCoordinates(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	who, err := transport.Identify(ctx, c.Address)
+	who, err := transport.Identify(ctx, wire.Join{Address: c.Address, RunID: c.RunID})
 	if err != nil || who.GetRunId() != c.RunID {
 		return nil
 	}

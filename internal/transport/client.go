@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -68,7 +68,7 @@ type Conn struct {
 // or Rejected.
 func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*Conn, error) {
 	d = d.withDefaults()
-	cc, err := d.connect(join.Address)
+	cc, err := d.connect(join)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 	if err != nil {
 		cancel()
 		cc.Close()
-		return nil, dialError(ctx, join.Address, err)
+		return nil, dialError(ctx, join, err)
 	}
 	c := &Conn{
 		opts: d, cc: cc, stream: stream, cancel: cancel, box: newOutbox(d.MaxQueuedBytes),
@@ -92,7 +92,7 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 	if hello != nil {
 		first = proto.Clone(hello).(*wire.Hello)
 	}
-	first.Island, first.Secret = orDefault(first.Island, join.Island), orDefault(first.Secret, join.Secret)
+	first.Island, first.Secret, first.Token = orDefault(first.Island, join.Island), orDefault(first.Secret, join.Secret), orDefault(first.Token, join.Token)
 	if err := c.Send(Up{FromLearner: &wire.FromLearner{Body: &wire.FromLearner_Hello{Hello: first}}}); err != nil {
 		cancel()
 		cc.Close()
@@ -104,10 +104,15 @@ func (d Dialer) Dial(ctx context.Context, join wire.Join, hello *wire.Hello) (*C
 }
 
 // connect prepares a connection; nothing is sent yet.
-func (d Dialer) connect(address string) (*grpc.ClientConn, error) {
-	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: 2 * time.Second, Count: 3}}
-	cc, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+func (d Dialer) connect(join wire.Join) (*grpc.ClientConn, error) {
+	secured, err := credentialsOf(join)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{Timeout: connectPatience, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 3 * time.Second, Interval: 2 * time.Second, Count: 3}}
+	cc, err := grpc.NewClient("passthrough:///"+join.Address,
+		grpc.WithTransportCredentials(secured),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectPatience}),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", addr)
 		}),
@@ -129,17 +134,17 @@ func (d Dialer) connect(address string) (*grpc.ClientConn, error) {
 		),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("transport: address %q: %w", address, err)
+		return nil, fmt.Errorf("transport: address %q: %w", join.Address, err)
 	}
 	return cc, nil
 }
 
 // dialError tells the caller's own time limit from an address that does not answer.
-func dialError(ctx context.Context, address string, err error) error {
+func dialError(ctx context.Context, join wire.Join, err error) error {
 	if ctx.Err() != nil {
-		return fmt.Errorf("transport: reach %s: %w", address, ctx.Err())
+		return fmt.Errorf("transport: reach %s: %w", join.Address, ctx.Err())
 	}
-	return fmt.Errorf("transport: reach %s: %w", address, lost(err))
+	return unreachable(join, lost(err))
 }
 
 // Send queues m; it never blocks. On an error m was not queued and will not
@@ -244,14 +249,22 @@ func (c *Conn) readAll() {
 	}
 }
 
-// hear checks a frame's origin and takes over its view.
+// Origin is who this side speaks for: after its welcome an arrival has era and
+// incarnation in it.
+func (c *Conn) Origin() *wire.Origin { return c.origin.Load() }
+
+// hear checks a frame's origin and takes over its view, and with a welcome who one is.
 func (c *Conn) hear(head frame) error {
 	own := c.origin.Load()
 	if err := checkOrigin(head, own); err != nil {
 		return err
 	}
-	if view := head.GetOrigin().GetView(); view != own.View {
-		c.origin.Store(&wire.Origin{Protocol: own.Protocol, RunId: own.RunId, Era: own.Era, Incarnation: own.Incarnation, View: view})
+	next := &wire.Origin{Protocol: own.Protocol, RunId: own.RunId, Era: own.Era, Incarnation: own.Incarnation, View: head.GetOrigin().GetView()}
+	if m, ok := head.(*wire.ToLearner); ok && m.GetWelcome() != nil && own.Incarnation == 0 {
+		next.Era, next.Incarnation = m.Origin.GetEra(), m.Origin.GetIncarnation()
+	}
+	if next.View != own.View || next.Incarnation != own.Incarnation {
+		c.origin.Store(next)
 	}
 	return nil
 }
@@ -281,16 +294,16 @@ func checkOrigin(f frame, own *wire.Origin) error {
 	return nil
 }
 
-// Identify asks who coordinates at address (host:port).
-func Identify(ctx context.Context, address string) (*wire.Identity, error) {
-	cc, err := Dialer{}.withDefaults().connect(address)
+// Identify asks who coordinates at the address of a join string.
+func Identify(ctx context.Context, join wire.Join) (*wire.Identity, error) {
+	cc, err := Dialer{}.withDefaults().connect(join)
 	if err != nil {
 		return nil, err
 	}
 	defer cc.Close()
 	id, err := wire.NewExchangeClient(cc).Identify(ctx, &wire.IdentifyRequest{Protocol: wire.Protocol})
 	if err != nil {
-		return nil, dialError(ctx, address, err)
+		return nil, dialError(ctx, join, err)
 	}
 	return id, nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,8 +26,8 @@ type Peer struct {
 	stream grpc.ServerStream
 	box    *outbox
 	addr   string
-	origin *wire.Origin  // stands on what is sent; set before the first Send
-	ended  chan struct{} // closed by end
+	origin atomic.Pointer[wire.Origin] // stands on what is sent
+	ended  chan struct{}               // closed by end
 
 	mu     sync.Mutex
 	why    error  // set by end, before ended is closed
@@ -37,13 +38,25 @@ type Peer struct {
 // Addr is the peer's network address, for messages.
 func (p *Peer) Addr() string { return p.addr }
 
+// Adopt gives the session of an arrival its incarnation. What is sent from here on
+// carries it, and the learner takes it over from its welcome.
+func (p *Peer) Adopt(incarnation uint64) { p.origin.Store(p.server.origin(incarnation)) }
+
+// Reject tells the peer why it is not taken and closes the session. Retry: the same may
+// be taken a moment later.
+func (p *Peer) Reject(reason string, retry bool) {
+	body := &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: reason, Retry: retry}}
+	p.Send(Down{ToLearner: &wire.ToLearner{Body: body}}) //nolint:errcheck // it ends here either way
+	p.Close(reason)
+}
+
 // Done is closed when the session has ended, before Gone is called.
 func (p *Peer) Done() <-chan struct{} { return p.ended }
 
 // Send queues m. An error means that m was not queued and will not arrive:
 // ErrQueueFull (the peer is then being closed), ErrClosed, or m cannot be sent.
 func (p *Peer) Send(m Down) error {
-	it, err := downItem(m, p.origin)
+	it, err := downItem(m, p.origin.Load())
 	if err != nil {
 		return err
 	}
@@ -102,10 +115,11 @@ func (p *Peer) end(cause error) {
 func (s *Server) session(stream grpc.ServerStream) error {
 	p := &Peer{
 		server: s, stream: stream, box: newOutbox(s.opts.MaxQueuedBytes),
-		addr: addrOf(stream.Context()), origin: s.origin(0), ended: make(chan struct{}),
+		addr: addrOf(stream.Context()), ended: make(chan struct{}),
 	}
+	p.Adopt(0)
 	if reason := s.admit(p); reason != "" {
-		return refuse(stream, p.origin, reason, true)
+		return refuse(stream, p.origin.Load(), reason, true)
 	}
 	defer s.release(p)
 	go p.write()
@@ -177,12 +191,10 @@ func (p *Peer) greet(a *assembler) (*wire.FromLearner, bool) {
 		return nil, false
 	}
 	if reason := p.server.refusal(m); reason != "" {
-		body := &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: reason}}
-		p.Send(Down{ToLearner: &wire.ToLearner{Body: body}}) // it ends here either way
-		p.Close(reason)
+		p.Reject(reason, false)
 		return nil, false
 	}
-	p.origin = p.server.origin(m.Origin.Incarnation)
+	p.Adopt(m.Origin.Incarnation)
 	return m.FromLearner, true
 }
 
@@ -222,6 +234,9 @@ func (s *Server) refusal(m Up) string {
 	}
 	if m.PayloadBytes > 0 {
 		return "hello with a payload"
+	}
+	if s.opts.Allow != nil {
+		return s.opts.Allow(hello, m.GetOrigin())
 	}
 	want, got := sha256.Sum256([]byte(s.opts.Secret)), sha256.Sum256([]byte(hello.Secret))
 	if s.opts.Secret != "" && subtle.ConstantTimeCompare(want[:], got[:]) != 1 {

@@ -21,6 +21,11 @@ type Options struct {
 	View   uint64 // that this server speaks for
 	Secret string // every member of the run knows it; empty: none is asked for
 
+	// Allow judges a hello of this protocol and run in place of Secret: empty, or why it
+	// is refused. Nil: Secret decides.
+	Allow func(hello *wire.Hello, origin *wire.Origin) (reason string)
+	Desk  Desk // answers calls beside sessions; nil: nobody does
+
 	MaxPayloadBytes int64         // largest payload taken from a peer; 0: 1 GiB
 	MaxQueuedBytes  int64         // waiting for one peer before it is closed, room for a whole model; 0: twice MaxPayloadBytes
 	MaxPeers        int           // sessions at a time; 0: 1024

@@ -380,14 +380,14 @@ func TestDialErrors(t *testing.T) {
 	if _, err := Dial(gone, j, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := Identify(withPatience(t), j.Address); !errors.Is(err, ErrLost) {
+	if _, err := Identify(withPatience(t), j); !errors.Is(err, ErrLost) {
 		t.Errorf("identify: %v", err)
 	}
 }
 
 func TestIdentify(t *testing.T) {
 	_, _, j := serve(t, Options{})
-	id, err := Identify(withPatience(t), j.Address)
+	id, err := Identify(withPatience(t), j)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/fault"
 )
 
@@ -18,34 +19,57 @@ const joinScheme = "mistura"
 // argument to paste:
 //
 //	mistura://host:port/RUNID?era=1&island=fast&incarnation=3&secret=…
+//	mistura://host:port/RUNID?island=rack2&authority=…&token=…
+//
+// The first is for a process that the run starts itself, and good for one life in one
+// era. The second is for people to paste: it stays good when the run goes on elsewhere
+// in another era, if only the address is put right.
 type Join struct {
 	Address     string // host:port of the coordinator
 	RunID       string
-	Era         uint32
+	Era         uint32 // 0: whichever there is
 	Island      string // empty: the coordinator gives a name
 	Incarnation uint64 // 0: the coordinator gives one
-	Secret      string // shared by all members of the run; empty: the run has none
+	Secret      string // of the incarnation, or of the run
+	Authority   string // fingerprint of the run's certificate authority; empty: no TLS, on this host only
+	Token       string // proves that the run gave out this string, and says its limits
 }
 
 // String gives the join string, secret included; ParseJoin reads it back.
 func (j Join) String() string {
-	q := "era=" + strconv.FormatUint(uint64(j.Era), 10)
-	if j.Island != "" {
-		q += "&island=" + url.QueryEscape(j.Island)
+	var q []string
+	add := func(key, value string) {
+		if value != "" {
+			q = append(q, key+"="+url.QueryEscape(value))
+		}
 	}
-	if j.Incarnation != 0 {
-		q += "&incarnation=" + strconv.FormatUint(j.Incarnation, 10)
+	add("era", unlessZero(uint64(j.Era)))
+	add("island", j.Island)
+	add("incarnation", unlessZero(j.Incarnation))
+	add("secret", j.Secret)
+	add("authority", j.Authority)
+	add("token", j.Token)
+	s := joinScheme + "://" + j.Address + "/" + url.PathEscape(j.RunID)
+	if len(q) > 0 {
+		s += "?" + strings.Join(q, "&")
 	}
-	if j.Secret != "" {
-		q += "&secret=" + url.QueryEscape(j.Secret)
-	}
-	return joinScheme + "://" + j.Address + "/" + url.PathEscape(j.RunID) + "?" + q
+	return s
 }
 
-// Redacted is String without the secret, for messages and logs.
+func unlessZero(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(n, 10)
+}
+
+// Redacted is String without what lets somebody in, for messages and logs.
 func (j Join) Redacted() string {
 	if j.Secret != "" {
 		j.Secret = "***"
+	}
+	if j.Token != "" {
+		j.Token = "***"
 	}
 	return j.String()
 }
@@ -79,8 +103,8 @@ func ParseJoin(s string) (Join, error) {
 			return Join{}, err
 		}
 	}
-	if j.Era == 0 {
-		return Join{}, badJoin("era", q.Get("era"), "must be a number from 1")
+	if j.Incarnation != 0 && j.Era == 0 {
+		return Join{}, badJoin("era", "", "must go with incarnation")
 	}
 	return j, nil
 }
@@ -106,7 +130,7 @@ func (j *Join) set(key string, values []string) error {
 	switch key {
 	case "era":
 		n, err := strconv.ParseUint(value, 10, 32)
-		if err != nil {
+		if err != nil || n == 0 {
 			return badJoin(key, value, "must be a number from 1")
 		}
 		j.Era = uint32(n)
@@ -126,8 +150,18 @@ func (j *Join) set(key string, values []string) error {
 			return badJoin(key, "", "must be UTF-8")
 		}
 		j.Secret = value
+	case "token":
+		if !printable(value) {
+			return badJoin(key, "", "must be printable text")
+		}
+		j.Token = value
+	case "authority":
+		if why := authority.CheckFingerprint(value); why != "" {
+			return badJoin(key, value, why)
+		}
+		j.Authority = value
 	default:
-		return badJoin("", key, "is not a known key (era, island, incarnation, secret)")
+		return badJoin("", key, "is not a known key (era, island, incarnation, secret, authority, token)")
 	}
 	return nil
 }

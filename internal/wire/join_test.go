@@ -19,6 +19,13 @@ func TestJoinString(t *testing.T) {
 	if got := j.Redacted(); strings.Contains(got, "a+b") || !strings.Contains(got, "secret=") {
 		t.Errorf("redacted: %s", got)
 	}
+	pasted := Join{Address: "10.0.0.7:4100", RunID: "r7f3", Island: "rack2", Authority: strings.Repeat("0a", 32), Token: "1~aa~0"}
+	if got, want := pasted.String(), "mistura://10.0.0.7:4100/r7f3?island=rack2&authority="+strings.Repeat("0a", 32)+"&token=1~aa~0"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if got := pasted.Redacted(); strings.Contains(got, "aa~0") {
+		t.Errorf("redacted: %s", got)
+	}
 	short := Join{Address: "[::1]:4100", RunID: "r", Era: 2}
 	if got, want := short.String(), "mistura://[::1]:4100/r?era=2"; got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -34,6 +41,9 @@ func TestJoinParsesBackToItself(t *testing.T) {
 		want := Join{
 			Address: address.Draw(t, "address"), RunID: name.Draw(t, "run"), Era: rapid.Uint32Min(1).Draw(t, "era"),
 			Island: word.Draw(t, "island"), Incarnation: rapid.Uint64().Draw(t, "incarnation"), Secret: text.Draw(t, "secret"),
+		}
+		if want.Incarnation == 0 && rapid.Bool().Draw(t, "to paste") {
+			want.Era, want.Token, want.Authority = 0, word.Draw(t, "token"), strings.Repeat("0f", 32)
 		}
 		got, err := ParseJoin(want.String())
 		if err != nil {
@@ -59,7 +69,9 @@ func TestParseJoinRefuses(t *testing.T) {
 		{"port too high", "mistura://h:65536/r?era=1", "must end in a port"},
 		{"no run", "mistura://h:1?era=1", "run id: must be one name"},
 		{"two names", "mistura://h:1/r/s?era=1", `run id "r/s": must be one name`},
-		{"no era", "mistura://h:1/r", "era: must be a number from 1"},
+		{"incarnation without era", "mistura://h:1/r?incarnation=2", "era: must go with incarnation"},
+		{"authority", "mistura://h:1/r?authority=0a", `authority "0a": must be 64 lower-case hex digits`},
+		{"token", "mistura://h:1/r?token=%00", "token: must be printable text"},
 		{"era 0", "mistura://h:1/r?era=0", `era "0": must be a number from 1`},
 		{"era too high", "mistura://h:1/r?era=4294967296", "must be a number from 1"},
 		{"era twice", "mistura://h:1/r?era=1&era=1", "era: must stand there once"},
@@ -89,6 +101,7 @@ func TestParseJoinNeverQuotesTheSecret(t *testing.T) {
 	for _, s := range []string{
 		"mistura://h:1/r?era=0&secret=hunter2", "mistura://h:1/r?era=1&secret=hunter2&secret=hunter2",
 		"mistura://h:1/r?era=1&secret=hunter2%4", "mistura://h:1/r\x01?secret=hunter2", "mistura://h/r?secret=hunter2",
+		"mistura://h:1/r?era=0&token=hunter2", "mistura://h:1/r?token=hunter2&token=hunter2", "mistura://h:1/r?token=hunter2%00",
 	} {
 		if _, err := ParseJoin(s); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q: %v", s, err)

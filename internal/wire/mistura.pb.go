@@ -1631,7 +1631,11 @@ type Welcome struct {
 	RunYaml       []byte                 `protobuf:"bytes,1,opt,name=run_yaml,json=runYaml,proto3" json:"run_yaml,omitempty"`
 	RunDir        string                 `protobuf:"bytes,2,opt,name=run_dir,json=runDir,proto3" json:"run_dir,omitempty"`
 	DataDir       string                 `protobuf:"bytes,3,opt,name=data_dir,json=dataDir,proto3" json:"data_dir,omitempty"`
-	Restore       *IslandState           `protobuf:"bytes,4,opt,name=restore,proto3" json:"restore,omitempty"` // absent: start from the fragments with zero moments
+	Restore       *IslandState           `protobuf:"bytes,4,opt,name=restore,proto3" json:"restore,omitempty"`                         // absent: start from the fragments with zero moments
+	Island        string                 `protobuf:"bytes,5,opt,name=island,proto3" json:"island,omitempty"`                           // the name it has in the run
+	Secret        string                 `protobuf:"bytes,6,opt,name=secret,proto3" json:"secret,omitempty"`                           // of this incarnation: for Hello after a broken stream, and for calls beside the session
+	Nonce         string                 `protobuf:"bytes,7,opt,name=nonce,proto3" json:"nonce,omitempty"`                             // stands in the run folder's coordinator.json: who finds it there is on the folder's host
+	DataDigest    string                 `protobuf:"bytes,8,opt,name=data_digest,json=dataDigest,proto3" json:"data_digest,omitempty"` // of the run's token files; empty: the run has none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1692,6 +1696,34 @@ func (x *Welcome) GetRestore() *IslandState {
 		return x.Restore
 	}
 	return nil
+}
+
+func (x *Welcome) GetIsland() string {
+	if x != nil {
+		return x.Island
+	}
+	return ""
+}
+
+func (x *Welcome) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *Welcome) GetNonce() string {
+	if x != nil {
+		return x.Nonce
+	}
+	return ""
+}
+
+func (x *Welcome) GetDataDigest() string {
+	if x != nil {
+		return x.DataDigest
+	}
+	return ""
 }
 
 // IslandState names a saved state of the island and which fragments of it still hold.
@@ -3772,12 +3804,17 @@ const file_mistura_proto_rawDesc = "" +
 	"\x05Piece\x12\x16\n" +
 	"\x06tensor\x18\x01 \x01(\tR\x06tensor\x12\x16\n" +
 	"\x06offset\x18\x02 \x03(\x04R\x06offset\x12\x16\n" +
-	"\x06extent\x18\x03 \x03(\x04R\x06extent\"\x90\x01\n" +
+	"\x06extent\x18\x03 \x03(\x04R\x06extent\"\xf7\x01\n" +
 	"\aWelcome\x12\x19\n" +
 	"\brun_yaml\x18\x01 \x01(\fR\arunYaml\x12\x17\n" +
 	"\arun_dir\x18\x02 \x01(\tR\x06runDir\x12\x19\n" +
 	"\bdata_dir\x18\x03 \x01(\tR\adataDir\x126\n" +
-	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\"\xfc\x01\n" +
+	"\arestore\x18\x04 \x01(\v2\x1c.mistura.wire.v1.IslandStateR\arestore\x12\x16\n" +
+	"\x06island\x18\x05 \x01(\tR\x06island\x12\x16\n" +
+	"\x06secret\x18\x06 \x01(\tR\x06secret\x12\x14\n" +
+	"\x05nonce\x18\a \x01(\tR\x05nonce\x12\x1f\n" +
+	"\vdata_digest\x18\b \x01(\tR\n" +
+	"dataDigest\"\xfc\x01\n" +
 	"\vIslandState\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
