@@ -59,7 +59,7 @@ class Link:
             raise Lost(self._loss())
         message = json.loads(line)
         if message.get("kind") in ("error", "refused"):
-            raise Refused(message.get("where", ""), message.get("value"), message.get("problem", ""), message.get("next", ""))
+            raise said(message)
         return message
 
     def _gone(self) -> Exception:
@@ -87,6 +87,13 @@ class Link:
         """In a forked child: drop the descriptor, so that the connection ends with the rank that owns it."""
         with contextlib.suppress(OSError):
             os.close(self._socket.detach())
+
+
+def said(message: dict[str, Any]) -> Exception:
+    """What the mistura process reports in place of an answer: something to mend, or why it ends."""
+    if not message.get("where"):
+        return Lost(f"the mistura process of this host ends: {message.get('problem') or 'it does not say why'}")
+    return Refused(message["where"], message.get("value"), message.get("problem", ""), message.get("next", ""))
 
 
 def encode(kind: str, fields: dict[str, Any]) -> bytes:

@@ -8,3 +8,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+
+def pytest_sessionfinish() -> None:
+    """What was built goes with the session."""
+    from served import forget_program
+
+    forget_program()

@@ -1,0 +1,137 @@
+"""What joining costs a trainer: step times of one loop with and without mistura, in turn, on this machine.
+
+    PYTHONPATH=python python3 bench/client/overhead.py --pairs 9 --json
+
+The model is a stack of square layers of 8 MB in all a fragment; a fragment is sent and adopted every 3 steps. Coordinator,
+syncer and the mistura process of the island run on the same machine, and what they take is part of what is measured. A pair
+is two blocks of 12 steps, one with island.step() and one without, in turn first; a ratio is of their times; the median counts.
+Needs mistura in MISTURA_BINARY or on PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import mistura
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python" / "tests"))
+from served import Served  # noqa: E402 (starts the coordinator)
+
+WIDTH, LAYERS, FRAGMENTS = 1024, 8, 4  # 2 layers of 4 MB a fragment
+EVERY = 3  # steps between two fragments
+BLOCK = EVERY * FRAGMENTS  # steps, in which each fragment is exchanged once
+
+
+def run_file(rows: int) -> str:
+    """One island with its own data and rate, whose weights are version 0."""
+    return f"""
+name: overhead
+tokens: {rows * 1_000_000}
+data: {{own: true}}
+train: {{batch_sequences: {rows}}}
+model: {{from: seed}}
+checkpoint: {{every_tokens: 0}}
+eval: {{every_tokens: 0}}
+exchange: {{fragments: {FRAGMENTS}, period_tokens: {rows * BLOCK}}}
+limits: {{stall_seconds: 600, runway_seconds: 600}}
+islands: [{{name: one, engine: external, seed: true}}]
+"""
+
+
+class Loop:
+    """An ordinary training loop; data are drawn before it is timed."""
+
+    def __init__(self, rows: int) -> None:
+        torch.manual_seed(1)
+        layers: list[torch.nn.Module] = []
+        for _ in range(LAYERS):
+            layers += [torch.nn.Linear(WIDTH, WIDTH, bias=False), torch.nn.ReLU()]
+        self.model = torch.nn.Sequential(*layers)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
+        self.x, self.y = torch.randn(rows, WIDTH), torch.randn(rows, WIDTH)
+
+    def step(self) -> torch.Tensor:
+        """Forward, backward, update."""
+        loss = torch.nn.functional.mse_loss(self.model(self.x), self.y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+    def block(self, island: mistura.Island | None) -> float:
+        """Seconds of BLOCK steps, each with what its user reads anyway: the loss."""
+        began = time.perf_counter()
+        for _ in range(BLOCK):
+            loss = self.step().item()
+            if island is not None:
+                island.step(loss, tokens=len(self.x))
+        return time.perf_counter() - began
+
+
+def measure(loop: Loop, island: mistura.Island, pairs: int) -> list[dict[str, float]]:
+    """The pairs, after one block of each kind that does not count."""
+    loop.block(island)
+    loop.block(None)
+    rows = []
+    for pair in range(pairs):
+        times = {}
+        for joined in (True, False) if pair % 2 else (False, True):
+            times[joined] = loop.block(island if joined else None)
+            time.sleep(0.5)  # what is under way must not be counted against the loop without it
+        rows.append({"with": times[True] / BLOCK, "without": times[False] / BLOCK, "ratio": times[True] / times[False]})
+    return rows
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=7, help="pairs of blocks")
+    parser.add_argument("--rows", type=int, default=512, help="rows of a batch: they set the step time")
+    parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0: as PyTorch chooses")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    o = parser.parse_args()
+    if o.threads:
+        torch.set_num_threads(o.threads)
+    with tempfile.TemporaryDirectory() as folder, Served(Path(folder), run_file(o.rows)) as served:
+        loop = Loop(o.rows)
+        island = mistura.join(loop.model, loop.optimizer, join=served.join("one"), rate="own", own_data=True, seed=True)
+        rows = measure(loop, island, o.pairs)
+        island.close()
+    show(o, rows)
+
+
+def show(o: argparse.Namespace, rows: list[dict[str, float]]) -> None:
+    """As JSON or in a line."""
+    ratios = [r["ratio"] for r in rows]
+    result: dict[str, Any] = {
+        "fragment_bytes": WIDTH * WIDTH * LAYERS * 4 // FRAGMENTS,
+        "steps_between_fragments": EVERY,
+        "rows": o.rows,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "step_seconds": statistics.median(r["without"] for r in rows),
+        "overhead": statistics.median(ratios) - 1,
+        "ratios": ratios,
+    }
+    if o.json:
+        print(json.dumps(result))
+        return
+    print(
+        f"{result['step_seconds'] * 1e3:.1f} ms a step, {len(rows)} pairs: overhead {result['overhead']:+.2%} ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+
+
+if __name__ == "__main__":
+    main()
