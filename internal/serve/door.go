@@ -263,7 +263,10 @@ func (d *door) forget(incarnation uint64) {
 // answerBytes is the most that an island's answer takes: a line for every tensor, a
 // number for every choice, and tokens.
 func (d *door) answerBytes() int64 {
-	cfg, inputs := d.op.run.Model.Config, d.probe().Inputs()
+	cfg, inputs := d.op.run.Model.Config, 0
+	if !d.op.run.Model.Foreign() { // of a model that is not ours nobody here can make a record
+		inputs = d.probe().Inputs()
+	}
 	choices := float64(inputs) * float64(cfg.TopK) * float64(cfg.Layers)
 	return int64(min(math.Ceil(1<<20+512*float64(len(d.op.run.Table()))+12*choices), gate.MaxBytes))
 }
