@@ -28,9 +28,11 @@ class Fsdp(Adapter):
     def publish(self) -> None:
         """Put away whole parameters that were gathered before the shards changed."""
         for _, handle in handles(self._model):
-            if handle.uses_sharded_strategy and not handle.is_sharded(handle.flat_param):
+            begun = hasattr(handle.flat_param, "_full_param_padded")  # from its first forward pass on
+            if handle.uses_sharded_strategy and begun and not handle.needs_unshard():
                 handle.reshard(True)
                 handle.post_reshard()
+                handle._prefetched = False
         for module in self._model.modules():
             if hasattr(module, "reshard") and hasattr(module, "unshard"):
                 module.reshard()
@@ -42,6 +44,12 @@ def handles(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:
         handle = getattr(module, "_handle", None)
         if hasattr(module, "_fsdp_wrapped_module") and getattr(handle, "flat_param", None) is not None:
             yield name, handle
+
+
+def local_shard(flat: Any) -> torch.Tensor:
+    """This rank's shard of a flat parameter, which before the first forward pass is the parameter itself."""
+    shard = getattr(flat, "_local_shard", None)
+    return flat.data if shard is None else shard
 
 
 def is_fsdp(model: torch.nn.Module) -> bool:
@@ -59,7 +67,7 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
     for prefix, handle in handles(inner):
         flat = handle.flat_param
         flattened.update(id(p) for p in (flat, *(getattr(flat, "_params", None) or ())))
-        check_master(plain_name(prefix) or "of the model", flat._local_shard)
+        check_master(plain_name(prefix) or "of the model", local_shard(flat))
         for name, shape, places in spans(prefix, handle, layout, key):
             tensors.append((name, shape, False))
             parts += places
@@ -79,7 +87,7 @@ def spans(
 ) -> Iterator[tuple[str, tuple[int, ...], list[Part]]]:
     """Each parameter of a flat one, and what of it lies in this rank's shard."""
     flat = handle.flat_param
-    length = flat._local_shard.numel()
+    length = local_shard(flat).numel()
     low = length * handle.rank if handle.uses_sharded_strategy else 0
     originals = getattr(flat, "_params", None)
     at = number = 0
@@ -96,7 +104,7 @@ def spans(
                 here = (place.offset[0] + start,)
                 moved = type(place)(place.piece, here, place.extent)
                 key, state_at = (flat, None) if originals is None else (originals[number], place.offset)
-                parts.append(Part(moved, lambda f=flat: f._local_shard, stepped(key), state_at))
+                parts.append(Part(moved, lambda f=flat: local_shard(f), stepped(key), state_at))
             yield called, full, parts
             number += 1
         at += size
