@@ -35,8 +35,8 @@ func (r *Rank) Send(m any) error {
 // alignBytes keeps pieces apart so that each begins on a cache line.
 const alignBytes = 64
 
-// Share makes the rank's shared memory for pieces of so many elements.
-func (r *Rank) Share(sizes []int, w *Welcome) error {
+// Share makes the rank's shared memory for pieces of so many elements, of which it gives some.
+func (r *Rank) Share(sizes []int, gives []bool, w *Welcome) error {
 	var bytes int64
 	place := func(n int) int64 {
 		at := bytes
@@ -45,7 +45,7 @@ func (r *Rank) Share(sizes []int, w *Welcome) error {
 	}
 	w.Out, w.In = make([]int64, len(sizes)), make([]int64, len(sizes))
 	for i, n := range sizes {
-		if w.Out[i] = -1; r.Hello.Pieces[i].Replica == 0 {
+		if w.Out[i] = -1; gives[i] {
 			w.Out[i] = place(n)
 		}
 	}

@@ -3,6 +3,7 @@ package island
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -90,10 +91,15 @@ func (c *crew) fits(r *runner) error {
 		}
 		return &fault.Input{Where: "own_data", Value: fmt.Sprint(first.OwnData), Problem: problem, Next: next}
 	}
-	if first.Parts > 1 {
-		return nil // other hosts know the other tensors
+	table, known := r.run.Table(), c.tensors()
+	if first.Parts > 1 { // other hosts know the other tensors
+		here := map[string]bool{}
+		for _, t := range known {
+			here[t.Name] = true
+		}
+		table = slices.DeleteFunc(table, func(t model.Tensor) bool { return !here[t.Name] })
 	}
-	return model.Unlike(r.run.Table(), c.tensors())
+	return model.Unlike(table, known)
 }
 
 // tensors are those that any rank knows of.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -27,6 +28,7 @@ type external struct {
 	asides  *asides
 	log     *slog.Logger
 	ownRate bool
+	trained map[int]bool // by fragment: its last contribution had tokens
 
 	gathered func(p int, sequence uint64) // the runner's: all ranks have given their part
 	leave    func(reason string)          // the runner's: the trainer wants to leave
@@ -301,6 +303,11 @@ func (x *external) check(s *stepping, b *attach.Boundary) error {
 
 func (x *external) gather(f *exchange) bool {
 	x.holding.expect(f.index, f.sequence)
+	x.trained[f.index] = f.flight.message.Tokens > 0
+	if hosts := x.holding.hosts(); hosts > 1 {
+		m := f.flight.message
+		m.Part, m.Parts, m.Boxes = 0, uint32(hosts), layout.BoxesToWire(x.holding.own(f.index))
+	}
 	x.order(attach.Action{Do: attach.Gather, Fragment: f.index, Sequence: f.sequence})
 	return false
 }
@@ -321,7 +328,14 @@ func (x *external) forget() { x.order(attach.Action{Do: attach.Forget}) }
 
 // look: weights are the trainer's, so that what is known of them is from the last
 // exchange. One that breaks them shows it in its next contribution.
-func (x *external) look(f *exchange) (broken, apart bool) { return false, x.holding.apart(f.index) }
+// Of an island on many hosts this one knows its own weights only; there what was trained is taken
+// to be rounded on its way, and what was sent without training not to be.
+func (x *external) look(f *exchange) (broken, apart bool) {
+	if x.holding.hosts() > 1 {
+		return false, x.trained[f.index]
+	}
+	return false, x.holding.apart(f.index)
+}
 
 // errNoState: what a trainer of the user's has beyond its weights is its own.
 var errNoState = errors.New("the state of an external trainer is not saved here")

@@ -19,8 +19,10 @@ type holding struct {
 	ranks     []*attach.Rank
 	fragments []fragment.Fragment
 	frames    []layout.Frame
-	pieces    [][][]int        // by rank and fragment: numbers of the pieces
-	boxes     [][][]layout.Box // the same as boxes of the fragment
+	pieces    [][][]int                // by rank and fragment: numbers of the pieces
+	boxes     [][][]layout.Box         // the same as boxes of the fragment
+	gives     [][]bool                 // by rank and piece: its weights are needed here
+	taken     func(p int, d *delivery) // told when all ranks have taken a delivery, with mu held; nil: nobody asks
 
 	mu      sync.Mutex
 	news    chan struct{} // closed and made anew when something has changed
@@ -76,11 +78,60 @@ func newHolding(life context.Context, ranks []*attach.Rank, table []model.Tensor
 			}
 		}
 	}
+	h.gives = given(ranks)
 	if ranks[0].Hello.Parts > 1 {
 		return h, nil
 	}
 	return h, layout.Cover(table, sent)
 }
+
+// given says which pieces are copied out when weights are gathered: those that are sent, and of
+// those that another host sends one of each, for what they adopt is the difference to it.
+func given(ranks []*attach.Rank) [][]bool {
+	sent := map[string]bool{}
+	for _, r := range ranks {
+		for _, p := range r.Hello.Pieces {
+			sent[fmt.Sprint(p.Name, p.Offset, p.Extent)] = sent[fmt.Sprint(p.Name, p.Offset, p.Extent)] || p.Replica == 0
+		}
+	}
+	out := make([][]bool, len(ranks))
+	for i, r := range ranks {
+		for _, p := range r.Hello.Pieces {
+			key := fmt.Sprint(p.Name, p.Offset, p.Extent)
+			out[i] = append(out[i], p.Replica == 0 || !sent[key])
+			sent[key] = true
+		}
+	}
+	return out
+}
+
+// own are the boxes of a fragment that this host sends.
+func (h *holding) own(p int) (out []layout.Box) {
+	for i, r := range h.ranks {
+		for n, piece := range h.pieces[i][p] {
+			if r.Hello.Pieces[piece].Replica == 0 {
+				out = append(out, h.boxes[i][p][n])
+			}
+		}
+	}
+	return out
+}
+
+// encode gives the payload of a flight: of the whole fragment, or of what this host sends of it.
+func (h *holding) encode(p int, fl *flight) []byte {
+	if h.hosts() == 1 {
+		return fl.encode()
+	}
+	boxes := h.own(p)
+	return h.frames[p].Append(make([]byte, 0), difference(fl.anchor, fl.sent), boxes...)
+}
+
+// hosts of the island.
+func (h *holding) hosts() int { return max(1, h.control().Hello.Parts) }
+
+// follows: this is not the island's first host. What is ordered there comes here by way of the
+// ranks, so that its order is that of their questions.
+func (h *holding) follows() bool { return h.control().Hello.Part > 0 }
 
 // control is the rank that speaks for the island, or on its other hosts the first.
 func (h *holding) control() *attach.Rank { return h.ranks[0] }
@@ -108,6 +159,13 @@ func (h *holding) gather(r *attach.Rank, g *attach.Gathered) (all bool, err erro
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := h.place(r)
+	if g.Fragment < len(h.parcels) {
+		at := &h.parcels[g.Fragment]
+		if done := at.sequence == 0 || !slices.Contains(at.given, false); h.follows() && done && g.Sequence == at.sequence+1 {
+			at.sequence = g.Sequence
+			clear(at.given)
+		}
+	}
 	if g.Fragment >= len(h.parcels) || h.parcels[g.Fragment].sequence != g.Sequence || h.parcels[g.Fragment].given[i] {
 		return false, senseless("gathered fragment %d for contribution %d, which was not asked for", g.Fragment, g.Sequence)
 	}
@@ -152,6 +210,18 @@ func (h *holding) deliver(p int, d *delivery) {
 	}
 	at.prepared = nil
 	d.taken = make([]bool, len(h.ranks))
+	for i := range d.taken {
+		d.taken[i] = len(h.pieces[i][p]) == 0
+	}
+	if !slices.Contains(d.taken, false) {
+		h.pass(p, d)
+		return
+	}
+	if h.follows() {
+		at.queue = append(at.queue, d)
+		h.tell()
+		return
+	}
 	if at.queue = append(at.queue, d); len(at.queue) == 1 {
 		h.next(p)
 	} else {
@@ -232,14 +302,19 @@ func (h *holding) fetch(r *attach.Rank, q *attach.Fetch) error {
 func (h *holding) first(q *attach.Fetch) (*delivery, error) {
 	queue := h.parcels[q.Fragment].queue
 	for i, d := range queue {
-		if d.op == q.Op && d.version == q.Version {
-			if i > 0 {
-				return nil, nil
-			}
-			return d, nil
+		if d.op != q.Op || d.version != q.Version {
+			continue
 		}
+		if h.follows() && queue[0].changed == nil { // the question is the order
+			queue[0], queue[i], i = queue[i], queue[0], 0
+			h.next(q.Fragment)
+		}
+		if i > 0 {
+			return nil, nil
+		}
+		return d, nil
 	}
-	if h.control().Hello.Part == 0 { // the order is older than the question
+	if !h.follows() { // the order is older than the question
 		return nil, senseless("%s of fragment %d at version %d was not ordered", q.Op, q.Fragment, q.Version)
 	}
 	return nil, nil
@@ -250,20 +325,40 @@ func (h *holding) adopted(r *attach.Rank, a *attach.Adopted) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	i := h.place(r)
+	if a.Fragment < len(h.parcels) && len(h.pieces[i][a.Fragment]) == 0 {
+		return nil // it had nothing to take, and nobody waits for it
+	}
 	if a.Fragment >= len(h.parcels) || len(h.parcels[a.Fragment].queue) == 0 ||
 		h.parcels[a.Fragment].queue[0].version != a.Version || h.parcels[a.Fragment].queue[0].taken[i] {
 		return senseless("adopted fragment %d at version %d, which was not there to adopt", a.Fragment, a.Version)
 	}
 	at := &h.parcels[a.Fragment]
-	taken := at.queue[0].taken
-	taken[i] = true
-	if slices.Contains(taken, false) {
+	d := at.queue[0]
+	d.taken[i] = true
+	if slices.Contains(d.taken, false) {
 		return nil
 	}
-	if at.queue = at.queue[1:]; len(at.queue) > 0 {
+	at.queue = at.queue[1:]
+	h.pass(a.Fragment, d)
+	if len(at.queue) > 0 && !h.follows() {
 		h.next(a.Fragment)
 	}
 	return nil
+}
+
+// pass: a delivery is with all who take it; mu is held.
+func (h *holding) pass(p int, d *delivery) {
+	if h.taken != nil {
+		h.taken(p, d)
+	}
+	h.tell()
+}
+
+// forgetAdoptions drops those that nobody has asked for: the learner has gone on without them.
+func (h *holding) forgetAdoptions(p int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.parcels[p].queue = slices.DeleteFunc(h.parcels[p].queue, func(d *delivery) bool { return d.op == attach.Adopt && d.changed == nil })
 }
 
 // apart: after the last delivery the weights are not the syncer's value, as far as no step
@@ -286,7 +381,7 @@ func (h *holding) share(welcome attach.Welcome) ([]*attach.Welcome, error) {
 			}
 			w.Fragments = append(w.Fragments, append([]int{}, pieces...))
 		}
-		if err := r.Share(sizes, &w); err != nil {
+		if err := r.Share(sizes, h.gives[i], &w); err != nil {
 			return nil, fmt.Errorf("rank %d: %w", r.Hello.Rank, err)
 		}
 		out[i] = &w

@@ -116,6 +116,9 @@ func (k *link) redial(ctx context.Context, cause error) error {
 	if errors.Is(cause, transport.ErrClosed) || errors.Is(cause, io.EOF) {
 		return fmt.Errorf("%w: %w", ErrExpelled, cause)
 	}
+	if k.hello.Part > 0 {
+		return fmt.Errorf("%w: a further host of an island does not come back alone: %w", ErrExpelled, cause)
+	}
 	k.log.Warn("stream_lost", "err", cause)
 	ctx, cancel := context.WithTimeout(ctx, k.patience)
 	defer cancel()

@@ -110,6 +110,9 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	hello.Version, hello.Pid = o.Version, uint64(os.Getpid())
 	hello.Island = cmp.Or(o.Join.Island, hello.Island)
 	hello.NoGate = hello.NoGate || o.NoGate
+	if hello.Part > 0 {
+		return r.follow(ctx, o, hello)
+	}
 	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
 	if err != nil {
 		return err
@@ -216,6 +219,11 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 			if err := r.prepare(welcome, join); err != nil {
 				return err
 			}
+			if x, ok := r.learner.trainer.(*external); ok && x.holding.hosts() > 1 { // the other hosts enter by what its ranks hear
+				if err := r.crew.welcome(ctx, false, 0, x.hear); err != nil {
+					return err
+				}
+			}
 		case *wire.ToLearner_Fragment:
 			if welcome == nil {
 				return errors.New("a fragment came before the welcome")
@@ -241,7 +249,7 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	if r.broken != nil {
 		return r.broken
 	}
-	if x, ok := r.learner.trainer.(*external); ok {
+	if x, ok := r.learner.trainer.(*external); ok && !r.crew.welcomed {
 		if err := r.crew.welcome(ctx, welcome.Restore != nil, r.learner.position, x.hear); err != nil {
 			return err
 		}
@@ -337,7 +345,7 @@ func (r *runner) external(w *wire.Welcome, join wire.Join) (*external, error) {
 	first := r.crew.ranks[0].Hello
 	r.numeric = first.Device
 	return &external{
-		run: r.run, crew: r.crew.Crew, holding: h, asides: r.asides, log: r.log, ownRate: first.OwnRate,
+		run: r.run, crew: r.crew.Crew, holding: h, asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
 		gathered: r.gathered, validate: r.validated,
 		leave: func(reason string) {
 			r.log.Info("trainer_leaves", "reason", reason)
@@ -356,7 +364,7 @@ func (r *runner) gathered(p int, sequence uint64) {
 	var payload []byte
 	r.asides.do(f, func() {
 		x.holding.collect(p, fl.sent)
-		payload = fl.encode()
+		payload = x.holding.encode(p, fl)
 	}, func() {
 		fl.complete(payload)
 		r.sendFlight(fl)

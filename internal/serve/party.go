@@ -12,7 +12,7 @@ import (
 // helloPart takes the session of a further host of an island, which comes to the gate once
 // the last of them is here.
 func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
-	if island := h.crew.island(inc); island != hello.Island || h.crew.peer(inc) == nil {
+	if island := h.crew.island(inc); hello.Island != "" && island != hello.Island || h.crew.peer(inc) == nil {
 		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q, or its first host is not here", inc, island, hello.Island))
 		return
 	}

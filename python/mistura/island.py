@@ -6,6 +6,7 @@ to do; all ranks then send, adopt or install fragments and go on. Loss is the me
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers as kinds
 import os
@@ -15,7 +16,7 @@ from typing import Any, Callable, NamedTuple
 
 from . import lease as leases
 from .control import Alone
-from .errors import InputError, Lost
+from .errors import Error, InputError, Lost
 from .exchange import Exchange
 from .link import Link, number
 from .process import Log, Process
@@ -338,6 +339,9 @@ class Island:
     def _finish(self) -> None:
         self.done = True
         self._exchange.close()
+        if self._ranks.host > 0:  # the first host's process knows already
+            with contextlib.suppress(Error):
+                self._link.tell("bye", reason="the run is over")
         self._release()
 
     def close(self) -> None:

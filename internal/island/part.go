@@ -1,0 +1,308 @@
+package island
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/attach"
+	"github.com/mistura-project/mistura/internal/layout"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// follower is a further host of an island. The first host decides; what it orders comes here by
+// way of the ranks, which do the same at the same boundary everywhere. A follower hears the same
+// verdicts and fragments, keeps the anchors of what its ranks hold, and sends its part of each
+// contribution.
+type follower struct {
+	link    *link
+	crew    *crew
+	holding *holding
+	log     *slog.Logger
+	work    sync.WaitGroup
+
+	mu        sync.Mutex // guards fragments' fields; nothing of holding is called under it
+	fragments []*followed
+
+	leaving sync.Once
+	gone    chan struct{} // closed when all ranks have gone, as they may
+}
+
+// followed is a fragment as a follower knows it.
+type followed struct {
+	anchor   []float32 // the syncer's value as the ranks have taken it last
+	sequence uint64    // of the contribution that was gathered last
+	message  *wire.Contribution
+	payload  []byte    // nil while it is made
+	sent     []float32 // where the ranks were, as the syncer sees it
+	work     sync.WaitGroup
+}
+
+// followPatience is how long a follower whose ranks have gone waits for the word that the
+// island has ended: until then the island would lose a host.
+const followPatience = 5 * time.Second
+
+// follow is the session of a further host.
+func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error {
+	join := o.Join
+	join.Incarnation = r.crew.ranks[0].Hello.Incarnation
+	k, err := dial(ctx, join, hello, 0, o.Logger)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	life, stop := context.WithCancel(ctx)
+	wg.Go(func() { k.receive(life) })
+	defer k.close()
+	defer wg.Wait()
+	defer stop()
+	f := &follower{link: k, crew: r.crew, log: o.Logger, gone: make(chan struct{})}
+	defer f.work.Wait()
+	if err := f.enter(life, join, o.Version); err != nil {
+		return err
+	}
+	return f.loop(life)
+}
+
+// enter waits for the welcome and lets the ranks in. The weights follow.
+func (f *follower) enter(ctx context.Context, join wire.Join, version string) error {
+	waiting, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	for {
+		m, err := f.next(waiting, nil)
+		if err != nil {
+			return err
+		}
+		w := m.GetWelcome()
+		if w == nil {
+			continue
+		}
+		run, err := runfile.Parse("welcome", w.RunYaml)
+		if err == nil {
+			run, err = run.Resolve()
+		}
+		if err != nil {
+			return fmt.Errorf("run file from the coordinator: %w", err)
+		}
+		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
+			return err
+		}
+		f.holding.taken = f.taken
+		for _, fr := range f.holding.fragments {
+			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
+		}
+		return f.crew.welcome(ctx, false, 0, f.hear)
+	}
+}
+
+// next waits for a message, or for the ranks to be gone.
+func (f *follower) next(ctx context.Context, gone <-chan struct{}) (transport.Down, error) {
+	for {
+		select {
+		case m, ok := <-f.link.in:
+			m, err := heard(ctx, m, ok)
+			if err != nil {
+				return transport.Down{}, err
+			}
+			if down, ok := m.(transport.Down); ok {
+				return down, nil
+			}
+		case <-gone:
+			return transport.Down{}, errGone
+		case <-ctx.Done():
+			return transport.Down{}, context.Cause(ctx)
+		}
+	}
+}
+
+// errGone: the ranks have left in order.
+var errGone = errors.New("the ranks have left")
+
+// loop takes what comes until the island's life is over.
+func (f *follower) loop(ctx context.Context) error {
+	ready := &wire.Ready{}
+	seeds := make([][][]byte, len(f.fragments))
+	gone, departed, stopped := (<-chan struct{})(f.gone), false, false
+	for missing := len(seeds); ; {
+		m, err := f.next(ctx, gone)
+		switch {
+		case err != nil && departed:
+			return nil
+		case errors.Is(err, errGone) && stopped:
+			return nil
+		case errors.Is(err, errGone):
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, followPatience)
+			defer cancel()
+			gone, departed = nil, true
+			continue
+		case err != nil:
+			return err
+		}
+		switch b := m.Body.(type) {
+		case *wire.ToLearner_Fragment:
+			value, err := f.seed(b.Fragment, m)
+			if err != nil {
+				return err
+			}
+			p := b.Fragment.Fragment
+			if missing == 0 || seeds[p] != nil {
+				continue
+			}
+			seeds[p] = f.holding.fragments[p].Digests(value)
+			if missing--; missing == 0 {
+				for _, digests := range seeds {
+					ready.TensorDigest = append(ready.TensorDigest, digests...)
+				}
+				f.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: ready}}, nil)
+			}
+		case *wire.ToLearner_Verdict:
+			if err := f.verdict(b.Verdict, m); err != nil {
+				return err
+			}
+		case *wire.ToLearner_Stop:
+			stopped = true
+			f.part(ctx)
+		case *wire.ToLearner_Rejected:
+			return fmt.Errorf("%w: %s", ErrExpelled, b.Rejected.Reason)
+		}
+	}
+}
+
+// part lets the ranks go, and notes when they have gone.
+func (f *follower) part(ctx context.Context) {
+	f.leaving.Do(func() {
+		f.crew.Part()
+		f.work.Go(func() {
+			if f.crew.Gone(ctx) == nil {
+				close(f.gone)
+			}
+		})
+	})
+}
+
+// hear takes what a rank says; ranks call it at the same time.
+func (f *follower) hear(r *attach.Rank, m any) error {
+	switch m := m.(type) {
+	case *attach.Fetch:
+		return f.holding.fetch(r, m)
+	case *attach.Adopted:
+		return f.holding.adopted(r, m)
+	case *attach.Gathered:
+		all, err := f.holding.gather(r, m)
+		if all {
+			f.gathered(m)
+		}
+		return err
+	case *attach.Bye:
+		f.part(f.holding.life)
+		return nil
+	}
+	return senseless("rank %d says %T on a host that is not the first", r.Hello.Rank, m)
+}
+
+// gathered makes this host's part of a contribution out of what its ranks have given.
+func (f *follower) gathered(g *attach.Gathered) {
+	p, h := g.Fragment, f.holding
+	at, boxes := f.fragments[p], h.own(p)
+	at.work.Wait()
+	h.forgetAdoptions(p)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at.sequence, at.payload = g.Sequence, nil
+	at.sent = reuse(at.sent, len(at.anchor))
+	at.message = &wire.Contribution{
+		Fragment: uint32(p), Sequence: g.Sequence, ToStep: g.Step,
+		Part: uint32(h.control().Hello.Part), Parts: uint32(h.hosts()), Boxes: layout.BoxesToWire(boxes),
+	}
+	at.work.Add(1)
+	f.work.Go(func() {
+		defer at.work.Done()
+		h.collect(p, at.sent)
+		payload := h.frames[p].Append(nil, difference(at.anchor, at.sent), boxes...)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		at.payload = payload
+		f.sendPart(at)
+	})
+}
+
+// difference is the pseudo-gradient; sent becomes what the syncer will see of the weights.
+func difference(anchor, sent []float32) []float32 {
+	delta := make([]float32, len(sent))
+	outer.PseudoGradient(delta, anchor, sent)
+	outer.Sent(sent, anchor, delta)
+	return delta
+}
+
+// sendPart sends a part that is made, unless this host has none; mu is held.
+func (f *follower) sendPart(at *followed) {
+	if at.payload != nil && len(at.message.Boxes) > 0 {
+		f.link.send(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: at.message}}, at.payload)
+	}
+}
+
+// seed offers the syncer's value of a fragment to the ranks.
+func (f *follower) seed(fr *wire.Fragment, m transport.Down) ([]float32, error) {
+	value, err := f.decode(fr.Fragment, m)
+	if err == nil {
+		f.holding.deliver(int(fr.Fragment), &delivery{op: attach.Install, version: fr.Version, value: value})
+	}
+	return value, err
+}
+
+func (f *follower) decode(p uint32, m transport.Down) ([]float32, error) {
+	if int(p) >= len(f.fragments) || m.Damaged {
+		return nil, fmt.Errorf("fragment %d of %d came damaged or does not exist", p, len(f.fragments))
+	}
+	value := make([]float32, len(f.fragments[p].anchor))
+	if err := wire.DecodeF32(value, m.Payload); err != nil {
+		return nil, fmt.Errorf("fragment %d: %w", p, err)
+	}
+	return value, nil
+}
+
+// verdict offers the merged value to the ranks, or sends the part again. One that comes again, of
+// a later version, is what the first host adopts when it had lost the one before.
+func (f *follower) verdict(v *wire.Verdict, m transport.Down) error {
+	if int(v.Fragment) >= len(f.fragments) {
+		return nil
+	}
+	f.mu.Lock()
+	at := f.fragments[v.Fragment]
+	if at.sequence != v.Sequence || v.Ruling == wire.Ruling_REFUSED {
+		f.mu.Unlock()
+		return nil
+	}
+	if v.Ruling == wire.Ruling_RESEND {
+		defer f.mu.Unlock()
+		f.sendPart(at)
+		return nil
+	}
+	sent := at.sent
+	f.mu.Unlock()
+	value, err := f.decode(v.Fragment, m)
+	if err == nil {
+		f.holding.deliver(int(v.Fragment), &delivery{op: attach.Adopt, version: v.Version, value: value, sent: sent})
+	}
+	return err
+}
+
+// taken: all ranks of this host have taken a value. It is the anchor of what they gather next;
+// a contribution under way finds itself there when it was installed.
+func (f *follower) taken(p int, d *delivery) {
+	at := f.fragments[p]
+	at.work.Wait()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	copy(at.anchor, d.value)
+	if d.op == attach.Install && at.sent != nil {
+		copy(at.sent, d.value)
+	}
+}
