@@ -62,16 +62,16 @@ func welcome(t *testing.T, c *attach.Crew, handle func(*attach.Rank, any) error)
 	c.Serve(handle)
 	for _, r := range ranks {
 		w := &attach.Welcome{Protocol: attach.Protocol}
-		sizes, numbers := []int{}, []int{}
+		sizes, numbers, gives := []int{}, []int{}, []bool{}
 		for i, p := range r.Hello.Pieces {
 			n := 1
 			for _, e := range p.Extent {
 				n *= e
 			}
-			sizes, numbers = append(sizes, n), append(numbers, i)
+			sizes, numbers, gives = append(sizes, n), append(numbers, i), append(gives, p.Replica == 0)
 		}
 		w.Fragments = [][]int{numbers}
-		if err := r.Share(sizes, w); err != nil {
+		if err := r.Share(sizes, gives, w); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.Send(w); err != nil {
