@@ -294,13 +294,15 @@ func (c *Crew) part(r *Rank, err error) {
 	if expected {
 		return
 	}
-	var input *fault.Input
-	if errors.As(err, &input) {
-		r.Send(&Failed{faultOf(err)}) //nolint:errcheck // it may be gone already
-	} else {
-		err = fmt.Errorf("%w: rank %d (process %d): %w", ErrLost, r.Hello.Rank, r.Hello.PID, err)
-	}
-	c.once.Do(func() { c.lost(err) })
+	c.once.Do(func() { // before the end of another rank, which may follow from what this one hears
+		var input *fault.Input
+		if errors.As(err, &input) {
+			r.Send(&Failed{faultOf(err)}) //nolint:errcheck // it may be gone already
+		} else {
+			err = fmt.Errorf("%w: rank %d (process %d): %w", ErrLost, r.Hello.Rank, r.Hello.PID, err)
+		}
+		c.lost(err)
+	})
 }
 
 // Fail tells every rank why the island ends; in place of a welcome when there was none.

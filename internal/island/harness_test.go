@@ -46,7 +46,11 @@ func tiny(t testing.TB, change func(*runfile.Run)) (runfile.Run, *corpus.Set, st
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "data")
-	data, err := corpus.Build(t.Context(), corpus.Spec{Paths: run.Data.Paths, ValidShare: run.Data.ValidShare, Seq: run.Train.SequenceTokens}, dir, nil)
+	paths := run.Data.Paths
+	if run.Data.Own {
+		paths = []string{text} // islands bring their own, and a learner without an island has something
+	}
+	data, err := corpus.Build(t.Context(), corpus.Spec{Paths: paths, ValidShare: run.Data.ValidShare, Seq: run.Train.SequenceTokens}, dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
