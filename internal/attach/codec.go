@@ -16,7 +16,7 @@ const MaxLineBytes = 64 << 20
 // kinds are the messages by the name that stands in their field kind.
 func kinds() map[string]any {
 	return map[string]any{
-		"hello": &Hello{}, "welcome": &Welcome{}, "refused": &Refused{}, "error": &Failed{}, "mapped": &Mapped{},
+		"hello": &Hello{}, "welcome": &Welcome{}, "refused": &Refused{}, "error": &Failed{}, "mapped": &Mapped{}, "seed": &Seed{}, "seeded": &Seeded{},
 		"boundary": &Boundary{}, "again": &Again{}, "act": &Act{},
 		"fetch": &Fetch{}, "value": &Value{}, "gathered": &Gathered{}, "adopted": &Adopted{},
 		"judge": &Judge{}, "verdict": &Verdict{}, "validation": &Validation{}, "bye": &Bye{},

@@ -210,7 +210,7 @@ func (c *Crew) enroll(conn net.Conn, h *Hello) (*Rank, error) {
 	if why := c.unlike(h); why != "" {
 		return nil, &fault.Input{Where: "hello", Value: fmt.Sprintf("rank %d", h.Rank), Problem: why, Next: "start all ranks of the island anew"}
 	}
-	r := &Rank{Hello: h, conn: conn, mapped: make(chan struct{})}
+	r := &Rank{Hello: h, conn: conn, mapped: make(chan struct{}), seeded: make(chan struct{}, 1)}
 	c.ranks[h.HostRank] = r
 	if c.here++; c.here == len(c.ranks) {
 		close(c.full)
@@ -278,6 +278,13 @@ func (c *Crew) dispatch(r *Rank, m any) error {
 	case *Mapped:
 		r.once.Do(func() { close(r.mapped) })
 		return nil
+	case *Seeded:
+		select {
+		case r.seeded <- struct{}{}:
+			return nil
+		default:
+			return errors.New("it said seeded twice")
+		}
 	}
 	<-c.serving
 	if c.handle == nil {

@@ -16,6 +16,7 @@ type Rank struct {
 	memory memory
 	mapped chan struct{}
 	once   sync.Once
+	seeded chan struct{} // takes one
 
 	mu sync.Mutex // of writing
 }

@@ -23,6 +23,7 @@ type Config struct {
 	StopWait          time.Duration // bound of the flush when the run is interrupted
 	SpikeLimit        int           // spikes within SpikeSteps inner steps of all islands that roll the run back; 0: any number is borne
 	SpikeSteps        int64
-	Rollbacks         int  // of the run; in place of the next one it fails
-	Gate              bool // an island waits for Gated before it is seeded
+	Rollbacks         int    // of the run; in place of the next one it fails
+	Gate              bool   // an island waits for Gated before it is seeded
+	Evaluator         string // island that measures the finished model before the run ends; empty: nobody does
 }

@@ -154,6 +154,9 @@ func (s *State) settle(now time.Time) ([]Effect, string) {
 		if !s.save.final || s.save.consumed != s.Consumed() {
 			return s.beginSave(true, now)
 		}
+		if effects, asks, waits := s.lastWord(outcome); waits {
+			return effects, asks
+		}
 		return s.finish(outcome, why, now)
 	}
 	s.save.final = false

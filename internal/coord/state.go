@@ -33,6 +33,8 @@ type State struct {
 	spikes      []spiked // the recent ones of this era, oldest first
 	rollbacks   int      // of the run
 	save        save
+	measuring   uint64 // incarnation that measures the finished model
+	measured    bool   // it has
 	stopping    bool
 	stopAt      time.Time
 	why         string // of stopping
@@ -96,6 +98,8 @@ func (s *State) Step(in Input, now time.Time) ([]Effect, string) {
 		effects, reason = s.cutTaken(in, now)
 	case Saved:
 		effects, reason = s.saved(in)
+	case Evaluated:
+		effects, reason = s.evaluated(in)
 	case SaveFailed:
 		effects, reason = s.saveFailed(in, now)
 	default:

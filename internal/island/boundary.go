@@ -36,6 +36,7 @@ func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
 		return "", err
 	}
 	r.capture(ctx)
+	r.evaluate()
 	if flushing {
 		return r.flush()
 	}
@@ -101,6 +102,8 @@ func (r *runner) note(m transport.Down) {
 		r.seeds = append(r.seeds, m)
 	case *wire.ToLearner_Capture:
 		r.captureAsked = b.Capture
+	case *wire.ToLearner_Evaluate:
+		r.evaluateAsked = b.Evaluate
 	case *wire.ToLearner_Stop:
 		r.stopped, r.why = true, b.Stop.Reason
 	case *wire.ToLearner_Rejected:
@@ -363,8 +366,9 @@ func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.
 
 // beat is the last progress, shared with the heartbeat.
 type beat struct {
-	mu   sync.Mutex
-	last *wire.Progress
+	mu    sync.Mutex
+	aside string // why it does not step although it was told to; empty: nothing
+	last  *wire.Progress
 }
 
 // report sends progress after a step and keeps it for the heartbeat.
@@ -387,9 +391,9 @@ func (r *runner) report(s StepStats, took time.Duration) {
 func (r *runner) resumed() {
 	r.beat.mu.Lock()
 	defer r.beat.mu.Unlock()
-	if r.beat.last.Waiting != "" {
+	if r.beat.last.Waiting != r.beat.aside {
 		r.beat.last = proto.Clone(r.beat.last).(*wire.Progress)
-		r.beat.last.Waiting = ""
+		r.beat.last.Waiting = r.beat.aside
 	}
 }
 

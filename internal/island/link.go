@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -30,12 +31,63 @@ type link struct {
 	hello    *wire.Hello
 	patience time.Duration
 	log      *slog.Logger
-	in       chan any // transport.Down, reconnected or lost
+	in       chan any        // transport.Down, reconnected or lost
+	first    *transport.Down // has come before anybody listened; nil: nothing has
 
 	mu   sync.Mutex
 	conn *transport.Conn
 	kept []*wire.FromLearner // what every session begins with
 	told int                 // of kept, on conn
+}
+
+// waitToEnter is the pause before a run that cannot take an island yet is asked again.
+const waitToEnter = 250 * time.Millisecond
+
+// enter is dial for an island that comes for the first time. A run that tells it to come
+// again is asked until it has an answer. Once the coordinator is known to be there it may be
+// gone for patience: between the first weights of a run and its first era it is.
+func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, patience time.Duration, log *slog.Logger) (*link, error) {
+	said, heard := "", time.Time{}
+	if known {
+		heard = time.Now()
+	}
+	for {
+		k, err := dial(ctx, join, hello, patience, log)
+		if err == nil {
+			var m transport.Down
+			if m, err = k.answer(ctx); err == nil && !m.GetRejected().GetRetry() {
+				k.first = &m
+				return k, nil
+			}
+			k.close()
+			if err == nil {
+				heard = time.Now()
+				if why := m.GetRejected().Reason; why != said {
+					said = why
+					log.Info("waits", "reason", why)
+				}
+			}
+		}
+		if err != nil && (errors.Is(err, ErrExpelled) || heard.IsZero() || time.Since(heard) > patience) {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(waitToEnter):
+		}
+	}
+}
+
+// answer is what the coordinator says first.
+func (k *link) answer(ctx context.Context) (transport.Down, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	m, err := k.conn.Recv(ctx)
+	if errors.Is(err, transport.ErrClosed) || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: %w", ErrExpelled, err)
+	}
+	return m, err
 }
 
 func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.Duration, log *slog.Logger) (*link, error) {
@@ -86,6 +138,9 @@ func (k *link) tell() error {
 // again.
 func (k *link) receive(ctx context.Context) {
 	defer close(k.in)
+	if k.first != nil {
+		k.deliver(ctx, *k.first)
+	}
 	for ctx.Err() == nil {
 		m, err := k.conn.Recv(ctx)
 		if err == nil {
@@ -122,7 +177,8 @@ func (k *link) redial(ctx context.Context, cause error) error {
 	k.log.Warn("stream_lost", "err", cause)
 	ctx, cancel := context.WithTimeout(ctx, k.patience)
 	defer cancel()
-	hello := &wire.Hello{Island: k.hello.Island, Reconnect: true, KernelSet: k.hello.KernelSet, Version: k.hello.Version, Pid: uint64(os.Getpid())}
+	hello := proto.Clone(k.hello).(*wire.Hello)
+	hello.Reconnect = true
 	for {
 		conn, err := transport.Dial(ctx, k.join, hello)
 		if err == nil {

@@ -113,7 +113,13 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	if hello.Part > 0 {
 		return r.follow(ctx, o, hello)
 	}
-	k, err := dial(ctx, o.Join, hello, 10*time.Second, o.Logger)
+	if r.crew != nil {
+		if err := r.crew.seed(ctx, o.Join, hello.Island, o.Logger); err != nil {
+			return err
+		}
+	}
+	known := o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
+	k, err := enter(ctx, o.Join, hello, known, 10*time.Second, o.Logger)
 	if err != nil {
 		return err
 	}
@@ -177,19 +183,21 @@ type runner struct {
 	run     runfile.Run
 	pacer   pacer
 
-	calls        []*wire.Call
-	seeds        []transport.Down // fragments that replace the learner's own
-	captureAsked *wire.Capture
-	dry          bool // the coordinator has nothing to hand out
-	asked        bool // for samples, and not answered yet
-	idle         bool // said so
-	leaving      bool
-	stopped      bool
-	layout       string // on what it computes, in words
-	broken       error  // why it cannot go on
-	why          string // it is stopped
-	saving       sync.WaitGroup
-	stored       atomic.Pointer[wire.Stored] // of the last state that was written
+	calls         []*wire.Call
+	seeds         []transport.Down // fragments that replace the learner's own
+	captureAsked  *wire.Capture
+	evaluateAsked *wire.Evaluate
+	evaluating    []*wire.Evaluate // asked for and not measured yet, in order
+	dry           bool             // the coordinator has nothing to hand out
+	asked         bool             // for samples, and not answered yet
+	idle          bool             // said so
+	leaving       bool
+	stopped       bool
+	layout        string // on what it computes, in words
+	broken        error  // why it cannot go on
+	why           string // it is stopped
+	saving        sync.WaitGroup
+	stored        atomic.Pointer[wire.Stored] // of the last state that was written
 }
 
 // enter waits for Welcome and every fragment, installs them, restores what was
@@ -369,13 +377,6 @@ func (r *runner) gathered(p int, sequence uint64) {
 		fl.complete(payload)
 		r.sendFlight(fl)
 	})
-}
-
-// validated passes on a validation loss that the trainer has measured.
-func (r *runner) validated(v *attach.Validation) {
-	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Evaluation{Evaluation: &wire.Evaluation{
-		Step: v.Step, Loss: finiteOr(float64(v.Loss)), Tokens: uint64(max(0, v.Tokens)), StampTokens: uint64(r.learner.clock.stamp),
-	}}}, nil)
 }
 
 // install puts the syncer's value of a fragment in place of the learner's own.

@@ -51,6 +51,18 @@ func (c *crew) island(incarnation uint64) string {
 	return c.islands[incarnation]
 }
 
+// incarnation of an island that has a session; 0: there is none.
+func (c *crew) incarnation(island string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for inc, name := range c.islands {
+		if name == island && c.peers[inc] != nil {
+			return inc
+		}
+	}
+	return 0
+}
+
 // send queues a message to an incarnation; one that has no session misses it and
 // asks again when it is back.
 func (h *host) send(incarnation uint64, m transport.Down) {
@@ -120,6 +132,8 @@ func (h *host) coordinate(e coord.Effect) {
 		go h.door.forget(e.Incarnation) // it may be computing
 		h.post(func() { h.lostPart(e.Incarnation) })
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})
+	case coord.Evaluate:
+		h.post(func() { h.evaluateLast(e.Incarnation) })
 	case coord.Dismiss:
 		h.sendAll(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: "the run is over"}}}})
 	case coord.Done:
@@ -147,15 +161,23 @@ func (h *host) launch(e coord.Launch) {
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()
 	h.crew.islands[e.Incarnation] = e.Island
-	p, err := launch.Start(launch.Spec{
-		Args: h.islandArgs(e.Island), Join: join.String(),
-		Log: filepath.Join(h.opts.Dir, "logs", e.Island+"-"+strconv.FormatUint(e.Incarnation, 10)+".log"),
-	}, func(why string) {
+	exited := func(why string) {
 		h.post(func() { h.decide(coord.Exited{Incarnation: e.Incarnation, Why: why}) })
-	})
-	if err != nil {
-		go h.post(func() { h.decide(coord.Exited{Incarnation: e.Incarnation, Why: err.Error()}) })
-		return
+	}
+	p := h.early.take(e.Island, e.Incarnation, exited)
+	if p == nil {
+		args, note := islandArgs(h.opts, h.run, h.runID, e.Island)
+		if note != "" {
+			h.emit(ledger.Note{At: time.Now(), Text: note})
+		}
+		var err error
+		if p, err = launch.Start(launch.Spec{
+			Args: args, Join: join.String(),
+			Log: filepath.Join(h.opts.Dir, "logs", e.Island+"-"+strconv.FormatUint(e.Incarnation, 10)+".log"),
+		}, exited); err != nil {
+			go exited(err.Error())
+			return
+		}
 	}
 	h.crew.processes[e.Incarnation] = p
 	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, Numeric: emulations(h.run)[e.Island]})

@@ -7,10 +7,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // evalRows is how many sequences are computed at a time.
@@ -130,6 +133,77 @@ func (e *evaluator) close() {
 func (e *evaluator) wait() {
 	if e != nil {
 		e.wg.Wait()
+	}
+}
+
+// asker has the island marked evaluate measure the validation loss, where this process
+// cannot. In the middle of a run it measures the weights that it has then, at the end the
+// finished model.
+type asker struct {
+	island string // empty: nobody measures
+	every  int64  // tokens; 0: only at the end
+	next   int64  // tokens
+}
+
+func newAsker(op *opened) asker {
+	a := asker{island: evaluatorOf(op.run), every: int64(op.run.Eval.EveryTokens)}
+	if a.every > 0 {
+		a.next = (op.consumed()/a.every + 1) * a.every
+	}
+	return a
+}
+
+// evaluatorOf is the island that measures the validation loss; empty: none does.
+func evaluatorOf(run runfile.Run) string {
+	if measurable(run) {
+		return ""
+	}
+	for _, i := range run.Islands {
+		if i.Evaluate {
+			return i.Name
+		}
+	}
+	return ""
+}
+
+// due asks the island when enough tokens have come in since the last time, and it is there.
+func (a *asker) due(h *host, tokens int64) {
+	if a.island == "" || a.every <= 0 || tokens < a.next {
+		return
+	}
+	a.next = (tokens/a.every + 1) * a.every
+	if inc := h.crew.incarnation(a.island); inc != 0 {
+		h.send(inc, evaluateMessage(tokens, false))
+	}
+}
+
+func evaluateMessage(tokens int64, last bool) transport.Down {
+	return transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Evaluate{Evaluate: &wire.Evaluate{Tokens: uint64(tokens), Last: last}}}}
+}
+
+// evaluateLast sends an idle island the finished model and asks for its loss.
+func (h *host) evaluateLast(incarnation uint64) {
+	tokens := h.tokens
+	h.syncFX.push(func() {
+		h.seed(incarnation)
+		h.send(incarnation, evaluateMessage(tokens, true))
+	})
+}
+
+// evaluated tells a validation loss that an island has measured.
+func (h *host) evaluated(inc uint64, e *wire.Evaluation) {
+	island := h.crew.island(inc)
+	if island != h.asker.island {
+		h.log.Warn("ignored", "island", island, "reason", "it does not measure the validation loss of this run")
+		return
+	}
+	if e.Tokens > 0 {
+		h.emit(ledger.Evaluated{At: time.Now(), Tokens: h.tokens, Loss: e.Loss, Island: island, Final: e.Last})
+	} else {
+		h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("island %s measured the validation loss on no token: it stays unknown", island)})
+	}
+	if e.Last {
+		h.decide(coord.Evaluated{Incarnation: inc})
 	}
 }
 

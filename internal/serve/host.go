@@ -32,7 +32,6 @@ type host struct {
 	cancel  context.CancelFunc
 
 	server  *transport.Server
-	address string
 	secret  string
 	crew    crew
 	parties *parties
@@ -41,6 +40,7 @@ type host struct {
 	copied  *cutState       // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
+	asker     asker
 	door      *door
 	asking    sync.WaitGroup // at the gate
 	emitMu    sync.Mutex
@@ -106,6 +106,7 @@ func (h *host) decide(in coord.Input) {
 		h.tokens = tokens
 		h.emit(ledger.Consumed{At: time.Now(), Tokens: tokens})
 		h.evaluator.due(h, tokens)
+		h.asker.due(h, tokens)
 	}
 }
 

@@ -54,6 +54,9 @@ type opened struct {
 
 	incarnation uint64 // last one given before this era, by this process
 
+	address, secret string       // of the port for the islands, once it was open; empty: not yet
+	early           *forerunners // processes from before the first era; nil: there were none
+
 	restores map[string]restore   // by island, for its first incarnation of this era
 	captures map[uint64]*captured // newest captured state by incarnation
 	newest   atomic.Pointer[savedStates]
@@ -172,8 +175,9 @@ func unused(dir string) error {
 	return nil
 }
 
-// close lets the data go.
+// close lets the data go, and the processes that no era has taken over.
 func (op *opened) close() {
+	op.early.end()
 	if op.corpus != nil {
 		op.corpus.Close()
 	}
@@ -378,6 +382,7 @@ func (op *opened) coordConfig() coord.Config {
 		Gate: true,
 		Seed: op.run.Seed, SpikeLimit: op.run.Spike.Limit, SpikeSteps: int64(op.run.Spike.LimitSteps), Rollbacks: op.run.Spike.Rollbacks,
 	}
+	c.Evaluator = evaluatorOf(op.run)
 	for _, i := range op.run.Islands {
 		c.Islands = append(c.Islands, i.Name)
 	}

@@ -103,6 +103,8 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 		h.post(func() { h.captured(inc, b.Captured) })
 	case *wire.FromLearner_Stored:
 		h.post(func() { h.storedPart(inc, b.Stored) })
+	case *wire.FromLearner_Evaluation:
+		h.post(func() { h.evaluated(inc, b.Evaluation) })
 	case *wire.FromLearner_Idle:
 		h.post(func() { h.decide(coord.Idle{Incarnation: inc, Position: int64(b.Idle.Position)}) })
 	case *wire.FromLearner_Leaving:

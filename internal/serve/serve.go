@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"time"
 
@@ -86,9 +86,10 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
 		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), told: map[uint64]bool{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: randomName(16),
+		crew: newCrew(), told: map[uint64]bool{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: cmp.Or(op.secret, randomName(16)),
 	}
 	h.ctx, h.cancel = context.WithCancel(ctx)
+	h.asker = newAsker(op)
 	var err error
 	if h.evaluator, err = newEvaluator(op); err == nil {
 		h.door = newDoor(op, h.evaluator)
@@ -154,24 +155,12 @@ func (h *host) patienceFor(err error) time.Duration {
 
 // listen opens the port, says on the store who coordinates here, and serves.
 func (h *host) listen(ctx context.Context) error {
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	lis, err := h.openPort(ctx)
 	if err != nil {
-		return fmt.Errorf("opening a port for the islands: %w", err)
-	}
-	h.address = lis.Addr().String()
-	place, err := json.Marshal(coordinator{Address: h.address, RunID: h.runID, Era: h.era, PID: os.Getpid()})
-	if err == nil {
-		_, err = h.store.Put(ctx, coordinatorName, func(w io.Writer) error {
-			_, err := w.Write(append(place, '\n'))
-			return err
-		})
-	}
-	if err != nil {
-		lis.Close()
-		return fmt.Errorf("saying who coordinates: %w", err)
+		return err
 	}
 	h.server = transport.New(transport.Options{
-		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, MaxPayloadBytes: h.maxPayload(),
+		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, Seed: seeded{h.run}, MaxPayloadBytes: h.maxPayload(),
 		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20, // weights of a probe, a seed, a verdict for every fragment, a gate record, and messages
 	}, h)
 	go func() {
@@ -234,6 +223,9 @@ func (h *host) conclude(err error) (ledger.Summary, error) {
 		end.Reason = err.Error()
 	default:
 		end.Outcome, end.Reason = ledger.Outcome(h.result.Outcome), h.result.Why
+		if h.evaluator == nil { // an island measures it, or nobody does
+			break
+		}
 		loss, evalErr := h.evaluator.final(h.bank.flat(h.bank.theta))
 		if evalErr != nil {
 			err = fmt.Errorf("measuring the validation loss: %w", evalErr)
@@ -266,6 +258,18 @@ func randomName(n int) string {
 
 // coordinatorName is the object that says where the run is coordinated.
 const coordinatorName = "coordinator.json"
+
+// sayWhere puts on the store who coordinates, and where.
+func (op *opened) sayWhere(ctx context.Context) error {
+	place, err := json.Marshal(coordinator{Address: op.address, RunID: op.runID, Era: op.era, PID: os.Getpid()})
+	if err == nil {
+		_, err = op.store.Put(ctx, coordinatorName, func(w io.Writer) error {
+			_, err := w.Write(append(place, '\n'))
+			return err
+		})
+	}
+	return err
+}
 
 // coordinator is the content of coordinatorName.
 type coordinator struct {

@@ -139,18 +139,14 @@ func (u untilDone) Read(p []byte) (int, error) {
 	return u.r.Read(p)
 }
 
-// stateKey is the entry of a file's metadata that lists, as JSON, the tensors that no
-// gradient reaches.
-const stateKey = "state"
-
-// stateOf reads that list; without one no tensor is state.
+// stateOf reads which tensors no gradient reaches; where nothing is said none is state.
 func stateOf(meta map[string]string) (map[string]bool, error) {
-	if meta[stateKey] == "" {
+	if meta[store.StateKey] == "" {
 		return nil, nil
 	}
 	var names []string
-	if err := json.Unmarshal([]byte(meta[stateKey]), &names); err != nil {
-		return nil, fmt.Errorf("metadata %q is not a list of names: %w", stateKey, err)
+	if err := json.Unmarshal([]byte(meta[store.StateKey]), &names); err != nil {
+		return nil, fmt.Errorf("metadata %q is not a list of names: %w", store.StateKey, err)
 	}
 	out := map[string]bool{}
 	for _, n := range names {

@@ -19,6 +19,10 @@ type TensorInfo struct {
 	begin, end int64 // bytes, from the first byte behind the header
 }
 
+// StateKey is the entry of a file's metadata that lists, as JSON, the tensors of a model
+// that no gradient reaches.
+const StateKey = "state"
+
 // dtypeBytes is the size of one element; 0 for a type that this reader cannot
 // check.
 func dtypeBytes(dtype string) int64 {

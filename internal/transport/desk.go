@@ -44,18 +44,10 @@ const (
 // clerk checks who calls.
 func (v service) clerk(who *wire.Credentials) (Desk, error) {
 	o := v.server.opts
-	switch {
-	case o.Desk == nil:
+	if o.Desk == nil {
 		return nil, status.Error(codes.Unimplemented, "this coordinator answers no such calls")
-	case who.GetProtocol() != wire.Protocol:
-		return nil, status.Errorf(codes.PermissionDenied, "the caller speaks protocol %d, the coordinator %d; use one version of mistura on both sides", who.GetProtocol(), wire.Protocol)
-	case who.GetRunId() != o.RunID:
-		return nil, status.Errorf(codes.PermissionDenied, "the caller wants run %q, the coordinator here runs %q; check the join string", who.GetRunId(), o.RunID)
 	}
-	if reason := o.Desk.Allow(who); reason != "" {
-		return nil, status.Error(codes.PermissionDenied, reason)
-	}
-	return o.Desk, nil
+	return o.Desk, v.server.allows(who)
 }
 
 // answer is an error as the caller hears it.

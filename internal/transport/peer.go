@@ -2,8 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -238,11 +236,7 @@ func (s *Server) refusal(m Up) string {
 	if s.opts.Allow != nil {
 		return s.opts.Allow(hello, m.GetOrigin())
 	}
-	want, got := sha256.Sum256([]byte(s.opts.Secret)), sha256.Sum256([]byte(hello.Secret))
-	if s.opts.Secret != "" && subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
-		return fmt.Sprintf("the secret of the join string (%d characters) is not that of run %q; copy the join string again", len(hello.Secret), s.opts.RunID)
-	}
-	return ""
+	return s.wrongSecret(hello.Secret)
 }
 
 // strayed says whether m belongs to another protocol or run, with both values.

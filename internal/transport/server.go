@@ -24,7 +24,8 @@ type Options struct {
 	// Allow judges a hello of this protocol and run in place of Secret: empty, or why it
 	// is refused. Nil: Secret decides.
 	Allow func(hello *wire.Hello, origin *wire.Origin) (reason string)
-	Desk  Desk // answers calls beside sessions; nil: nobody does
+	Desk  Desk     // answers calls beside sessions; nil: nobody does
+	Seed  SeedSink // takes first weights from an island; nil: none are taken
 
 	MaxPayloadBytes int64         // largest payload taken from a peer; 0: 1 GiB
 	MaxQueuedBytes  int64         // waiting for one peer before it is closed, room for a whole model; 0: twice MaxPayloadBytes

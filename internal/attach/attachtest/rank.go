@@ -39,7 +39,17 @@ func Open(path string, limit time.Duration) (net.Conn, error) {
 func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
 	r := &Rank{Hello: h, conn: conn, lines: bufio.NewScanner(conn)}
 	r.lines.Buffer(nil, attach.MaxLineBytes)
+	for _, p := range h.Pieces {
+		n := 1
+		for _, e := range p.Extent {
+			n *= e
+		}
+		r.Weights = append(r.Weights, make([]float32, n))
+	}
 	m, err := r.Ask(&h)
+	if s, ok := m.(*attach.Seed); ok && err == nil {
+		m, err = r.bring(s)
+	}
 	if err != nil {
 		conn.Close()
 		return nil, err
@@ -58,14 +68,31 @@ func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
 	if r.memory, err = unix.Mmap(int(f.Fd()), 0, int(w.Shm.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, err
 	}
-	for _, p := range h.Pieces {
-		n := 1
-		for _, e := range p.Extent {
-			n *= e
-		}
-		r.Weights = append(r.Weights, make([]float32, n))
-	}
 	return r, r.Say(&attach.Mapped{})
+}
+
+// First is the weight with which a trainer of its own begins where the key is that of each.
+func First(key uint64) float32 { return target(key, 1<<63) }
+
+// bring gives the first weights and waits for the welcome.
+func (r *Rank) bring(s *attach.Seed) (any, error) {
+	f, err := os.OpenFile(s.Shm.Path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	memory, err := unix.Mmap(int(f.Fd()), 0, int(s.Shm.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, err
+	}
+	for i, p := range r.Hello.Pieces {
+		each(p, func(n int, key uint64) { r.Weights[i][n] = First(key) })
+		if s.Out[i] >= 0 {
+			copy(unsafe.Slice((*float32)(unsafe.Pointer(&memory[s.Out[i]])), len(r.Weights[i])), r.Weights[i])
+		}
+	}
+	unix.Munmap(memory) //nolint:errcheck // it was mapped
+	return r.Ask(&attach.Seeded{})
 }
 
 // Say sends a message.

@@ -1,0 +1,130 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// ErrSeeded: the run has its first weights already, or takes none from an island.
+var ErrSeeded = errors.New("the run takes no first weights now")
+
+// SeedSink takes the first weights of a run from an island. Uploads may come at the same
+// time; refusing one for ErrSeeded finds no fault with the island.
+type SeedSink interface {
+	// Wanted says why no weights are taken from the island, or nil.
+	Wanted(island string) error
+	// Take stores a safetensors file and gives its SHA-256.
+	Take(ctx context.Context, island string, file io.Reader) (digest string, err error)
+}
+
+// Seed takes the first weights. A call without data asks whether they are wanted.
+func (v service) Seed(stream grpc.ClientStreamingServer[wire.SeedRequest, wire.SeedReply]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	if err := v.server.allows(first.GetCredentials()); err != nil {
+		return err
+	}
+	sink := v.server.opts.Seed
+	if sink == nil {
+		return seedStatus(ErrSeeded)
+	}
+	if err := sink.Wanted(first.Island); err != nil {
+		return seedStatus(err)
+	}
+	if len(first.Data) == 0 {
+		return stream.SendAndClose(&wire.SeedReply{})
+	}
+	digest, err := v.server.take(stream, first, sink)
+	if err != nil {
+		return seedStatus(err)
+	}
+	return stream.SendAndClose(&wire.SeedReply{Digest: digest})
+}
+
+// take hands the upload over while it comes in; one that stops coming is given up.
+func (s *Server) take(stream grpc.ClientStreamingServer[wire.SeedRequest, wire.SeedReply], first *wire.SeedRequest, sink SeedSink) (string, error) {
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	stalled := time.AfterFunc(s.opts.StallTimeout, func() { cancel(fmt.Errorf("%w for %v", ErrStalled, s.opts.StallTimeout)) })
+	defer stalled.Stop()
+	in, out := io.Pipe()
+	defer context.AfterFunc(ctx, func() { out.CloseWithError(context.Cause(ctx)) })()
+	go func() { // ends with the stream at the latest, which ends when this call returns
+		data, err := first.Data, error(nil)
+		for err == nil {
+			if _, err = out.Write(data); err != nil {
+				break
+			}
+			stalled.Reset(s.opts.StallTimeout)
+			var m *wire.SeedRequest
+			if m, err = stream.Recv(); err == nil {
+				data = m.Data
+			}
+		}
+		out.CloseWithError(err) // io.EOF is the end of the file
+	}()
+	defer in.Close()
+	return sink.Take(ctx, first.Island, in)
+}
+
+// seedStatus is how a refused upload looks to the other side.
+func seedStatus(err error) error {
+	if errors.Is(err, ErrSeeded) {
+		return status.Error(codes.AlreadyExists, err.Error())
+	}
+	return status.Error(codes.FailedPrecondition, err.Error())
+}
+
+// SeedWanted asks whether the run takes its first weights from the island now. An error
+// wraps ErrSeeded if it has them, ErrRefused if it does not take them from there.
+func (c *Calls) SeedWanted(ctx context.Context, island string) error {
+	_, err := c.Seed(ctx, island, func(io.Writer) error { return nil })
+	return err
+}
+
+// Seed uploads the first weights of the run, a safetensors file: what write writes. It
+// gives the digest of what is stored; errors are those of SeedWanted.
+func (c *Calls) Seed(ctx context.Context, island string, write func(io.Writer) error) (digest string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.to.Seed(ctx)
+	if err != nil {
+		return "", c.failed("first weights", err)
+	}
+	first := &wire.SeedRequest{Credentials: c.credentials(), Island: island}
+	w := &download{head: &wire.StoreRequest{}, send: func(m *wire.StoreRequest) error {
+		next := first
+		first = &wire.SeedRequest{}
+		next.Data = m.Data
+		return stream.Send(next)
+	}}
+	err = write(w)
+	if err == nil {
+		err = w.flush()
+	}
+	if err == nil {
+		err = ctx.Err() // what was cut off must not end like a whole file
+	}
+	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the coordinator has said why
+		return "", fmt.Errorf("first weights: %w", err)
+	}
+	reply, err := stream.CloseAndRecv()
+	if status.Code(err) == codes.AlreadyExists {
+		return "", ErrSeeded
+	}
+	if err != nil {
+		return "", c.failed("first weights", err)
+	}
+	return reply.Digest, nil
+}
