@@ -18,6 +18,7 @@ func samples() []any {
 		},
 		&Welcome{Protocol: 1, RunID: "r", Fragments: [][]int{{0}, {}}, Shm: Area{"/dev/shm/x", 64}, Out: []int64{-1}, In: []int64{0}, Run: Document(`{"a":1}`)},
 		&Refused{Fault{"parameter", "w", "is not in the run", "rename it"}}, &Failed{Fault{Problem: "gone"}}, &Mapped{},
+		&Seed{Shm: Area{"/dev/shm/y", 128}, Out: []int64{0, -1}}, &Seeded{},
 		&Boundary{Step: 3, Applied: true, Loss: Number(math.Inf(-1)), Tokens: 5, GradientNorm: NumberOf(math.NaN()), ExpertTokens: []int64{1, 2}},
 		&Again{}, &Act{Actions: []Action{{Do: Gather, Fragment: 0, Sequence: 2}}, Then: Go, Rate: NumberOf(1e-300), Samples: []Span{{1, 9, true}}, Left: 4},
 		&Fetch{Fragment: 1, Version: 2, Op: Adopt}, &Value{Changed: true}, &Gathered{Sequence: 1}, &Adopted{Version: 1},

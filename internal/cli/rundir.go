@@ -11,6 +11,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 )
 
 // runsFolder holds the folders of runs that were given none.
@@ -37,7 +38,7 @@ func claim(run runfile.Run) (dir string, undo func(), err error) {
 		return "", nil, usage(run.Where("out"), run.Out, "cannot be used as run folder: "+reason(err), "give a new folder")
 	case holdsRun(run.Out):
 		return "", nil, usage(run.Where("out"), run.Out, "already holds a run", besideRun(run.Out))
-	case len(entries) > 0 && !onlyTokens(run.Out, entries):
+	case len(entries) > 0 && !onlyLeftovers(run.Out, entries):
 		return "", nil, usage(run.Where("out"), run.Out, "is not empty", "give a new folder")
 	}
 	return run.Out, func() {}, nil
@@ -54,14 +55,24 @@ func besideRun(dir string) string {
 	return "go on with it by --resume " + shellQuote(dir) + ", or give a new folder"
 }
 
-// onlyTokens reports whether there is nothing but the token files of a run that was
-// killed before it began. They are used again, or written anew when they are not whole.
-func onlyTokens(dir string, entries []fs.DirEntry) bool {
-	if len(entries) != 1 || entries[0].Name() != dataFolder {
-		return false
+// onlyLeftovers reports whether there is nothing but what a run leaves that was killed
+// before it began: its token files, which are used again, or written anew when they are not
+// whole, and what was there while it waited for its first weights.
+func onlyLeftovers(dir string, entries []fs.DirEntry) bool {
+	for _, e := range entries {
+		switch e.Name() {
+		case serve.SeedName, serve.CoordinatorName, "logs", "islands":
+		case dataFolder:
+			leftover, err := corpus.Leftover(filepath.Join(dir, dataFolder))
+			if err != nil || !leftover {
+				return false
+			}
+		default:
+			return false
+		}
 	}
-	leftover, err := corpus.Leftover(filepath.Join(dir, dataFolder))
-	return err == nil && leftover
+	_, seeded := os.Lstat(filepath.Join(dir, serve.CoordinatorName))
+	return seeded == nil || len(entries) == 1 && entries[0].Name() == dataFolder
 }
 
 func claimNew(run runfile.Run) (string, func(), error) {

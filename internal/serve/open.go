@@ -29,7 +29,7 @@ import (
 const (
 	runFileName = "run.yaml"
 	dataFolder  = "data"
-	seedName    = "seed.safetensors" // version 0 from the island marked seed
+	SeedName    = "seed.safetensors" // version 0 from the island marked seed
 )
 
 // opened is a run that is ready to begin or to go on.

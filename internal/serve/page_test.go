@@ -43,7 +43,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 		{"`" + syncerPart + " fragments.log`", outer.Credit{}}, {"`" + syncerPart + " fragments.learners`", syncer.LearnerEntry{}},
 		{"`" + coordPart + "`", coord.Snapshot{}}, {"`" + coordPart + " retries`", coord.Range{}}, {"`" + coordPart + " members`", coord.MemberSnapshot{}},
 		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}}, {"`meta islands slots`", SavedSlot{}}, {"`meta islands files`", SavedFile{}},
-		{"The run folder's `" + coordinatorName + "`", coordinator{}},
+		{"The run folder's `" + CoordinatorName + "`", coordinator{}},
 	})
 	headings := tables(t, "checkpoint.md")
 	for _, part := range []string{modelPart, momentumPart, gatePart, islandPart("NAME")} {

@@ -90,7 +90,7 @@ func (op *opened) tellUndone(lost []undone) {
 
 // nobodyCoordinates refuses to resume while the recorded coordinator still answers.
 func (op *opened) nobodyCoordinates(ctx context.Context) error {
-	f, size, err := op.store.Open(ctx, coordinatorName)
+	f, size, err := op.store.Open(ctx, CoordinatorName)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (op *opened) nobodyCoordinates(ctx context.Context) error {
 		err = json.Unmarshal(data, &c)
 	}
 	if err != nil {
-		return &fault.Input{Where: op.store.Location() + "/" + coordinatorName, Problem: "cannot be read", Next: "delete it if no mistura train runs on this folder", Err: err}
+		return &fault.Input{Where: op.store.Location() + "/" + CoordinatorName, Problem: "cannot be read", Next: "delete it if no mistura train runs on this folder", Err: err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

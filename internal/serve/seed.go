@@ -193,7 +193,7 @@ func (s *seeding) store(ctx context.Context, file io.Reader) (run runfile.Run, d
 	if err := CheckMemory(run); err != nil {
 		return run, "", err
 	}
-	o, err := s.op.store.Put(ctx, seedName, in.CopyFinite)
+	o, err := s.op.store.Put(ctx, SeedName, in.CopyFinite)
 	return run, o.SHA256, err
 }
 

@@ -256,14 +256,14 @@ func randomName(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// coordinatorName is the object that says where the run is coordinated.
-const coordinatorName = "coordinator.json"
+// CoordinatorName is the object that says where the run is coordinated.
+const CoordinatorName = "coordinator.json"
 
 // sayWhere puts on the store who coordinates, and where.
 func (op *opened) sayWhere(ctx context.Context) error {
 	place, err := json.Marshal(coordinator{Address: op.address, RunID: op.runID, Era: op.era, PID: os.Getpid()})
 	if err == nil {
-		_, err = op.store.Put(ctx, coordinatorName, func(w io.Writer) error {
+		_, err = op.store.Put(ctx, CoordinatorName, func(w io.Writer) error {
 			_, err := w.Write(append(place, '\n'))
 			return err
 		})
@@ -271,7 +271,7 @@ func (op *opened) sayWhere(ctx context.Context) error {
 	return err
 }
 
-// coordinator is the content of coordinatorName.
+// coordinator is the content of CoordinatorName.
 type coordinator struct {
 	Address string `json:"address"`
 	RunID   string `json:"run_id"`

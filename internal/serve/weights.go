@@ -156,4 +156,4 @@ func stateOf(meta map[string]string) (map[string]bool, error) {
 }
 
 // seedPath is where the upload of the island marked seed lies.
-func (op *opened) seedPath() string { return filepath.Join(op.store.Location(), seedName) }
+func (op *opened) seedPath() string { return filepath.Join(op.store.Location(), SeedName) }

@@ -11,6 +11,7 @@ from typing import Any, Callable
 import torch
 
 from . import adapters, control, process
+from .areas import Areas
 from .errors import InputError
 from .island import Island
 from .link import PROTOCOL, Link
@@ -132,11 +133,24 @@ def _enter(ranks: Any, link: Link, held: Any, about: dict[str, Any]) -> dict[str
     }  # fmt: skip
 
     def hello(incarnation: int) -> dict[str, Any]:
-        return link.ask("hello", incarnation=incarnation, **fields)
+        answer = link.ask("hello", incarnation=incarnation, **fields)
+        if answer["kind"] == "seed":  # the run has no weights yet: these are its version 0
+            _hand_over(held, answer)
+            answer = link.ask("seeded")
+        return answer
 
     first = ranks.each(lambda: hello(0) if ranks.host == 0 else None)
     incarnation = ranks.share(lambda: first["incarnation"])
     return ranks.each(lambda: first or hello(incarnation))
+
+
+def _hand_over(held: Any, wanted: dict[str, Any]) -> None:
+    """Copy what this rank sends of the model to the memory that the mistura process has made for it."""
+    pieces = held.pieces()
+    areas = Areas(wanted["shm"]["path"], wanted["shm"]["bytes"], [p.extent for p in pieces], wanted["out"], [-1] * len(pieces))
+    for piece, area in zip(pieces, areas.out):
+        if area is not None:
+            area.copy_(held.weights(piece).reshape(area.shape))
 
 
 def device_of(model: torch.nn.Module) -> str:

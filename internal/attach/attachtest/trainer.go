@@ -78,6 +78,9 @@ func (t *Trainer) Run(before func(step uint64) error) error {
 				continue
 			}
 			for _, r := range t.Ranks {
+				if r.memory == nil {
+					continue // it was closed: whoever is left hears of it
+				}
 				if err := r.do(a, t.steps); err != nil {
 					return err
 				}
