@@ -6,6 +6,7 @@ import "time"
 // defaults: package serve fills it from the resolved run file.
 type Config struct {
 	Islands           []string      // names of those that the run starts itself, in run file order
+	Patient           []string      // of Islands: their processes wait until somebody starts a trainer, however long
 	Outside           []string      // names of those that come by themselves
 	Open              bool          // islands of other names may come, too
 	Seed              uint64        // of the run's draws

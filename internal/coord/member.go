@@ -213,6 +213,9 @@ func (s *State) joined(m *member, in Joined, now time.Time) ([]Effect, string) {
 	switch m.phase {
 	case launched:
 		m.phase, m.steppedAt = joined, now
+		if s.patient(m) {
+			m.launchedAt = now
+		}
 		return []Effect{Admit{m.incarnation, m.restored}}, m.island + " joined"
 	case joined:
 		return s.end(m, "died", "its stream broke while it was being seeded")
@@ -397,6 +400,9 @@ func (s *State) tick(now time.Time) ([]Effect, string) {
 	return append(effects, more...), reason
 }
 
+// patient: it is started, and joins when a person wants it to.
+func (s *State) patient(m *member) bool { return slices.Contains(s.cfg.Patient, m.island) }
+
 // lifeless says why a member counts as dead, or nothing.
 func (s *State) lifeless(m *member, now time.Time) string {
 	if m.phase == closing || m.awaited {
@@ -406,7 +412,7 @@ func (s *State) lifeless(m *member, now time.Time) string {
 		return fmt.Sprintf("did not flush within %v", s.cfg.StopWait)
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
-		if now.Sub(m.launchedAt) >= s.cfg.FirstStep {
+		if now.Sub(m.launchedAt) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m)) {
 			return fmt.Sprintf("not ready %v after its start", s.cfg.FirstStep)
 		}
 		return ""

@@ -66,8 +66,8 @@ func Run(ctx context.Context, o Options) error {
 	defer close(over)
 	if o.ParentStdin != nil {
 		go func() { // ends with the process at the latest: a read of stdin cannot be cancelled
-			io.Copy(io.Discard, o.ParentStdin) //nolint:errcheck // any end is the end
-			if o.Crew != nil {                 // ranks are dismissed in order, if that is what is going on
+			io.Copy(io.Discard, o.ParentStdin)  //nolint:errcheck // any end is the end
+			if o.Crew != nil && o.Crew.Here() { // ranks are dismissed in order, if that is what is going on
 				select {
 				case <-over:
 				case <-time.After(dismissal):

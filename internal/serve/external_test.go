@@ -193,3 +193,13 @@ func TestRankIsKilled(t *testing.T) {
 		t.Errorf("the coordinator hears %+v", gone)
 	}
 }
+
+// A run does not wait for a trainer that nobody starts: the other island ends it.
+func TestTrainerThatNeverComes(t *testing.T) {
+	run := tiny(t, outsider(func(run *runfile.Run) { run.Limits.FirstStepSeconds = 1 }))
+	c := begin(t, folder(t), run, false, nil)
+	sum := c.finish()
+	if sum.Islands[0].Steps != 200 || sum.Islands[1].Steps != 0 || sum.Islands[1].Restarts != 0 {
+		t.Errorf("%+v", sum.Islands)
+	}
+}

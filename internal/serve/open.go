@@ -385,6 +385,9 @@ func (op *opened) coordConfig() coord.Config {
 	c.Evaluator = evaluatorOf(op.run)
 	for _, i := range op.run.Islands {
 		c.Islands = append(c.Islands, i.Name)
+		if i.Engine == runfile.External {
+			c.Patient = append(c.Patient, i.Name)
+		}
 	}
 	return c
 }
