@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -21,6 +22,7 @@ type build struct {
 	Go               string `json:"go"`
 	Platform         string `json:"platform"`
 	Protocol         int    `json:"protocol"`
+	LocalProtocol    int    `json:"local_protocol"` // with trainers on the same host
 	RunFormat        int    `json:"run_format"`
 	CheckpointFormat int    `json:"checkpoint_format"`
 	TapeFormat       int    `json:"tape_format"`
@@ -53,7 +55,7 @@ func runVersion(env *Env, asJSON bool) error {
 func buildOf() build {
 	b := build{
 		Version: "(devel)", Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Protocol: wire.Protocol, RunFormat: runfile.Format, CheckpointFormat: store.CheckpointFormat, TapeFormat: store.TapeFormat,
+		Protocol: wire.Protocol, LocalProtocol: attach.Protocol, RunFormat: runfile.Format, CheckpointFormat: store.CheckpointFormat, TapeFormat: store.TapeFormat,
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -84,6 +86,6 @@ func (b build) String() string {
 		}
 		text += fmt.Sprintf("revision %s of %s%s\n", b.Revision, b.Time, changed)
 	}
-	return text + fmt.Sprintf("%s, %s\nprotocol %d, formats: run %d, checkpoint %d, tape %d\n",
-		b.Go, b.Platform, b.Protocol, b.RunFormat, b.CheckpointFormat, b.TapeFormat)
+	return text + fmt.Sprintf("%s, %s\nprotocol %d, local protocol %d, formats: run %d, checkpoint %d, tape %d\n",
+		b.Go, b.Platform, b.Protocol, b.LocalProtocol, b.RunFormat, b.CheckpointFormat, b.TapeFormat)
 }

@@ -38,6 +38,7 @@ type member struct {
 	lease       lease
 	holes       []Range // positions of steps that were not applied; ascending, disjoint
 	judged      int64   // position behind the last spike that it has told of
+	judgedStep  uint64  // of that one
 	seconds     window  // of the inner steps of this incarnation
 	waiting     bool    // says that it does not step, and why
 	wants       bool    // asked for samples, and was given neither some nor NoWork

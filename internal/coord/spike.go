@@ -19,13 +19,15 @@ type spiked struct {
 
 // spike takes note of what a learner decided about a step. The samples of one that was
 // withheld leave its lease for the pool, those of one that was skipped leave the run.
-// A learner tells of its spikes again whenever its stream is back.
+// A learner tells of its spikes again whenever its stream is back. One with data of its
+// own tells of no samples: nothing is handed out again.
 func (s *State) spike(m *member, in Spiked, now time.Time) ([]Effect, string) {
-	if in.Position < m.judged {
+	own := in.Samples == 0
+	if in.Position < m.judged || own && in.Step <= m.judgedStep {
 		return nil, ""
 	}
 	to := in.Position + in.Samples
-	if in.Samples <= 0 || in.Position < max(m.committed, m.lease.base) || to > m.lease.end {
+	if in.Samples < 0 || in.Position < max(m.committed, m.lease.base) || to > m.lease.end {
 		return s.contradicts(m, fmt.Sprintf("it tells of a spike at positions %d to %d, which it cannot have trained", in.Position, to))
 	}
 	samples, _ := split(m.lease.from(in.Position), in.Samples)
@@ -34,15 +36,16 @@ func (s *State) spike(m *member, in Spiked, now time.Time) ([]Effect, string) {
 			return s.contradicts(m, fmt.Sprintf("it has %s samples %d to %d, second try: %v", in.Verdict, r.From, r.To, r.Retry()))
 		}
 	}
-	m.judged = to
+	m.judged, m.judgedStep = to, in.Step
 	s.moved(m, to)
 	r := spikeRecord(m, in, samples, now)
 	what := fmt.Sprintf("%s step %d: %s: %s", m.island, in.Step, in.Reason, in.Verdict)
-	switch in.Verdict {
-	case spike.Withhold:
+	switch {
+	case own:
+	case in.Verdict == spike.Withhold:
 		m.holes = join(m.holes, Range{From: in.Position, To: to})
 		r.Due = s.again(samples)
-	case spike.Skip:
+	case in.Verdict == spike.Skip:
 		m.holes = join(m.holes, Range{From: in.Position, To: to})
 		s.skipped = union(s.skipped, samples)
 	}

@@ -95,6 +95,8 @@ class Island:
         self.evaluation_due = False
         self._closed = False
         self._verdict: Verdict | None = None
+        self._judged_norm: float | None = None  # the gradient norm that judge() was told, which step() need not be told again
+        self._applied = True  # of the step that was made last
         self.act: dict[str, Any] = {}  # the last answer to a boundary, the same on every rank
         self._samples: list[int] = []
         self._taken = False
@@ -115,11 +117,14 @@ class Island:
 
     # What the trainer says of its steps.
 
-    def step(self, loss: Any, *, tokens: Any = None, gradient_norm: Any = None, expert_tokens: Any = None) -> None:
+    def step(
+        self, loss: Any, *, tokens: Any = None, gradient_norm: Any = None, expert_tokens: Any = None, applied: bool | None = None
+    ) -> None:
         """A step was made: its mean loss and tokens on this rank. Sends and adopts what is due; may wait for the run.
 
         A rank that knows no loss (a pipeline stage before the last) gives None. gradient_norm is the global norm before
-        clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch.
+        clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch. applied: False when the
+        trainer's own loss scaler has left the weights alone; None follows the last judge().
         """
         self._check_usable("step()")
         entered = time.perf_counter()
@@ -130,6 +135,7 @@ class Island:
             mistake, row = err, Row(0, math.nan, 0, 0, math.nan, 0, busy)
         try:
             self.steps += mistake is None
+            self._applied = bool(applied) if applied is not None else self._verdict is None or self._verdict.apply
             experts = None if expert_tokens is None else self._ranks.sum([int(n) for n in flat(expert_tokens)])
             self._boundary(row, experts)
         except InputError:
@@ -146,7 +152,7 @@ class Island:
             if not self._mine():
                 count = 0  # the batch was another rank's, to keep this one company
         value = math.nan if loss is None else scalar("loss", loss)
-        measured = None if norm is None else scalar("gradient_norm", norm)
+        measured = self._judged_norm if norm is None else scalar("gradient_norm", norm)
         return Row(1, value, 0 if loss is None else count, count, math.nan if measured is None else measured, measured is not None, busy)
 
     def _boundary(self, row: Row, experts: list[int] | None) -> None:
@@ -162,12 +168,11 @@ class Island:
         if bad:
             raise InputError("step()", None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
         tokens = self._tokens_once(rows)
-        # Where every rank has no token at all, its loss still says something.
         weights = [(r.loss, r.weight) for r in rows]
         return {
-            "step": self.steps, "applied": self._verdict is None or self._verdict.apply, "loss": leases.mean(weights), "tokens": tokens,
+            "step": self.steps, "applied": self._applied, "loss": leases.mean(weights), "tokens": tokens,
             "gradient_norm": largest([r.norm for r in rows if r.norm_known]), "seconds": seconds, "busy_seconds": max(r.busy for r in rows),
-            "rate": self._rates.used() if self.steps else None,
+            "rate": self._rates.used() if self._applied and self.steps else None,
         }  # fmt: skip
 
     def _tokens_once(self, rows: list[Row]) -> int:
@@ -186,7 +191,7 @@ class Island:
         """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say."""
         self._check_usable("judge()")
         count = 1 if tokens is None else counted(tokens)
-        norm = None if gradient_norm is None else scalar("gradient_norm", gradient_norm)
+        norm = self._judged_norm = None if gradient_norm is None else scalar("gradient_norm", gradient_norm)
         row = Row(1, scalar("loss", loss), count, count, math.nan if norm is None else norm, norm is not None, 0)
         rows = [Row(*r) for r in self._ranks.gather(row)]
 
@@ -277,7 +282,7 @@ class Island:
             if act["then"] != "wait":
                 break
             ask = self._ask_again
-        self.act, self._verdict, self._taken = act, None, False
+        self.act, self._verdict, self._judged_norm, self._taken = act, None, None, False
         self._samples = leases.numbers(act.get("samples") or [])
         self.left, self.tokens_seen = act.get("left") or 0, act.get("tokens_seen") or 0
         self._rates.set(number(act.get("rate")))
@@ -328,13 +333,10 @@ class Island:
             return
         self._check_usable("leave()")
 
-        def bye() -> dict[str, Any]:
-            self._link.tell("bye", reason=reason)
-            return self._link.ask("again")
-
-        self._obey(bye)
-        while not self.done:
-            self._obey(self._ask_again)
+        self._ranks.share(lambda: self._link.tell("bye", reason=reason))
+        while not self.done:  # the step that would come now is not made; its boundary is where the rest is handed over
+            self.steps, self._applied = self.steps + 1, False
+            self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), None)
 
     def _finish(self) -> None:
         self.done = True

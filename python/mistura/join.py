@@ -70,7 +70,7 @@ def join(
             "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": evaluate, "own_data": own_data, "own_rate": rates.own,
             "no_gate": no_gate, "engine": engine, "device": device_of(model),
         }  # fmt: skip
-        welcome = _enter(ranks, link, held, about)
+        welcome = _enter(ranks, link, model, held, about)
         island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates))
         if started is not None:
             started.forget_folder()
@@ -124,12 +124,14 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
     return link, started, said
 
 
-def _enter(ranks: Any, link: Link, held: Any, about: dict[str, Any]) -> dict[str, Any]:
+def _enter(ranks: Any, link: Link, model: torch.nn.Module, held: Any, about: dict[str, Any]) -> dict[str, Any]:
     """Say hello and be welcomed: the first host before the others, which enter the same life of the island."""
+    tied = adapters.tied_names(model)
     fields = {
         "protocol": PROTOCOL, "version": VERSION, "rank": ranks.rank, "world": ranks.world, "host_rank": ranks.host_rank,
         "host_world": ranks.host_world, "part": ranks.host, "parts": ranks.hosts, "pid": os.getpid(), "torch": str(torch.__version__),
-        "tensors": held.tensors(), "pieces": [p.message() for p in held.pieces()], "slots": list(held.slots()), **about,
+        "tensors": [{"tied": tied.get(t["name"], []), **t} for t in held.tensors()],
+        "pieces": [p.message() for p in held.pieces()], "slots": list(held.slots()), **about,
     }  # fmt: skip
 
     def hello(incarnation: int) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def check_version(binary: str) -> str:
         about: dict[str, Any] = json.loads(answer.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as err:
         raise InputError("mistura", binary, "does not say its version as mistura does", INSTALL) from err
-    version, theirs = about.get("version", "unknown"), about.get("attach_protocol")
+    version, theirs = about.get("version", "unknown"), about.get("local_protocol")
     if theirs is None:
         raise InputError(
             "mistura", binary, f"version {version} takes no trainers from outside", "install one as new as this Python package"

@@ -142,6 +142,10 @@ class Served:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the run does not end: {self.said()}") from None
         assert code == 0, self.said()
+        return self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """What it said at its end."""
         return json.loads((self.folder / "stdout").read_text(encoding="utf-8"))
 
     def interrupt(self) -> int:

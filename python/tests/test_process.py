@@ -53,12 +53,12 @@ def test_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 def test_other_version(tmp_path: Path) -> None:
     """Both integers are in the message."""
     with pytest.raises(InputError, match="version 9 speaks local protocol 7, this Python package speaks 1; update the Python package"):
-        process.check_version(versioned(tmp_path, {"version": "9", "attach_protocol": 7}))
+        process.check_version(versioned(tmp_path, {"version": "9", "local_protocol": 7}))
     with pytest.raises(InputError, match="version 0.1 takes no trainers from outside"):
         process.check_version(versioned(tmp_path, {"version": "0.1"}))
     with pytest.raises(InputError, match="does not say its version as mistura does"):
         process.check_version(program(tmp_path, "exit 3"))
-    assert process.check_version(versioned(tmp_path, {"version": "1", "attach_protocol": 1})) == "1"
+    assert process.check_version(versioned(tmp_path, {"version": "1", "local_protocol": 1})) == "1"
 
 
 def test_join_string(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

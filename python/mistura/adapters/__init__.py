@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from ..layout import Layout, Piece
-from .base import Adapter
+from .base import Adapter, tied_names
 from .fsdp import fsdp, is_fsdp
 from .megatron import is_megatron, megatron
 from .plain import plain
 
-__all__ = ["Adapter", "Piece", "choose", "fsdp", "megatron", "plain"]
+__all__ = ["Adapter", "Piece", "choose", "fsdp", "megatron", "plain", "tied_names"]
 
 
 def choose(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = None) -> Adapter:

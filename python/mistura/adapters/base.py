@@ -167,6 +167,17 @@ def plain_name(name: str) -> str:
     return ".".join(p for p in name.split(".") if p not in WRAPPERS)
 
 
+def tied_names(model: torch.nn.Module) -> dict[str, list[str]]:
+    """By the first name of each parameter its other names, where it has some: the run's tensors must be tied the same way."""
+    names: dict[int, list[str]] = {}
+    for prefix, module in unwrapped(model).named_modules(remove_duplicate=False):
+        for name, parameter in module._parameters.items():  # named_parameters() leaves tied ones of one module out
+            if parameter is None:
+                continue
+            names.setdefault(id(parameter), []).append(plain_name(f"{prefix}.{name}" if prefix else name))
+    return {first: others for first, *others in names.values() if others}
+
+
 def check_master(name: str, tensor: torch.Tensor) -> None:
     """Weights that are kept in fewer bits than fp32 lose what small updates add."""
     if tensor.dtype == torch.float32:

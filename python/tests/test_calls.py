@@ -1,0 +1,212 @@
+"""What a trainer may call, right and wrong, against the real program: one decision for all ranks (B4), leaving, words for mistakes."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+
+import mistura
+from mistura.link import Link
+from served import Served, missing, run_file
+from trainers import Body, Diary, Ranks, Small, digest, loss_of, write_first
+
+pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
+
+
+def joined(model: torch.nn.Module, **options: Any) -> tuple[mistura.Island, torch.optim.Optimizer]:
+    """An island with data and rate of its own."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    return mistura.join(model, optimizer, **{"rate": "own", "own_data": True, **options}), optimizer
+
+
+def run(
+    tmp_path: Path, body: Body, world: int = 1, more: str = "", tokens: int = 400, finish: bool = True
+) -> tuple[Ranks, list[str], dict]:
+    """One island whose ranks run `body`; how they ended, and the run's summary."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Served(tmp_path / "run", run_file(tokens=tokens, islands=["one"], first=first, more=more)) as served:
+        ranks = Ranks(tmp_path / "ranks", world, body, served.environment("one"))
+        ends = ranks.end()
+        return ranks, ends, served.finish() if finish else {}
+
+
+SPIKES = "spike: {window: 4, limit: 100}\n"
+
+
+def _judged(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    replica = torch.nn.parallel.DistributedDataParallel(model)
+    island, optimizer = joined(replica)
+    while not island.done:
+        optimizer.zero_grad()
+        loss_of(replica, island.steps * world + rank).backward()
+        said = (2.0, 50.0)[rank] if island.steps == 6 else 1.0 + 0.01 * (island.steps % 3)
+        verdict = island.judge(said, gradient_norm=1.0)
+        if verdict:
+            optimizer.step()
+        diary.note(verdict=verdict.verdict, digest=digest(model))
+        island.step(said, tokens=4)
+
+
+def test_b4_ranks_decide_together(tmp_path: Path) -> None:
+    """Losses 2 and 50 are one loss of 26: both ranks withhold the step, and go on with the same weights."""
+    ranks, ends, summary = run(tmp_path, _judged, world=2, more=SPIKES, tokens=80)
+    assert ends == ["done", "done"]
+    for key in ("verdict", "digest"):
+        assert ranks.diaries[0].all(key) == ranks.diaries[1].all(key)
+    assert ranks.diaries[0].all("verdict")[:8] == ["apply"] * 6 + ["withhold", "apply"]
+    digests = ranks.diaries[0].all("digest")
+    assert digests[5] == digests[6] != digests[7]
+    assert summary["skipped_steps"] == 1
+
+
+def _leaves(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    island, optimizer = joined(model)
+    with island:
+        for step in range(5):
+            optimizer.zero_grad()
+            loss = loss_of(model, step)
+            loss.backward()
+            optimizer.step()
+            island.step(loss, tokens=8)
+    diary.note(left=island.done)
+
+
+def test_leaving_hands_over_what_was_trained(tmp_path: Path) -> None:
+    """All five steps are in the model, though no fragment was due."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Served(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first)) as served:
+        ranks = Ranks(tmp_path / "ranks", 1, _leaves, served.environment("one"))
+        assert ranks.end() == ["done"]
+        served.interrupt()
+        assert ranks.diaries[0].all("left") == [True]
+        assert served.summary()["tokens"] == 40
+
+
+def _nan(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(Small(0))
+    while not island.done:
+        island.step(torch.tensor(math.nan), tokens=torch.tensor(8))
+
+
+def test_nan_loss_is_reported_as_nan(tmp_path: Path) -> None:
+    """B2: never as 0."""
+    _, ends, summary = run(tmp_path, _nan, tokens=80)
+    assert ends == ["done"]
+    assert summary["train_loss"] == "non-finite"
+
+
+def _wrong_calls(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    island, _ = joined(model)
+    for what, call in {
+        "no tokens": lambda: island.step(1.0),
+        "half a token": lambda: island.step(1.0, tokens=1.5),
+        "a loss of each row": lambda: island.step(torch.ones(3), tokens=8),
+        "lease": island.lease,
+        "rate": island.lr,
+        "twice": lambda: joined(model),
+    }.items():
+        with pytest.raises(mistura.InputError) as caught:
+            call()
+        diary.note(what=what, words=str(caught.value))
+    if (child := os.fork()) == 0:
+        with pytest.raises(mistura.InputError) as caught:
+            island.step(1.0, tokens=8)
+        diary.note(what="fork", words=str(caught.value))
+        os._exit(0)
+    os.waitpid(child, 0)
+    while not island.done:
+        island.step(1.0, tokens=8)
+    with pytest.raises(mistura.InputError) as caught:
+        island.step(1.0, tokens=8)
+    diary.note(what="over", words=str(caught.value))
+
+
+def test_wrong_calls_have_words_and_spoil_nothing(tmp_path: Path) -> None:
+    """After each of them the run goes on."""
+    ranks, ends, summary = run(tmp_path, _wrong_calls, tokens=80)
+    assert ends == ["done"]
+    assert summary["tokens"] == 80
+    said = {line["what"]: line["words"] for line in ranks.diaries[0].read() if "what" in line}
+    assert said == {
+        "no tokens": "tokens: is missing; call island.step(loss, tokens=…) with the tokens this rank trained in the step",
+        "half a token": 'tokens "1.5": is no number of tokens; give a whole number, such as batch.numel()',
+        "a loss of each row": 'loss "Tensor": is no single number; give the mean over the batch, such as loss.item()',
+        "lease": "lease(): islands of this run bring their own data; use your own loader, as in island.batches(loader)",
+        "rate": "island.lr(): the rate is the trainer's own; join with rate=\"run\" to use the run's",
+        "twice": "join(): this process has joined already, as island one; leave that one first",
+        "fork": "step(): this process was forked from the one that joined; call it in the process that called mistura.join()",
+        "over": "step(): the run is over for this island; end the loop when island.done is true, or use island.batches()",
+    }
+
+
+def _one_rank_errs(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(torch.nn.parallel.DistributedDataParallel(Small(0)))
+    island.step(1.0, tokens=None if rank == 1 else 8)
+
+
+def test_a_mistake_on_one_rank_is_told_on_all(tmp_path: Path) -> None:
+    """Nobody hangs."""
+    _, ends, _ = run(tmp_path, _one_rank_errs, world=2, finish=False)
+    assert ends[0] == "InputError: step(): was called wrongly on rank 1; see the error there"
+    assert ends[1].startswith("InputError: tokens: is missing")
+
+
+class Other(Small):
+    """The run's model with something changed."""
+
+    def __init__(self, change: Callable[[Other], None]) -> None:
+        super().__init__()
+        change(self)
+
+
+def untied(m: Other) -> None:
+    """One tensor becomes two."""
+    m.again = torch.nn.Linear(16, 16, bias=False)
+
+
+def tied(m: Other) -> None:
+    """Two tensors become one."""
+    m.norm.bias = m.norm.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda m: m.add_module("extra", torch.nn.Linear(2, 2)), 'parameter "extra.weight": the run\'s model does not have it'),
+        (lambda m: delattr(m, "norm"), 'parameter "norm.weight": this model lacks it'),
+        (lambda m: setattr(m, "head", torch.nn.Linear(16, 5)), 'parameter "head.weight": has shape [5 16] here and [4 16] in'),
+        (untied, 'parameter "again.weight": the run\'s model does not have it'),
+        (tied, 'parameter "norm.bias": is tied to norm.weight in this model'),
+        (lambda m: m.norm.to(torch.bfloat16), "parameter norm.weight: is bfloat16 and has no fp32 master"),
+    ],
+    ids=["one that the run lacks", "one that it lacks", "another shape", "untied", "tied", "b11 no fp32 master"],
+)
+def test_another_model_is_refused_by_name(tmp_path: Path, change: Callable[[Other], None], words: str) -> None:
+    """The parameter stands first, as the user knows it."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        joined(Other(change))
+
+    _, ends, _ = run(tmp_path, body, finish=False)
+    assert words in ends[0], ends
+    assert ends[0].startswith(("Refused: ", "InputError: "))
+
+
+def _of_another_protocol(diary: Diary, rank: int, world: int) -> None:
+    link = Link(os.environ["MISTURA_SOCKET"], str)
+    link.ask("hello", protocol=99, rank=0, world=1, host_rank=0, host_world=1, part=0, parts=1, engine="external")
+
+
+def test_another_protocol_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    """Whichever is newer."""
+    _, ends, _ = run(tmp_path, _of_another_protocol, finish=False)
+    assert ends[0].startswith("Refused: local protocol")
+    assert '"99"' in ends[0] and "speaks 1" in ends[0]
