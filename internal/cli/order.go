@@ -42,7 +42,7 @@ func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags) (runfile
 			return r, err
 		}
 	}
-	if r.Model.From != "" {
+	if r.Model.From != "" && r.Model.From != runfile.FromSeed {
 		if r.Model.From, err = filepath.Abs(r.Model.From); err != nil {
 			return r, fmt.Errorf("finding %s: %w", r.Model.From, err)
 		}

@@ -200,9 +200,9 @@ func tick(ctx context.Context, d *dash.Dash) {
 
 // next is the report with the commands for what comes next.
 func (env *Env) next(run runfile.Run, dir string, resumed bool, sum ledger.Summary) dash.Report {
-	r := dash.Report{
-		Summary: sum,
-		Sample:  fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(dir), shellQuote(promptFor(run))),
+	r := dash.Report{Summary: sum}
+	if !run.Model.Foreign() {
+		r.Sample = fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(dir), shellQuote(promptFor(run)))
 	}
 	if sum.Checkpoint != nil || resumed {
 		r.Resume = fmt.Sprintf("%s train --resume %s", env.self(), shellQuote(dir))

@@ -41,6 +41,7 @@ type external struct {
 	asked  string // what the control rank waits with for an answer; empty: it does not
 	open   bool   // it has come to its first boundary
 	steps  uint64 // of this session
+	seen   int64  // tokens in the model as last adopted, when the last step began
 	step   *stepping
 }
 
@@ -115,7 +116,8 @@ func (x *external) answer() {
 	case attach.Go:
 		s := x.step
 		s.began = time.Now()
-		a.Samples, a.Left, a.TokensSeen = spansOf(s.samples, s.retry), s.left, s.seen
+		a.Samples, a.Left = spansOf(s.samples, s.retry), s.left
+		x.seen = s.seen
 		if !x.ownRate {
 			a.Rate = attach.NumberOf(s.rate)
 		}
@@ -123,7 +125,7 @@ func (x *external) answer() {
 	case attach.Stop:
 		x.crew.Part()
 	}
-	x.orders, x.asked = nil, ""
+	x.orders, x.asked, a.TokensSeen = nil, "", x.seen
 	if err := x.holding.control().Send(a); err != nil {
 		x.log.Debug("not_sent", "err", err) // its reader sees the end
 	}
@@ -246,7 +248,7 @@ func (x *external) judge(r *attach.Rank, j *attach.Judge) error {
 // outcome is what the trainer says of a step, checked.
 func (x *external) outcome(s *stepping, b *attach.Boundary) (outcome, error) {
 	o := outcome{
-		loss: float64(b.Loss), norm: b.GradientNorm.Or(math.NaN()), rate: b.Rate.Or(s.rate), tokens: b.Tokens,
+		loss: float64(b.Loss), norm: b.GradientNorm.Or(unknown), rate: b.Rate.Or(s.rate), tokens: b.Tokens,
 		experts: b.ExpertTokens, applied: b.Applied, seconds: float64(b.Seconds), busy: float64(b.BusySeconds),
 	}
 	if !(o.seconds > 0) || math.IsInf(o.seconds, 0) {
@@ -256,7 +258,7 @@ func (x *external) outcome(s *stepping, b *attach.Boundary) (outcome, error) {
 		o.busy = 0
 	}
 	if x.ownRate {
-		o.rate = b.Rate.Or(math.NaN())
+		o.rate = b.Rate.Or(unknown)
 	}
 	if err := x.check(s, b); err != nil {
 		return o, err
@@ -277,6 +279,9 @@ func (x *external) outcome(s *stepping, b *attach.Boundary) (outcome, error) {
 	}
 	return o, nil
 }
+
+// unknown stands for a norm or a rate that the trainer does not tell: neither is below 0.
+const unknown = -1
 
 // check refuses counts that cannot be.
 func (x *external) check(s *stepping, b *attach.Boundary) error {

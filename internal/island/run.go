@@ -522,8 +522,16 @@ func spikeOf(step uint64, s StepStats) *wire.Spike {
 	}
 	return &wire.Spike{
 		Step: step, Position: uint64(s.From), Samples: uint64(s.To - s.From), Retry: s.Retry, Verdict: spiked(d.Verdict),
-		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), Median: median, Bound: bound, Reason: d.Reason,
+		Loss: finiteOr(s.Loss), GradientNorm: normOr(s.GradientNorm), Median: median, Bound: bound, Reason: d.Reason,
 	}
+}
+
+// normOr is the norm, NaN where it is not finite or not known.
+func normOr(norm float64) float64 {
+	if norm < 0 {
+		return math.NaN()
+	}
+	return finiteOr(norm)
 }
 
 func spiked(v spike.Verdict) wire.Spiked {

@@ -81,9 +81,9 @@ type StepDone struct {
 	Incarnation            uint64
 	Step, Position, Tokens uint64  // of this incarnation so far, on top of what IslandReady said
 	Loss                   float64 // mean of the step, nats per token; NaN when non-finite
-	GradientNorm           float64 // before clipping
-	ExpertLoad             float64 // busiest expert over mean, worst layer
-	Rate                   float64 // learning rate
+	GradientNorm           float64 // before clipping; below 0: not known
+	ExpertLoad             float64 // busiest expert over mean, worst layer; 0: not known, or no experts
+	Rate                   float64 // learning rate; below 0: not known
 	StepSeconds            float64 // pacing included
 	SkippedSteps           uint64  // not applied, of this incarnation so far
 }
@@ -261,7 +261,7 @@ func (e IslandGone) String() string {
 
 func (e StepDone) String() string {
 	return fmt.Sprintf("island %s step %d: loss %s, gradient norm %s, expert load %s",
-		e.Island, e.Step, Known(e.Loss).Text(4), Known(e.GradientNorm).Text(3), Known(e.ExpertLoad).Text(2))
+		e.Island, e.Step, Known(e.Loss).Text(4), told(e.GradientNorm).Text(3), entropy(e.ExpertLoad).Text(2))
 }
 
 func (e Spiked) String() string {

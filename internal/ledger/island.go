@@ -108,10 +108,18 @@ func (i *Island) step(e StepDone) (skipped int64, news bool) {
 	i.Steps += int64(e.Step - i.inLife.Step)
 	i.Tokens += int64(e.Tokens - min(e.Tokens, i.inLife.Tokens))
 	i.inLife, i.last, i.State = e, e.At, Training
-	i.Loss, i.GradientNorm = Known(e.Loss), Known(e.GradientNorm)
-	i.ExpertLoad, i.Rate = Known(e.ExpertLoad), Known(e.Rate)
+	i.Loss, i.GradientNorm = Known(e.Loss), told(e.GradientNorm)
+	i.ExpertLoad, i.Rate = entropy(e.ExpertLoad), told(e.Rate)
 	i.meter.add(e.At, i.Tokens)
 	return skipped, true
+}
+
+// told reads a number of an event that is below 0 where nobody has told it.
+func told(x float64) Value {
+	if x < 0 {
+		return Value{}
+	}
+	return Known(x)
 }
 
 // enter begins to count a new incarnation.

@@ -111,7 +111,7 @@ func (s *Status) Summary() Summary {
 	return sum
 }
 
-// entropy reads a cross-entropy of an event, where 0 stands for not measured.
+// entropy reads a number of an event where 0 stands for not measured, such as a cross-entropy.
 func entropy(nats float64) Value {
 	if nats == 0 {
 		return Value{}

@@ -2186,8 +2186,8 @@ type Progress struct {
 	Position      uint64                 `protobuf:"varint,2,opt,name=position,proto3" json:"position,omitempty"`                              // samples trained by this incarnation, in lease order
 	Tokens        uint64                 `protobuf:"varint,3,opt,name=tokens,proto3" json:"tokens,omitempty"`                                  // tokens trained by this incarnation, in steps that were applied
 	Loss          float64                `protobuf:"fixed64,4,opt,name=loss,proto3" json:"loss,omitempty"`                                     // mean next-token loss of the last step, nats; NaN when non-finite
-	GradientNorm  float64                `protobuf:"fixed64,5,opt,name=gradient_norm,json=gradientNorm,proto3" json:"gradient_norm,omitempty"` // before clipping
-	ExpertLoad    float64                `protobuf:"fixed64,6,opt,name=expert_load,json=expertLoad,proto3" json:"expert_load,omitempty"`       // busiest expert over mean, worst layer
+	GradientNorm  float64                `protobuf:"fixed64,5,opt,name=gradient_norm,json=gradientNorm,proto3" json:"gradient_norm,omitempty"` // before clipping; below 0: not known
+	ExpertLoad    float64                `protobuf:"fixed64,6,opt,name=expert_load,json=expertLoad,proto3" json:"expert_load,omitempty"`       // busiest expert over mean, worst layer; 0: not known, or no experts
 	Rate          float64                `protobuf:"fixed64,7,opt,name=rate,proto3" json:"rate,omitempty"`                                     // inner learning rate of the last step
 	StepSeconds   float64                `protobuf:"fixed64,8,opt,name=step_seconds,json=stepSeconds,proto3" json:"step_seconds,omitempty"`    // pacing included
 	SkippedSteps  uint64                 `protobuf:"varint,9,opt,name=skipped_steps,json=skippedSteps,proto3" json:"skipped_steps,omitempty"`  // steps that were not applied
