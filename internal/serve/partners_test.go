@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout,
 		return err
 	}
 	defer trainer.Close()
-	join, err := wire.ParseJoin(c.process("only", incarnation).Join)
+	join, err := wire.ParseJoin(c.process(run.Islands[len(run.Islands)-1].Name, incarnation).Join)
 	if err != nil {
 		return err
 	}
@@ -160,5 +161,53 @@ func TestSecondHostIsLost(t *testing.T) {
 	gone := recorded[ledger.IslandGone](c)
 	if len(gone) == 0 || !strings.Contains(gone[0].Reason, "its host 1 is gone") {
 		t.Errorf("the coordinator hears %+v", gone)
+	}
+}
+
+// A value that is not finite on the second host is refused with its tensor's name, the island is
+// seeded anew on both hosts, and the run comes to its end without it.
+func TestSecondHostIsRefused(t *testing.T) {
+	t.Parallel()
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Spike.Factor = stepTokens*60, 0 }))
+	c, paths := sockets(t, run)
+	err := twoHosts(t, c, run, attachtest.Rows, <-paths, 1, func(trainer *attachtest.Trainer) func(uint64) error {
+		trainer.Loss = func(uint64, float64) float64 { return 1 } // nobody notices
+		return func(step uint64) error {
+			if step == 25 {
+				trainer.Ranks[2].Weights[0][0] = float32(math.NaN())
+			}
+			return nil
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.finish()
+	ruled := recorded[ledger.Ruled](c)
+	if len(ruled) == 0 || !strings.Contains(ruled[0].Reason, "tensor "+run.Table()[0].Name+" holds a value that is not finite") {
+		t.Errorf("ruled: %+v", ruled)
+	}
+	for _, v := range saved(t, c.dir, "model.safetensors", run) {
+		if math.IsNaN(float64(v)) {
+			t.Fatal("the model holds a NaN")
+		}
+	}
+}
+
+// An island on two hosts beside a native one: both contribute, every sample counts once.
+func TestTwoHostsBesideNative(t *testing.T) {
+	t.Parallel()
+	run := tiny(t, outsider(nil))
+	c, paths := sockets(t, run)
+	name := run.Islands[len(run.Islands)-1].Name
+	if err := twoHosts(t, c, run, stages, <-paths, uint64(len(run.Islands)), func(*attachtest.Trainer) func(uint64) error {
+		return func(uint64) error { time.Sleep(time.Millisecond); return nil } // it leaves something to its neighbour
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range c.finish().Islands {
+		if i.Steps == 0 {
+			t.Errorf("%s of %s: %+v", i.Name, name, i)
+		}
 	}
 }
