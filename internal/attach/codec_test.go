@@ -22,6 +22,8 @@ func samples() []any {
 		&Boundary{Step: 3, Applied: true, Loss: Number(math.Inf(-1)), Tokens: 5, GradientNorm: NumberOf(math.NaN()), ExpertTokens: []int64{1, 2}},
 		&Again{}, &Act{Actions: []Action{{Do: Gather, Fragment: 0, Sequence: 2}}, Then: Go, Rate: NumberOf(1e-300), Samples: []Span{{1, 9, true}}, Left: 4},
 		&Fetch{Fragment: 1, Version: 2, Op: Adopt}, &Value{Changed: true}, &Gathered{Sequence: 1}, &Adopted{Version: 1},
+		&Act{Actions: []Action{{Do: Gate, Gate: &Question{Rows: 1, Tokens: []int32{1, 2, 3}, EndToken: 2, Choices: [][]int32{{0, 1}, nil}}}}, Then: Wait, Samples: []Span{}},
+		&Gated{Loss: 5, NumberFormat: "bf16", Choices: [][]int32{{1, 0}}, Problem: "none"},
 		&Judge{Loss: Number(math.Inf(1))}, &Verdict{Apply: true, Factor: 0.5, Verdict: "half"}, &Validation{Loss: 2, Tokens: 3}, &Bye{Reason: "enough"},
 	}
 }

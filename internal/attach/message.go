@@ -49,6 +49,7 @@ type Hello struct {
 	Evaluate    bool     `json:"evaluate"`
 	Tensors     []Tensor `json:"tensors"` // what the rank knows of the whole
 	Pieces      []Piece  `json:"pieces"`
+	Probe       bool     `json:"probe"` // it can compute a probe for the gate
 	Slots       []string `json:"slots"` // optimizer state it gives and takes, a value for each weight
 }
 
@@ -138,6 +139,7 @@ const (
 	Gather   = "gather"   // out ← θ
 	Forget   = "forget"   // moments ← 0
 	Evaluate = "evaluate" // measure the validation loss
+	Gate     = "gate"     // compute the probe; out ← gradients
 )
 
 // Action is one thing that all ranks do at the same boundary.
@@ -146,6 +148,26 @@ type Action struct {
 	Fragment int    `json:"fragment"`
 	Version  uint64 `json:"version"`
 	Sequence uint64 `json:"sequence"`
+
+	Gate *Question `json:"gate,omitempty"` // of Gate
+}
+
+// Question is the probe of the gate: rows of one more token than they have inputs.
+type Question struct {
+	Rows       int       `json:"rows"`
+	Tokens     []int32   `json:"tokens"`
+	Boundaries bool      `json:"boundaries"` // the end token ends a document
+	EndToken   int32     `json:"end_token"`
+	Choices    [][]int32 `json:"choices"` // experts to impose, by layer; null: none
+}
+
+// Gated: the gradients of the probe are in the rank's out-area. The control rank says the
+// rest.
+type Gated struct {
+	Loss         Number    `json:"loss"`          // that the gradients are of, nats a token
+	NumberFormat string    `json:"number_format"` // fp32, bf16, fp16 …
+	Choices      [][]int32 `json:"choices"`       // experts that it would have chosen; null: unknown
+	Problem      string    `json:"problem"`       // why there is no answer; empty: there is one
 }
 
 // Span is the samples from <= n < to.

@@ -28,6 +28,9 @@ const (
 	Sent      = "sent"      // those that are sent with the record
 )
 
+// NoProbe is the reason of an island whose trainer has nothing that could compute a probe.
+const NoProbe = "no probe"
+
 // Limits of a record. Those of a real one are far below.
 const (
 	MaxBytes   = 64 << 20

@@ -42,19 +42,31 @@ func (s Sketch) Finite() bool {
 
 // Project makes the sketch of consecutive elements x of a tensor, the first of them
 // element from of the tensor in row-major order.
+func Project(seed uint64, tensor int, from int64, x []float32) Sketch {
+	var k Sketcher
+	k.Add(seed, tensor, from, x)
+	return k.Sketch()
+}
+
+// Sketcher makes the sketch of a tensor run by run. The zero one has seen nothing.
 //
 // Elements with the same byte of signs have the same part in every projection. They are
 // summed byte by byte, one addition an element, and the 256 sums are projected.
-func Project(seed uint64, tensor int, from int64, x []float32) Sketch {
-	var sums [256]float64
-	var s Sketch
+type Sketcher struct {
+	sums    [256]float64
+	squares float64
+}
+
+// Add takes consecutive elements, as Project does.
+func (k *Sketcher) Add(seed uint64, tensor int, from int64, x []float32) {
 	signs := rng.New(seed, rng.GateSigns, uint64(tensor))
 	signs.Skip(uint64(from) / 4)
 	if at := int(from % 4); at > 0 && len(x) > 0 { // the word began before
 		head := min(4-at, len(x))
-		s.Squares += bucket(&sums, signs.Uint32()>>(8*at), x[:head])
+		k.bucket(signs.Uint32()>>(8*at), x[:head])
 		x = x[head:]
 	}
+	sums, squares := &k.sums, k.squares
 	for len(x) >= 4 {
 		w, v := signs.Uint32(), x[:4:4]
 		a, b, c, d := float64(v[0]), float64(v[1]), float64(v[2]), float64(v[3])
@@ -62,13 +74,19 @@ func Project(seed uint64, tensor int, from int64, x []float32) Sketch {
 		sums[byte(w>>8)] += b
 		sums[byte(w>>16)] += c
 		sums[byte(w>>24)] += d
-		s.Squares += float64(a*a) + float64(b*b) + float64(c*c) + float64(d*d)
+		squares += float64(a*a) + float64(b*b) + float64(c*c) + float64(d*d)
 		x = x[4:]
 	}
+	k.squares = squares
 	if len(x) > 0 {
-		s.Squares += bucket(&sums, signs.Uint32(), x)
+		k.bucket(signs.Uint32(), x)
 	}
-	for b, sum := range sums {
+}
+
+// Sketch is that of all elements so far.
+func (k *Sketcher) Sketch() Sketch {
+	s := Sketch{Squares: k.squares}
+	for b, sum := range k.sums {
 		for j := range s.Along {
 			if b>>j&1 == 1 {
 				s.Along[j] -= sum
@@ -80,13 +98,11 @@ func Project(seed uint64, tensor int, from int64, x []float32) Sketch {
 	return s
 }
 
-// bucket adds at most four elements whose signs are the bytes of w, the lowest first,
-// and gives the sum of their squares.
-func bucket(sums *[256]float64, w uint32, x []float32) (squares float64) {
+// bucket adds at most four elements whose signs are the bytes of w, the lowest first.
+func (k *Sketcher) bucket(w uint32, x []float32) {
 	for i, v := range x {
 		a := float64(v)
-		sums[byte(w>>(8*i))] += a
-		squares += float64(a * a)
+		k.sums[byte(w>>(8*i))] += a
+		k.squares += float64(a * a)
 	}
-	return squares
 }

@@ -43,6 +43,8 @@ type external struct {
 	steps  uint64 // of this session
 	seen   int64  // tokens in the model as last adopted, when the last step began
 	step   *stepping
+
+	probing *probing // nil: nothing is asked at the gate
 }
 
 // stepping is the step that the trainer makes, or will make with its next answer.
@@ -157,6 +159,8 @@ func (x *external) hear(r *attach.Rank, m any) error {
 		return err
 	case *attach.Adopted:
 		return x.holding.adopted(r, m)
+	case *attach.Gated:
+		return x.gated(r, m)
 	case *attach.Bye:
 		x.asides.post(func() { x.leave(m.Reason) })
 		return nil

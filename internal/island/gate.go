@@ -45,7 +45,7 @@ type question struct {
 
 // atGate takes a message that belongs to the gate, and answers once all of the question
 // is there.
-func (r *runner) atGate(ctx context.Context, m transport.Down) (taken bool, err error) {
+func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) (taken bool, err error) {
 	switch b := m.Body.(type) {
 	case *wire.ToLearner_Gate:
 		if r.learner == nil {
@@ -72,6 +72,9 @@ func (r *runner) atGate(ctx context.Context, m transport.Down) (taken bool, err 
 	}
 	q := r.gate
 	r.gate = nil
+	if err := r.welcomeCrew(ctx, w, int64(w.GetRestore().GetPosition())); err != nil {
+		return true, err
+	}
 	return true, r.answer(ctx, q)
 }
 
@@ -109,7 +112,7 @@ func (r *runner) gateWeights(fr *wire.Fragment, m transport.Down) error {
 func (r *runner) answer(ctx context.Context, q *question) error {
 	p, ok := r.learner.trainer.(prober)
 	if !ok {
-		return r.sayAnswer(probed{err: errors.New("this island's trainer has no probe")})
+		return r.sayAnswer(probed{err: errors.New(gate.NoProbe)})
 	}
 	select {
 	case a := <-p.probe(q.record, q.weights):

@@ -17,6 +17,7 @@ import (
 type holding struct {
 	life      context.Context
 	ranks     []*attach.Rank
+	table     []model.Tensor
 	fragments []fragment.Fragment
 	frames    []layout.Frame
 	pieces    [][][]int                // by rank and fragment: numbers of the pieces
@@ -57,7 +58,7 @@ func adopting(f *exchange) *delivery {
 // newHolding resolves what the ranks say they hold. Whether that covers the model is
 // checked for an island on one host; the syncer checks it over many.
 func newHolding(life context.Context, ranks []*attach.Rank, table []model.Tensor, fragments []fragment.Fragment) (*holding, error) {
-	h := &holding{life: life, ranks: ranks, fragments: fragments, news: make(chan struct{}), parcels: make([]parcels, len(fragments))}
+	h := &holding{life: life, ranks: ranks, table: table, fragments: fragments, news: make(chan struct{}), parcels: make([]parcels, len(fragments))}
 	for p := range h.parcels {
 		h.parcels[p].given = make([]bool, len(ranks))
 	}

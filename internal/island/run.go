@@ -215,7 +215,7 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 		if !ok {
 			continue
 		}
-		if taken, err := r.atGate(ctx, down); taken || err != nil {
+		if taken, err := r.atGate(ctx, down, welcome); taken || err != nil {
 			if err != nil {
 				return err
 			}
@@ -257,15 +257,22 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	if r.broken != nil {
 		return r.broken
 	}
-	if x, ok := r.learner.trainer.(*external); ok && !r.crew.welcomed {
-		if err := r.crew.welcome(ctx, welcome.Restore != nil, r.learner.position, x.hear); err != nil {
-			return err
-		}
+	if err := r.welcomeCrew(ctx, welcome, r.learner.position); err != nil {
+		return err
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
 	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
+}
+
+// welcomeCrew lets an external trainer's ranks in, if they are not in.
+func (r *runner) welcomeCrew(ctx context.Context, w *wire.Welcome, position int64) error {
+	x, ok := r.learner.trainer.(*external)
+	if !ok || r.crew.welcomed {
+		return nil
+	}
+	return r.crew.welcome(ctx, w.Restore != nil, position, x.hear)
 }
 
 // restored tells what became of the saved state. An island that cannot take it over

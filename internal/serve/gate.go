@@ -17,6 +17,7 @@ const (
 	gateNot     = "the island was started with --no-gate"
 	sameProgram = "the same program, kernel set and machine as the record would be made with"
 	notOurs     = "not possible: nobody here can compute the model"
+	noProbe     = "not possible: no probe"
 )
 
 // gate asks an island all of whose hosts are here for its answer, or says why it is not
@@ -92,6 +93,8 @@ func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 		switch reason := m.GetGateAnswer().GetReason(); {
 		case m.Damaged:
 			in.Why = "its answer came damaged"
+		case reason == gate.NoProbe:
+			in.Outcome, in.Why = coord.GateSkipped, noProbe
 		case reason != "":
 			in.Why = "it cannot answer: " + reason
 		default:

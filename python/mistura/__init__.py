@@ -10,10 +10,11 @@ join() finds or starts; this package copies weights into shared memory, adds wha
 """
 
 from .errors import Error, InputError, Lost, Refused
+from .gate import Answer, Probe, Question
 from .island import Island, Verdict
 from .join import join
 from .version import VERSION
 
-__all__ = ["Error", "InputError", "Island", "Lost", "Refused", "Verdict", "join"]
+__all__ = ["Answer", "Error", "InputError", "Island", "Lost", "Probe", "Question", "Refused", "Verdict", "join"]
 
 __version__ = VERSION

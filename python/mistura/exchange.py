@@ -6,6 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Callable
 
+import torch
+
 from .areas import Areas
 from .copies import copies
 from .errors import Error, InputError
@@ -23,6 +25,7 @@ class Exchange:
         extents = [p.extent for p in self._pieces]
         areas = Areas(welcome["shm"]["path"], welcome["shm"]["bytes"], extents, welcome["out"], welcome["in"])
         link.tell("mapped")
+        self._out = areas.out
         self._fragments: list[list[int]] = welcome["fragments"]
         self._sent = [[i for i in f if areas.out[i] is not None] for f in self._fragments]
         self._copies = copies(areas, lambda i: adapter.weights(self._pieces[i]), len(self._pieces))
@@ -54,6 +57,20 @@ class Exchange:
                 put(pieces)
         self._link.tell("adopted", fragment=fragment, version=version, step=step)
         return changed
+
+    def give(self, value: Callable[[Any], torch.Tensor | None], factor: float) -> bool:
+        """out ← factor · value of each piece that this rank sends, 0 where there is none; whether all of it is finite."""
+        finite = True
+        for piece, out in zip(self._pieces, self._out):
+            if out is None:
+                continue
+            given = value(piece)
+            if given is None:
+                out.zero_()
+            else:
+                out.copy_(given.detach()).mul_(factor)
+                finite = finite and bool(torch.isfinite(out).all())
+        return finite
 
     def check(self) -> None:
         """Raise what went wrong in the background since the last boundary."""

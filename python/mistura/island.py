@@ -79,9 +79,10 @@ class Island:
         optimizer: Any,
         welcome: dict[str, Any],
         rates: Rates,
+        gate: Any = None,
     ) -> None:
         self._ranks, self._link, self._process, self._log = ranks, link, process, log
-        self._adapter, self._optimizer, self._rates = adapter, optimizer, rates
+        self._adapter, self._optimizer, self._rates, self._gate = adapter, optimizer, rates, gate
         self._pid = os.getpid()
         self.name: str = welcome["island"]
         self.run_id: str = welcome["run_id"]
@@ -107,6 +108,7 @@ class Island:
             "install": self._install,
             "forget": self._forget,
             "evaluate": self._evaluate,
+            "gate": self._at_gate,
         }
         self._entered = self._resumed = time.perf_counter()
 
@@ -321,6 +323,11 @@ class Island:
             forget()
         elif self._optimizer is not None:
             self._optimizer.state.clear()
+
+    def _at_gate(self, action: dict[str, Any]) -> None:
+        if self._changed:
+            self._adapter.publish()
+        self._gate.answer(action, self._ranks, self._adapter, self._exchange, self._link)
 
     def _evaluate(self, action: dict[str, Any]) -> None:
         self.evaluation_due = True

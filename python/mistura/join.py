@@ -13,6 +13,7 @@ import torch
 from . import adapters, control, process
 from .areas import Areas
 from .errors import InputError
+from .gate import Gate
 from .island import Island
 from .link import PROTOCOL, Link
 from .rates import Rates
@@ -52,6 +53,8 @@ def join(
     Where the run is: `join` (or MISTURA_JOIN, or the file in MISTURA_JOIN_FILE), or `socket` (MISTURA_SOCKET) of a mistura
     process that is running already. Under torch.distributed every rank calls it. A trainer that can make the run's own model
     gives a function in place of the model, which is called with the resolved run.
+
+    `probe` computes the loss of a few sequences for the gate at the door: a function of tokens [R, T+1], or a mistura.Probe.
     """
     _check_free()
     if not isinstance(model, torch.nn.Module) and not callable(model):
@@ -66,12 +69,13 @@ def join(
         if not made:
             model, optimizer, adapter = ranks.each(lambda: model(link.ask("run")["run"]))
             rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
+        gate = ranks.each(lambda: Gate(model, probe))
         about = {
             "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": evaluate, "own_data": own_data, "own_rate": rates.own,
-            "no_gate": no_gate, "engine": engine, "device": device_of(model),
+            "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(model),
         }  # fmt: skip
         welcome = _enter(ranks, link, model, held, about)
-        island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates))
+        island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates, gate))
         if started is not None:
             started.forget_folder()
         island._begin()

@@ -41,6 +41,16 @@ class Stacked:
         """The fp32 values of a piece, to be read and changed in place."""
         return self._weights[piece.name]
 
+    def gradient(self, piece: Piece) -> Tensor | None:
+        """The gradient of a piece; a router's state has none."""
+        prefix, _, matrix = piece.name.rpartition(".")
+        stack, _, expert = prefix.rpartition(".")
+        stacked = stack.endswith(".experts")
+        parameter = self._parameters.get(f"{stack}.{matrix}" if stacked else piece.name)
+        if parameter is None or parameter.grad is None:
+            return None
+        return parameter.grad[int(expert)] if stacked else parameter.grad
+
     def publish(self) -> None:
         """The parameters are the masters; autocast rounds copies."""
 

@@ -217,7 +217,14 @@ def run(args: argparse.Namespace) -> None:
         return b.model, b.optimizer, Stacked(b.model, b.optimizer, rank)
 
     text = None if args.join is None else read_join(args.join)
-    island = mistura.join(make, join=text, name=args.name, engine="torch", no_gate=args.no_gate)
+    island = mistura.join(
+        make,
+        join=text,
+        name=args.name,
+        engine="torch",
+        no_gate=args.no_gate,
+        probe=mistura.Probe(lambda q: answer(built[0].model, q), args.precision),
+    )
     b = built[0]
     told = Told(quiet=rank != 0, began=time.monotonic())
     train(island, Learner(b.model, b.optimizer, b.training, int(island.run["seed"])), told, leaving)
@@ -225,6 +232,15 @@ def run(args: argparse.Namespace) -> None:
         print(json.dumps(told.summary(island, args)), flush=True)
     if world > 1:
         dist.destroy_process_group()
+
+
+def answer(model: Model, q: mistura.Question) -> mistura.Answer:
+    """What the model makes of the gate's probe, with the record's experts; then those that it chooses itself."""
+    imposed = {layer: choice.to(model.norm.device) for layer, choice in (q.choices or {}).items()}
+    p = model(q.tokens, q.end_token, None, imposed)
+    with torch.no_grad():
+        free = model(q.tokens, q.end_token)
+    return mistura.Answer(p.total(model.c) / p.targets.sum(), {layer: r.choice for layer, r in free.routed.items()})
 
 
 def read_join(path: str) -> str:

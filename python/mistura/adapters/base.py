@@ -35,6 +35,8 @@ class Part:
     """What the optimizer files its state under; None: it does not step this."""
     state_at: Shape | None = None
     """First element in the optimizer's state, where that is cut otherwise than the master."""
+    gradient: Callable[[], torch.Tensor | None] | None = None
+    """The gradient, laid out as the master is; None: it is the master's own."""
 
 
 class Adapter:
@@ -69,6 +71,12 @@ class Adapter:
         """The fp32 values of a piece, to be read and changed in place; its extent."""
         part = self._parts[self._place[piece]]
         return cut(part.master().detach(), part.held, part.held.offset)
+
+    def gradient(self, piece: Piece) -> torch.Tensor | None:
+        """The gradient of a piece after a backward pass; None: there is none."""
+        part = self._parts[self._place[piece]]
+        value = part.master().grad if part.gradient is None else part.gradient()
+        return None if value is None else cut(value.detach(), part.held, part.held.offset)
 
     def publish(self) -> None:
         """Bring changed masters to where the engine computes; all ranks call it at the same boundary."""

@@ -15,7 +15,7 @@ import torch
 from ..layout import Layout, held, shard
 from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
 from .dtensor import is_dtensor
-from .plain import placed
+from .plain import grad_of, placed
 
 
 class Fsdp(Adapter):
@@ -78,7 +78,7 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
         check_master(name, parameter)
         called, shape, places = placed(name, parameter, layout if not is_dtensor(parameter) else None)
         tensors.append((called, shape, False))
-        parts += [Part(place, lambda p=parameter: local(p), key(parameter)) for place in places]
+        parts += [Part(place, lambda p=parameter: local(p), key(parameter), gradient=lambda p=parameter: grad_of(p)) for place in places]
     return Fsdp(inner, tensors, parts, optimizer)
 
 
@@ -104,7 +104,7 @@ def spans(
                 here = (place.offset[0] + start,)
                 moved = type(place)(place.piece, here, place.extent)
                 key, state_at = (flat, None) if originals is None else (originals[number], place.offset)
-                parts.append(Part(moved, lambda f=flat: local_shard(f), stepped(key), state_at))
+                parts.append(Part(moved, lambda f=flat: local_shard(f), stepped(key), state_at, lambda h=handle: h.sharded_grad))
             yield called, full, parts
             number += 1
         at += size

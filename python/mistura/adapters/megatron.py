@@ -35,6 +35,13 @@ class Megatron(Adapter):
                 for chunk in one.model_chunks:
                     chunk.start_param_sync(force_sync=True)
 
+    def gradient(self, piece: Any) -> torch.Tensor | None:
+        """The masters' gradients are made from the parameters' when the optimizer steps, and here."""
+        for one in self._optimizers:
+            if hasattr(one, "_copy_model_grads_to_main_grads"):
+                one._copy_model_grads_to_main_grads()
+        return super().gradient(piece)
+
     def slots(self) -> list[str]:
         """Adam's moments, when every optimizer inside has them."""
         return list(SLOTS) if all(adam(one.optimizer) for one in self._optimizers) else []

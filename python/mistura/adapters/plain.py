@@ -56,10 +56,15 @@ def plain(
             raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
         called, shape, places = placed(name, parameter, layout)
         tensors.append((called, shape, is_state))
-        parts += [Part(place, lambda m=master: local(m), key(master)) for place in places]
+        parts += [Part(place, lambda m=master: local(m), key(master), gradient=lambda p=parameter: grad_of(p)) for place in places]
         if master is not parameter:
             copies.append((parameter, master))
     return Plain(tensors, parts, optimizer, copies=copies)
+
+
+def grad_of(parameter: torch.Tensor) -> torch.Tensor | None:
+    """What of a parameter's gradient is in this rank's memory."""
+    return None if parameter.grad is None else local(parameter.grad)
 
 
 def placed(name: str, parameter: torch.Tensor, layout: Layout | None) -> tuple[str, tuple[int, ...], list[Held]]:

@@ -1,0 +1,163 @@
+"""The gate at the door: trainers in PyTorch that compute the run's model, and some that do not."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mistura
+from mistura.config import Config
+from mistura.model import Model
+from mistura.stacked import Stacked
+from mistura.train import answer
+from served import Served, missing
+from trainers import Diary, Ranks
+
+pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
+
+TINY = Config(
+    vocab=256, dim=16, layers=2, heads=2, kv_heads=1, head_dim=8, rope_theta=10000.0, norm_eps=1e-6, experts=4, top_k=2, expert_ffn=16,
+    shared_experts=1, norm_top_k=True, norm_head=True, balance_coef=0.015, z_coef=1e-4,
+)  # fmt: skip
+
+
+def run_file(text: Path, more: str = "") -> str:
+    """A run of TINY for one island whose trainer is the test's."""
+    model = {**asdict(TINY), "preset": "", "init_std": 0.2}
+    return f"""
+tokens: 512
+model: {json.dumps(model)}
+train: {{sequence_tokens: 32, batch_sequences: 4}}
+data: {{paths: ["{text}"]}}
+islands: [{{name: one, engine: external}}]
+{more}"""
+
+
+def text(folder: Path) -> Path:
+    """Enough to train on."""
+    path = folder / "text"
+    path.write_text("".join(f"line {n} of a text that is long enough\n\n" for n in range(2000)))
+    return path
+
+
+def sign(model: Model) -> None:
+    """The gradient of one tensor has the wrong sign."""
+    model.layers[1].attention.k.register_hook(lambda g: -g)
+
+
+def router(model: Model) -> None:
+    """A router learns nothing."""
+    model.layers[0].router.register_hook(torch.zeros_like)
+
+
+def detached(model: Model) -> None:
+    """No gradient comes through an attention's output."""
+    model.layers[0].attention.o.register_hook(torch.zeros_like)
+
+
+FAULTS = {"sign": (sign, "layers.1.attention.k"), "router": (router, "layers.0.router"), "detached": (detached, "layers.0.attention.o")}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def learner(precision: str = "fp32", declared: str | None = None, fault: str = "", probe: bool = True, no_gate: bool = False) -> Any:
+    """A rank that trains TINY on tokens of its own making."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        model = Model(TINY, AUTOCAST[precision])
+        if fault:
+            FAULTS[fault][0](model)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        asked = mistura.Probe(lambda q: answer(model, q), declared or precision) if probe else None
+        with mistura.join(model, optimizer, adapter=Stacked(model, optimizer, rank), probe=asked, no_gate=no_gate) as island:
+            diary.note(gradients=sum(p.grad is not None for p in model.parameters()))
+            while not island.done:
+                mine = island.lease()
+                p = model(torch.randint(256, (len(mine), 33), generator=torch.Generator().manual_seed(sum(mine))))
+                loss = p.losses.sum() / p.targets.sum()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                island.step(loss, tokens=32 * len(mine))
+
+    return body
+
+
+def gates(served: Served) -> list[dict[str, Any]]:
+    """The gate's records on the tape."""
+    lines = [line for path in sorted((served.out / "tape/era-0001/coord").glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [r for r in map(json.loads, lines) if r.get("kind") == "gate"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_reference_learner_passes(tmp_path: Path, precision: str) -> None:
+    """Within the bounds of what it declares, and nothing of the probe stays."""
+    if precision == "fp16" and torch.__version__ < "2":
+        pytest.skip("this PyTorch has no fp16 on the CPU")
+    with Served(tmp_path / "run", run_file(text(tmp_path))) as served:
+        ranks = Ranks(tmp_path / "one", 1, learner(precision), served.environment("one"))
+        assert ranks.end() == ["done"], served.said()
+        served.finish()
+        (record,) = gates(served)
+    assert record["outcome"] == "passed", record
+    verdict = record["verdict"]
+    assert verdict["number_format"] == precision
+    assert verdict["worst"]["at_least"] < verdict["worst"]["bound"]
+    assert ranks.diaries[0].all("gradients") == [0]
+    print(precision, verdict["loss"], verdict["worst"], verdict["other_choices"])
+
+
+def test_two_ranks_pass_as_one(tmp_path: Path) -> None:
+    """Data-parallel ranks compute the probe alike."""
+    with Served(tmp_path / "run", run_file(text(tmp_path))) as served:
+        ranks = Ranks(tmp_path / "one", 2, learner(), served.environment("one"))
+        assert ranks.end() == ["done", "done"], served.said()
+        served.finish()
+        (record,) = gates(served)
+    assert record["outcome"] == "passed", record
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_faults_are_named(tmp_path: Path, fault: str) -> None:
+    """The trainer that joins hears which tensor is wrong, and by how much."""
+    with Served(tmp_path / "run", run_file(text(tmp_path))) as served:
+        ranks = Ranks(tmp_path / "one", 1, learner(fault=fault), served.environment("one"))
+        (end,) = ranks.end()
+        served.interrupt()
+        record = gates(served)[0]
+    assert record["outcome"] == "refused"
+    assert record["verdict"]["first_outside"]["name"] == FAULTS[fault][1]
+    assert "does not compute the same model" in end
+    assert f"tensor {FAULTS[fault][1]} is off" in end
+
+
+def test_a_format_that_is_not_declared(tmp_path: Path) -> None:
+    """bf16 that says it is fp32 is refused; a fault that bf16 cannot explain is refused there too."""
+    for body in (learner("bf16", declared="fp32"), learner("bf16", fault="sign")):
+        folder = tmp_path / str(id(body))
+        folder.mkdir()
+        with Served(folder / "run", run_file(text(folder))) as served:
+            ranks = Ranks(folder / "one", 1, body, served.environment("one"))
+            (end,) = ranks.end()
+            served.interrupt()
+        assert "does not compute the same model" in end
+
+
+@pytest.mark.parametrize(
+    ("body", "why"), [(learner(probe=False), "no probe"), (learner(no_gate=True), "--no-gate"), (learner(), "off in the run file")]
+)
+def test_what_is_skipped_is_recorded(tmp_path: Path, body: Any, why: str) -> None:
+    """The island trains, and the tape says why it was not compared."""
+    more = "gate: 'off'" if "run file" in why else ""
+    with Served(tmp_path / "run", run_file(text(tmp_path), more)) as served:
+        ranks = Ranks(tmp_path / "one", 1, body, served.environment("one"))
+        assert ranks.end() == ["done"], served.said()
+        served.finish()
+        (record,) = gates(served)
+    assert record["outcome"] == "skipped"
+    assert why in record["why"]
