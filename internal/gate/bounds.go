@@ -34,10 +34,10 @@ type Own struct {
 	Gradients []float64 `json:"gradients"` // by tensor, in the order of the record
 }
 
-// lossBound is the relative bound of the loss.
-func lossBound(format string, own *Own) float64 {
+// lossBound is the relative bound of the loss: what either side's number format allows.
+func lossBound(reference, format string, own *Own) float64 {
 	switch {
-	case format == FP32:
+	case format == FP32 && reference == FP32:
 		return exactLoss
 	case own != nil:
 		return max(roundedLoss, ownFactor*own.Loss)
@@ -46,14 +46,21 @@ func lossBound(format string, own *Own) float64 {
 	}
 }
 
-// gradientBound is the relative bound of tensor i.
-func gradientBound(format string, own *Own, i int) float64 {
-	switch {
-	case format == FP32:
+// gradientBound is the relative bound of tensor i: what either side's number format allows.
+func gradientBound(reference, format string, own *Own, i int) float64 {
+	bound := unmeasured(reference)
+	if format != FP32 && own != nil {
+		return max(bound, ownFactor*own.Gradients[i])
+	}
+	return max(bound, unmeasured(format))
+}
+
+// unmeasured is the bound of a number format where nobody has measured what it costs.
+func unmeasured(format string) float64 {
+	switch format {
+	case FP32:
 		return exactGradient
-	case own != nil:
-		return max(exactGradient, ownFactor*own.Gradients[i])
-	case format == FP16:
+	case FP16:
 		return unmeasuredFP16
 	default:
 		return unmeasuredBF16

@@ -46,7 +46,7 @@ func Judge(reference, answer Record, own *Own) (Verdict, error) {
 		return Verdict{}, err
 	}
 	v := Verdict{Passed: true, Declared: answer.Number, OtherChoices: otherChoices(reference, answer)}
-	v.Loss = Compare{Name: "loss", Error: relative(math.Abs(answer.Loss-reference.Loss), math.Abs(reference.Loss)), Bound: lossBound(answer.Number, own)}
+	v.Loss = Compare{Name: "loss", Error: relative(math.Abs(answer.Loss-reference.Loss), math.Abs(reference.Loss)), Bound: lossBound(reference.Number, answer.Number, own)}
 	v.Loss.AtLeast = v.Loss.Error
 	whole := 0.0
 	for _, t := range reference.Tensors {
@@ -55,7 +55,7 @@ func Judge(reference, answer Record, own *Own) (Verdict, error) {
 	floor, sure := gradientFloor*math.Sqrt(whole), certainty(len(reference.Tensors))
 	for i, t := range reference.Tensors {
 		c := compare(t.Sketch(), answer.Tensors[i].Sketch(), floor, sure)
-		c.Name, c.Bound = t.Name, gradientBound(answer.Number, own, i)
+		c.Name, c.Bound = t.Name, gradientBound(reference.Number, answer.Number, own, i)
 		if i == 0 || c.Ratio() > v.Worst.Ratio() {
 			v.Worst = c
 		}

@@ -87,12 +87,12 @@ func TestWhatIsInsideItsBoundsPasses(t *testing.T) {
 		own := ownOf(6)
 		at := make([]float64, 6)
 		for i := range at {
-			at[i] = 0.999 * gradientBound(format, own, i)
+			at[i] = 0.999 * gradientBound(FP32, format, own, i)
 		}
 		for draw := range uint64(5000) {
 			g := gradients(draw)
 			reference := recordOf(draw, FP32, 5, g)
-			answer := recordOf(draw, format, 5*(1+0.999*lossBound(format, own)), off(g, draw, at))
+			answer := recordOf(draw, format, 5*(1+0.999*lossBound(FP32, format, own)), off(g, draw, at))
 			if v := judged(t, reference, answer, own); !v.Passed {
 				t.Fatalf("%s, draw %d: %s", format, draw, v.Reason)
 			}

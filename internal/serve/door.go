@@ -28,9 +28,11 @@ type door struct {
 	op     *opened
 	engine *evaluator
 
-	mu    sync.Mutex
-	now   *standard            // nil: not made yet
-	asked map[uint64]*question // by incarnation, until it has answered
+	mu        sync.Mutex
+	news      *sync.Cond           // of mu: recording has ended
+	now       *standard            // nil: not made yet
+	asked     map[uint64]*question // by incarnation, until it has answered
+	recording uint64               // incarnation that makes the first record of a model that is not ours; 0: none
 }
 
 // standard is a record, ready to be sent.
@@ -48,17 +50,39 @@ type question struct {
 	answers []*gate.Record // by host; nil: it has not answered
 }
 
-// errUnfinished: other hosts of the island have yet to answer.
-var errUnfinished = errors.New("not every host has answered")
+// What judge says in place of a verdict.
+var (
+	// errUnfinished: other hosts of the island have yet to answer.
+	errUnfinished = errors.New("not every host has answered")
+	// errRecorded: nobody has computed the model before; the answer is the record from now on.
+	errRecorded = errors.New("its answer is the record that later islands are compared with")
+)
 
 func newDoor(op *opened, e *evaluator) *door {
-	return &door{op: op, engine: e, asked: map[uint64]*question{}}
+	d := &door{op: op, engine: e, asked: map[uint64]*question{}}
+	d.news = sync.NewCond(&d.mu)
+	return d
 }
 
-// ask gives the question to an island of so many hosts.
-func (d *door) ask(ctx context.Context, incarnation uint64, hosts int) (*question, error) {
+// ask gives the question to an island of so many hosts. Current gives the run's weights.
+func (d *door) ask(ctx context.Context, incarnation uint64, hosts int, current func(context.Context) ([]float32, error)) (*question, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	find := d.ours
+	if d.op.run.Model.Foreign() {
+		find = func(ctx context.Context) (*question, error) { return d.foreign(ctx, incarnation, current) }
+	}
+	q, err := find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	q.answers = make([]*gate.Record, hosts)
+	d.asked[incarnation] = q
+	return q, nil
+}
+
+// ours is the question of a model that the engine here computes; mu is held.
+func (d *door) ours(ctx context.Context) (*question, error) {
 	if d.now == nil {
 		if err := d.begin(ctx); err != nil {
 			return nil, err
@@ -74,8 +98,6 @@ func (d *door) ask(ctx context.Context, incarnation uint64, hosts int) (*questio
 			q = &question{standard: d.now}
 		}
 	}
-	q.answers = make([]*gate.Record, hosts)
-	d.asked[incarnation] = q
 	return q, nil
 }
 
@@ -199,7 +221,7 @@ func (d *door) saveAs(r gate.Record, checkpoint uint64) error {
 
 // judge compares an island's answer with what it was asked, once all its hosts have given
 // theirs.
-func (d *door) judge(incarnation uint64, part int, answer []byte) (v gate.Verdict, checkpoint uint64, err error) {
+func (d *door) judge(ctx context.Context, incarnation uint64, part int, answer []byte) (v gate.Verdict, checkpoint uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.asked[incarnation]
@@ -213,10 +235,16 @@ func (d *door) judge(incarnation uint64, part int, answer []byte) (v gate.Verdic
 	if q.answers[part] = &partial; slices.Contains(q.answers, nil) {
 		return v, q.checkpoint, errUnfinished
 	}
-	delete(d.asked, incarnation)
+	defer d.drop(incarnation)
 	a, err := gate.Together(q.answers)
 	if err != nil {
 		return v, q.checkpoint, err
+	}
+	if q.record.Blank() {
+		if err := d.recorded(ctx, a, q.weights); err != nil {
+			return v, 0, err
+		}
+		return v, 0, errRecorded
 	}
 	own, err := d.cost(q, a.Number)
 	if err != nil {
@@ -233,6 +261,9 @@ func (d *door) cost(q *question, format string) (*gate.Own, error) {
 		return own, nil
 	}
 	profile, err := numeric.Find(format)
+	if err == nil && d.op.run.Model.Foreign() {
+		return nil, nil // fixed bounds stand in
+	}
 	if err != nil {
 		return nil, fmt.Errorf("it declares number format %q, which has no bounds here", format)
 	}
@@ -257,14 +288,23 @@ func (d *door) cost(q *question, format string) (*gate.Own, error) {
 func (d *door) forget(incarnation uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.drop(incarnation)
+}
+
+// drop ends a question; mu is held.
+func (d *door) drop(incarnation uint64) {
 	delete(d.asked, incarnation)
+	if d.recording == incarnation {
+		d.recording = 0
+		d.news.Broadcast()
+	}
 }
 
 // answerBytes is the most that an island's answer takes: a line for every tensor, a
 // number for every choice, and tokens.
 func (d *door) answerBytes() int64 {
 	cfg, inputs := d.op.run.Model.Config, 0
-	if !d.op.run.Model.Foreign() { // of a model that is not ours nobody here can make a record
+	if !d.op.run.Model.Foreign() { // of one that is not ours choices are not asked for
 		inputs = d.probe().Inputs()
 	}
 	choices := float64(inputs) * float64(cfg.TopK) * float64(cfg.Layers)

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 
 	"github.com/mistura-project/mistura/internal/coord"
@@ -16,7 +17,6 @@ const (
 	gateOff     = "gate: off in the run file"
 	gateNot     = "the island was started with --no-gate"
 	sameProgram = "the same program, kernel set and machine as the record would be made with"
-	notOurs     = "not possible: nobody here can compute the model"
 	noProbe     = "not possible: no probe"
 )
 
@@ -32,7 +32,7 @@ func (h *host) gate(incarnation uint64) {
 		return
 	}
 	h.asking.Go(func() {
-		q, err := h.door.ask(h.ctx, incarnation, 1+len(h.parties.others(incarnation)))
+		q, err := h.door.ask(h.ctx, incarnation, 1+len(h.parties.others(incarnation)), h.weightsNow)
 		if err != nil {
 			h.gated(coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused, Why: "there is no record to compare it with: " + err.Error()})
 			return
@@ -53,6 +53,18 @@ func (c *crew) atGate(incarnation uint64) bool {
 	before := c.gated[incarnation]
 	c.gated[incarnation] = true
 	return !before
+}
+
+// weightsNow are the run's weights, of every fragment at its version.
+func (h *host) weightsNow(ctx context.Context) ([]float32, error) {
+	found := make(chan []float32, 1)
+	h.syncFX.push(func() { found <- h.bank.flat(h.bank.theta) })
+	select {
+	case w := <-found:
+		return w, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
 }
 
 // sendWeights sends the weights that a probe is made on.
@@ -76,8 +88,6 @@ func (h *host) ungated(incarnation uint64) string {
 	switch {
 	case h.run.Gate == runfile.GateOff:
 		return gateOff
-	case h.run.Model.Foreign():
-		return notOurs
 	case hello.GetNoGate():
 		return gateNot
 	case h.crew.processes[incarnation] != nil && (hello.GetEngine() == "" || hello.GetEngine() == runfile.Native) && !h.opts.GateOwn:
@@ -94,6 +104,7 @@ func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 		case m.Damaged:
 			in.Why = "its answer came damaged"
 		case reason == gate.NoProbe:
+			h.door.forget(incarnation)
 			in.Outcome, in.Why = coord.GateSkipped, noProbe
 		case reason != "":
 			in.Why = "it cannot answer: " + reason
@@ -108,11 +119,14 @@ func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 
 // judge says whether there is a verdict: all hosts of the island have to answer.
 func (h *host) judge(in *coord.Gated, part int, answer []byte) bool {
-	v, checkpoint, err := h.door.judge(in.Incarnation, part, answer)
+	v, checkpoint, err := h.door.judge(h.ctx, in.Incarnation, part, answer)
 	in.Checkpoint = checkpoint
 	switch {
 	case errors.Is(err, errUnfinished):
 		return false
+	case errors.Is(err, errRecorded):
+		in.Outcome, in.Why = coord.GateRecorded, err.Error()
+		return true
 	case err != nil:
 		in.Why = err.Error()
 		return true

@@ -17,7 +17,8 @@ from mistura.model import Model
 from mistura.stacked import Stacked
 from mistura.train import answer
 from served import Served, missing
-from trainers import Diary, Ranks
+from served import run_file as own_file
+from trainers import Diary, Ranks, Small, hash_of, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -161,3 +162,44 @@ def test_what_is_skipped_is_recorded(tmp_path: Path, body: Any, why: str) -> Non
         (record,) = gates(served)
     assert record["outcome"] == "skipped"
     assert why in record["why"]
+
+
+def stranger(fault: bool = False) -> Any:
+    """A rank whose model only its own trainer knows; with a fault the gradient of one tensor has the wrong sign."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        model = Small(3)  # other weights than the run's: the probe is on those that come
+        if fault:
+            model.norm.bias.register_hook(lambda g: -g)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+        def probe(tokens: torch.Tensor) -> torch.Tensor:
+            x = tokens[:, :240].reshape(-1, 8) / 128 - 1
+            return torch.nn.functional.mse_loss(model(x), torch.tanh(x[:, :4] + x[:, 4:]))
+
+        with mistura.join(model, optimizer, rate="own", own_data=True, probe=probe) as island:
+            diary.note(joined=True)
+            while not island.done:
+                loss = loss_of(model, hash_of("stranger", island.steps))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                island.step(loss, tokens=8)
+
+    return body
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_models_that_only_trainers_know(tmp_path: Path, fault: bool) -> None:
+    """The first island makes the record that the second is compared with."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Served(tmp_path / "run", own_file(tokens=8 * 300, islands=["one", "two"], first=first)) as served:
+        one = Ranks(tmp_path / "one", 1, stranger(), served.environment("one"))
+        one.wait_for(0, "joined")
+        two = Ranks(tmp_path / "two", 1, stranger(fault), served.environment("two"))
+        (end,) = two.end()
+        assert one.end() == ["done"]
+        served.finish()
+        records = [(r["island"], r["outcome"]) for r in gates(served)]
+    assert records[:2] == [("one", "recorded"), ("two", "refused" if fault else "passed")]
+    assert "tensor norm.bias is off" in end if fault else end == "done"
