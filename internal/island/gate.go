@@ -7,8 +7,10 @@ import (
 	"fmt"
 
 	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/probe"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -51,16 +53,18 @@ func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) 
 		if r.learner == nil {
 			return true, errors.New("the gate came before the welcome")
 		}
-		if err := r.question(m); err != nil {
+		if r.gate, err = questionOf(m, r.run, len(r.learner.fragments)); err != nil {
 			return true, err
 		}
 	case *wire.ToLearner_Fragment:
 		if r.gate == nil || r.gate.missing == 0 {
 			return false, nil
 		}
-		if err := r.gateWeights(b.Fragment, m); err != nil {
+		value, err := r.valueOf(b.Fragment, m)
+		if err != nil {
 			return true, err
 		}
+		r.gate.take(r.learner.fragments[b.Fragment.Fragment].Fragment, value)
 	case *wire.ToLearner_GateVerdict:
 		r.log.Info("gate", "passed", b.GateVerdict.Passed, "reason", b.GateVerdict.Reason)
 		return true, nil
@@ -78,51 +82,48 @@ func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) 
 	return true, r.answer(ctx, q)
 }
 
-// question reads what is asked.
-func (r *runner) question(m transport.Down) error {
+// questionOf reads what is asked of an island of the run.
+func questionOf(m transport.Down, run runfile.Run, fragments int) (*question, error) {
 	if m.Damaged {
-		return errors.New("the gate record came damaged")
+		return nil, errors.New("the gate record came damaged")
 	}
 	record, err := gate.Decode(m.Payload)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.gate = &question{record: record, weights: make([]float32, r.run.Size())}
+	q := &question{record: record, weights: make([]float32, run.Size())}
 	if record.Weights == gate.Sent {
-		r.gate.missing = len(r.learner.fragments)
-		return nil
+		q.missing = fragments
+		return q, nil
 	}
-	engine.InitParams(r.run.Model.Config, r.run.Seed, r.gate.weights)
-	gate.Sharpen(r.run.Model.Config, r.run.Seed, r.gate.weights)
-	return nil
+	engine.InitParams(run.Model.Config, run.Seed, q.weights)
+	gate.Sharpen(run.Model.Config, run.Seed, q.weights)
+	return q, nil
 }
 
-// gateWeights takes a fragment of the weights that the probe is made on.
-func (r *runner) gateWeights(fr *wire.Fragment, m transport.Down) error {
-	value, err := r.valueOf(fr, m)
-	if err != nil {
-		return err
-	}
-	r.learner.fragments[fr.Fragment].Scatter(r.gate.weights, value)
-	r.gate.missing--
-	return nil
+// take takes a fragment of the weights that the probe is made on.
+func (q *question) take(f fragment.Fragment, value []float32) {
+	f.Scatter(q.weights, value)
+	q.missing--
 }
 
 // answer computes the probe and says what came out.
 func (r *runner) answer(ctx context.Context, q *question) error {
 	p, ok := r.learner.trainer.(prober)
 	if !ok {
-		return r.sayAnswer(probed{err: errors.New(gate.NoProbe)})
+		sayAnswer(r.link, probed{err: errors.New(gate.NoProbe)})
+		return nil
 	}
 	select {
 	case a := <-p.probe(q.record, q.weights):
-		return r.sayAnswer(a)
+		sayAnswer(r.link, a)
+		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (r *runner) sayAnswer(a probed) error {
+func sayAnswer(k *link, a probed) {
 	said, payload := &wire.GateAnswer{}, []byte(nil)
 	if a.err == nil {
 		payload, a.err = a.answer.Encode()
@@ -130,8 +131,7 @@ func (r *runner) sayAnswer(a probed) error {
 	if a.err != nil {
 		said.Reason = a.err.Error()
 	}
-	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_GateAnswer{GateAnswer: said}}, payload)
-	return nil
+	k.send(&wire.FromLearner{Body: &wire.FromLearner_GateAnswer{GateAnswer: said}}, payload)
 }
 
 // valueOf decodes a fragment.

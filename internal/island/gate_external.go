@@ -9,6 +9,8 @@ import (
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // probing is a probe that the ranks of this host compute.
@@ -40,13 +42,13 @@ func (x *external) probe(r gate.Record, weights []float32) <-chan probed {
 	for i := range x.holding.fragments {
 		x.order(attach.Action{Do: attach.Install, Fragment: i})
 	}
-	x.order(attach.Action{Do: attach.Gate, Gate: questionOf(r)})
+	x.order(attach.Action{Do: attach.Gate, Gate: asked(r)})
 	x.rest("the gate")
 	return p.done
 }
 
-// questionOf is what ranks need to know of a record.
-func questionOf(r gate.Record) *attach.Question {
+// asked is what ranks need to know of a record.
+func asked(r gate.Record) *attach.Question {
 	return &attach.Question{Rows: r.Probe.Rows, Tokens: r.Probe.Tokens, Boundaries: r.Probe.Boundaries, EndToken: r.Probe.EndToken, Choices: r.Choices}
 }
 
@@ -127,4 +129,55 @@ func (h *holding) answer(p *probing, seed uint64) probed {
 func (h *holding) maker() string {
 	c := h.control().Hello
 	return fmt.Sprintf("%s %s on %s, %d ranks", c.Engine, c.Torch, c.Device, c.World)
+}
+
+// atGate takes a message that belongs to the gate. The ranks of this host hear from those of
+// the first one when to compute; what they leave is sketched here.
+func (f *follower) atGate(m transport.Down) (taken bool, err error) {
+	switch b := m.Body.(type) {
+	case *wire.ToLearner_Gate:
+		if f.gate, err = questionOf(m, f.run, len(f.fragments)); err != nil {
+			return true, err
+		}
+	case *wire.ToLearner_Fragment:
+		if f.gate == nil || f.gate.missing == 0 {
+			return false, nil
+		}
+		value, err := f.decode(b.Fragment.Fragment, m)
+		if err != nil {
+			return true, err
+		}
+		f.gate.take(f.holding.fragments[b.Fragment.Fragment], value)
+	default:
+		return false, nil
+	}
+	if f.gate.missing > 0 {
+		return true, nil
+	}
+	q := f.gate
+	f.gate = nil
+	if !f.holding.control().Hello.Probe {
+		sayAnswer(f.link, probed{err: errors.New(gate.NoProbe)})
+		return true, nil
+	}
+	f.mu.Lock()
+	f.probing = newProbing(q.record, len(f.holding.ranks))
+	f.mu.Unlock()
+	f.holding.deliverProbe(q.weights)
+	return true, nil
+}
+
+// gated takes what a rank of this host says of the probe; with the last one the answer goes out.
+func (f *follower) gated(r *attach.Rank, m *attach.Gated) error {
+	f.mu.Lock()
+	p := f.probing
+	whole, err := p.hear(f.holding.place(r), false, m)
+	if whole {
+		f.probing = nil
+	}
+	f.mu.Unlock()
+	if whole {
+		sayAnswer(f.link, f.holding.answer(p, f.run.Seed))
+	}
+	return err
 }

@@ -25,10 +25,13 @@ type follower struct {
 	crew    *crew
 	holding *holding
 	log     *slog.Logger
+	run     runfile.Run
+	gate    *question // not answered yet
 	work    sync.WaitGroup
 
 	mu        sync.Mutex // guards fragments' fields; nothing of holding is called under it
 	fragments []*followed
+	probing   *probing // nil: nothing is asked at the gate
 
 	leaving sync.Once
 	gone    chan struct{} // closed when all ranks have gone, as they may
@@ -93,7 +96,7 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
 			return err
 		}
-		f.holding.taken = f.taken
+		f.run, f.holding.taken = run, f.taken
 		for _, fr := range f.holding.fragments {
 			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
 		}
@@ -145,6 +148,12 @@ func (f *follower) loop(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
+		if taken, err := f.atGate(m); taken || err != nil {
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		switch b := m.Body.(type) {
 		case *wire.ToLearner_Fragment:
 			value, err := f.seed(b.Fragment, m)
@@ -194,6 +203,8 @@ func (f *follower) hear(r *attach.Rank, m any) error {
 		return f.holding.fetch(r, m)
 	case *attach.Adopted:
 		return f.holding.adopted(r, m)
+	case *attach.Gated:
+		return f.gated(r, m)
 	case *attach.Gathered:
 		all, err := f.holding.gather(r, m)
 		if all {
