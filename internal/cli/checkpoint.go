@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/huggingface"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
 )
 
@@ -18,9 +20,10 @@ const modelPart = "model.safetensors"
 
 // checkpointMeta is what sampling needs of a manifest.
 type checkpointMeta struct {
-	Model        model.Config `json:"model"`
-	Tokens       int64        `json:"tokens"`
-	SampleTokens int          `json:"sample_tokens"` // of a training sequence
+	Model        model.Config        `json:"model"`   // zero: the model is the user's own
+	Tensors      []serve.SavedTensor `json:"tensors"` // of a model of the user's own
+	Tokens       int64               `json:"tokens"`
+	SampleTokens int                 `json:"sample_tokens"` // of a training sequence
 
 	Tokenizer string              `json:"tokenizer"` // of the text that was trained on; empty: none was
 	Origin    *huggingface.Origin `json:"origin"`    // nil: not imported
@@ -62,13 +65,23 @@ func openCheckpoint(ctx context.Context, env *Env, from string) (store.Checkpoin
 		return c, checkpointMeta{}, err
 	}
 	meta, err := metaOf(c)
+	if err == nil && meta.foreign() {
+		err = usage("--from", from, "is of a model of your own, which only your own program can compute",
+			"load "+filepath.Join(c.Path(), modelPart)+" there (safetensors, under your names)")
+	}
 	return c, meta, err
 }
+
+// foreign: the model is none of ours.
+func (m checkpointMeta) foreign() bool { return len(m.Tensors) > 0 }
 
 func metaOf(c store.Checkpoint) (checkpointMeta, error) {
 	var meta checkpointMeta
 	if err := c.Meta(&meta); err != nil {
 		return meta, err
+	}
+	if meta.foreign() {
+		return meta, nil
 	}
 	if err := meta.Model.Validate(); err != nil {
 		return meta, fmt.Errorf("the model in %s: %w", c.Path(), err)

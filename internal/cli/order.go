@@ -147,6 +147,14 @@ func startFrom(env *Env, r runfile.Run, f *trainFlags) (runfile.Run, error) {
 	if err != nil {
 		return r, err
 	}
+	if meta.foreign() {
+		var tensors []runfile.Tensor
+		for _, t := range meta.Tensors {
+			tensors = append(tensors, runfile.Tensor{Name: t.Name, Shape: t.Shape, State: t.State})
+		}
+		r.Model.From = c.Path()
+		return r.FromFlag("model.from", "--from").WithTensors(tensors), nil
+	}
 	meta.Model.RoutingWarmupTokens = 0
 	return r.FromFlag("model.from", "--from").FromFlag("model.preset", "--from").WithConfig(meta.Model, c.Path()), nil
 }

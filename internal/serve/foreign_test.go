@@ -3,7 +3,12 @@ package serve_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +16,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/attach/attachtest"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
@@ -60,6 +66,7 @@ islands:
 type fleet struct {
 	c       *trial
 	trainer func(island string, life int) (hellos []attach.Hello, before func(*attachtest.Trainer) func(uint64) error)
+	first   func(island string, life int) attachtest.Weights // nil: like any other trainer's
 
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -90,7 +97,14 @@ func (f *fleet) live(island, socket string) {
 	life := f.lives[island]
 	f.mu.Unlock()
 	hellos, before := f.trainer(island, life)
-	trainer, err := attachtest.Join(socket, patience, hellos...)
+	if hellos == nil {
+		return
+	}
+	first := attachtest.Weights(attachtest.First)
+	if f.first != nil {
+		first = f.first(island, life)
+	}
+	trainer, err := attachtest.JoinWith(first, socket, patience, hellos...)
 	if err == nil {
 		trainer.Tokens, trainer.Validation = ownTokens, 1.25
 		defer trainer.Close()
@@ -103,6 +117,17 @@ func (f *fleet) live(island, socket string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.ends = append(f.ends, err)
+}
+
+// orderly reports the trainers that did not end in order.
+func (f *fleet) orderly(t testing.TB) {
+	t.Helper()
+	f.wg.Wait()
+	for _, err := range f.ends {
+		if err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // ownHellos are those of a trainer with data of its own; the seed's is on two ranks.
@@ -176,9 +201,271 @@ func TestOwnModelFromSeed(t *testing.T) {
 	if err := ck.Meta(&meta); err != nil || meta.Model != nil || len(meta.Tensors) != 5 || meta.Tensors[2].Name != "größe: 1" || !meta.Tensors[3].State {
 		t.Errorf("%+v, %v", meta.Tensors, err)
 	}
-	for _, err := range f.ends {
-		if err != nil {
-			t.Error(err)
+	f.orderly(t)
+}
+
+// lone is plainFleet for a run of one island; check sees the trainer before its first step.
+func lone(check func(*attachtest.Trainer) error, seed bool) *fleet {
+	return &fleet{trainer: func(string, int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {
+		return ownHellos(seed), func(t *attachtest.Trainer) func(uint64) error {
+			return func(step uint64) error {
+				if step == 1 && check != nil {
+					return check(t)
+				}
+				return nil
+			}
 		}
+	}}
+}
+
+// only leaves the first island.
+func only(run *runfile.Run) { run.Islands = run.Islands[:1] }
+
+// weightsFile writes the tensors in three number formats and gives the path.
+func weightsFile(t testing.TB, change func([]store.Stream) []store.Stream) string {
+	t.Helper()
+	streams := []store.Stream{}
+	for i, tensor := range ownTensors() {
+		n := 1
+		for _, d := range tensor.Shape {
+			n *= d
+		}
+		dtype := []string{"BF16", "F32", "F16", "F32", "BF16"}[i]
+		streams = append(streams, store.Stream{Name: tensor.Name, Dtype: dtype, Shape: tensor.Shape, Write: func(w io.Writer) error {
+			for range n {
+				one := map[string][]byte{"F32": {0, 0, 0xc0, 0x3f}, "BF16": {0xc0, 0x3f}, "F16": {0x00, 0x3e}}[dtype] // 1.5
+				if _, err := w.Write(one); err != nil {
+					return err
+				}
+			}
+			return nil
+		}})
+	}
+	if change != nil {
+		streams = change(streams)
+	}
+	path := filepath.Join(t.TempDir(), "weights.safetensors")
+	f, err := os.Create(path)
+	if err == nil {
+		err = store.WriteStreams(f, streams, map[string]string{store.StateKey: `["bn.running_mean"]`})
+	}
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// D16: narrow weights of a file are widened without a change of value, with a line for each
+// kind of cast that stays on the tape; the file tells the model.
+func TestD16OwnModelFromFile(t *testing.T) {
+	dir := folder(t)
+	run := own(t, func(run *runfile.Run) {
+		only(run)
+		run.Model.From, run.Islands[0].Seed = weightsFile(t, nil), false
+	})
+	f := lone(func(trainer *attachtest.Trainer) error {
+		for i, w := range trainer.Ranks[0].Weights {
+			for _, x := range w {
+				if x != 1.5 {
+					return fmt.Errorf("%s begins with %v", trainer.Ranks[0].Hello.Pieces[i].Name, x)
+				}
+			}
+		}
+		return nil
+	}, false)
+	c := trainFleet(t, dir, run, false, f, nil)
+	if sum, err := c.wait(); err != nil || sum.Outcome != ledger.RunFinished {
+		t.Fatal(sum.Reason, err)
+	}
+	f.orderly(t)
+	var said []string
+	for _, n := range recorded[ledger.Note](c) {
+		said = append(said, n.Text)
+	}
+	first := string(tapes(t, dir)[0].Coordinator[0])
+	for _, line := range []string{"cast BF16 to F32: 2 tensors, 54 elements; no value changes", "cast F16 to F32: 1 tensors, 7 elements; no value changes"} {
+		if !slices.Contains(said, line) || !strings.Contains(first, line) {
+			t.Errorf("%q is not said, or not on the tape:\n%s\n%s", line, strings.Join(said, "\n"), first)
+		}
+	}
+	if !strings.Contains(first, `"own_data":true`) {
+		t.Errorf("the tape does not say whose data it is: %s", first)
+	}
+}
+
+// Bad files of weights are refused before anything is made, with the tensor's name.
+func TestOwnModelFromBadFile(t *testing.T) {
+	narrow := func(s []store.Stream) []store.Stream {
+		s[1] = store.Stream{Name: s[1].Name, Dtype: "F64", Shape: s[1].Shape, Write: func(w io.Writer) error { _, err := w.Write(make([]byte, 8)); return err }}
+		return s
+	}
+	listed := own(t, func(run *runfile.Run) { run.Model.From, run.Islands[0].Seed = "x.safetensors", false })
+	for _, tensor := range ownTensors() {
+		listed.Model.Tensors = append(listed.Model.Tensors, runfile.Tensor{Name: tensor.Name, Shape: tensor.Shape, State: tensor.State})
+	}
+	for says, change := range map[string]func([]store.Stream) []store.Stream{
+		`"scale": this tensor has type F64`:      narrow,
+		`"conv": this tensor is missing`:         func(s []store.Stream) []store.Stream { return s[:4] },
+		`"extra": this tensor does not belong`:   func(s []store.Stream) []store.Stream { x := s[1]; x.Name = "extra"; return append(s, x) },
+		`"scale": this tensor has shape [1], []`: func(s []store.Stream) []store.Stream { s[1].Shape = []int{1}; return s },
+	} {
+		run := listed
+		run.Model.From = weightsFile(t, change)
+		dir := folder(t)
+		_, err := begin(t, dir, run, false, nil).wait()
+		var in *fault.Input
+		if !errors.As(err, &in) || !strings.Contains(err.Error(), says) || in.Where != run.Model.From {
+			t.Errorf("got %v, want %s", err, says)
+		}
+		if _, err := os.Stat(filepath.Join(dir, "run.yaml")); err == nil {
+			t.Errorf("%s: a run has begun", says)
+		}
+	}
+	run := own(t, func(run *runfile.Run) {
+		run.Model.From, run.Model.Tensors, run.Islands[0].Seed = "", listed.Model.Tensors, false
+	})
+	if _, err := begin(t, folder(t), run, false, nil).wait(); err == nil || !strings.Contains(err.Error(), "only you know how the weights") {
+		t.Errorf("%v", err)
+	}
+}
+
+// The danger: version 0 holds a NaN, or is from somebody else. The first upload is refused
+// by the tensor's name and the island comes again; one that is not marked is refused.
+func TestSeedIsChecked(t *testing.T) {
+	dir := folder(t)
+	f := lone(nil, true)
+	f.first = func(_ string, life int) attachtest.Weights {
+		return func(tensor string, key uint64) float32 {
+			if life == 1 && tensor == "conv" {
+				return float32(math.NaN())
+			}
+			return attachtest.First(tensor, key)
+		}
+	}
+	c := trainFleet(t, dir, own(t, only), false, f, nil)
+	if sum, err := c.wait(); err != nil || sum.Outcome != ledger.RunFinished {
+		t.Fatal(sum.Reason, err)
+	}
+	f.wg.Wait()
+	var refused *attachtest.Refusal
+	if len(f.ends) != 2 || !errors.As(f.ends[0], &refused) || !strings.Contains(refused.Problem, "tensor conv: element 0") || f.ends[1] != nil {
+		t.Errorf("the trainers ended with %v", f.ends)
+	}
+}
+
+// An island that is not marked seed cannot decide what the run begins with, one of another
+// model is refused by the parameter's name, and the run goes on without either.
+func TestOwnModelRefusals(t *testing.T) {
+	for says, spoil := range map[string]func([]attach.Hello) []attach.Hello{
+		"the first weights are with island a": func(h []attach.Hello) []attach.Hello { h[0].Seed = true; return h },
+		"has shape [9] here and [7] in the run's model": func(h []attach.Hello) []attach.Hello {
+			h[0].Tensors[2].Shape, h[0].Pieces[2].Extent = []int{9}, []int{9}
+			return h
+		},
+		"is tied to encoder.layers.0.weight": func(h []attach.Hello) []attach.Hello {
+			h[0].Tensors[0].Tied = []string{"conv"}
+			h[0].Tensors, h[0].Pieces = h[0].Tensors[:4], h[0].Pieces[:4]
+			return h
+		},
+	} {
+		refused := make(chan struct{})
+		var once sync.Once
+		f := &fleet{trainer: func(island string, life int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {
+			if island == "b" {
+				if life > 1 {
+					once.Do(func() { close(refused) })
+					return nil, nil // it is not tried for ever
+				}
+				return spoil(ownHellos(false)), nil
+			}
+			return ownHellos(true), func(*attachtest.Trainer) func(uint64) error {
+				return func(step uint64) error {
+					if step == 3 {
+						<-refused
+					}
+					return nil
+				}
+			}
+		}}
+		run := own(t, func(run *runfile.Run) { run.Limits.Restarts = 1000; run.Limits.FirstStepSeconds = 3 })
+		sum, err := trainFleet(t, folder(t), run, false, f, nil).wait()
+		if err != nil || sum.Outcome != ledger.RunFinished {
+			t.Errorf("%s: %v", sum.Reason, err)
+		}
+		f.wg.Wait()
+		var problem *attachtest.Refusal
+		if len(f.ends) == 0 || !errors.As(f.ends[0], &problem) || !strings.Contains(problem.Error(), says) {
+			t.Errorf("the trainers ended with %v, want %s", f.ends, says)
+		}
+	}
+}
+
+// The danger: a coordinator that is killed while it waits for the first weights leaves
+// something behind from which nothing begins any more.
+func TestKilledBeforeTheFirstWeights(t *testing.T) {
+	dir := folder(t)
+	nobody := &fleet{trainer: func(string, int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) { return nil, nil }}
+	waiting := make(chan struct{})
+	var once sync.Once
+	c := trainFleet(t, dir, own(t, only), false, nobody, func(_ *trial, e ledger.Event) {
+		if socketNote.MatchString(e.String()) {
+			once.Do(func() { close(waiting) })
+		}
+	})
+	within(t, "the wait for the first weights", waiting)
+	c.stop()
+	if _, err := c.wait(); err == nil {
+		t.Fatal("it has begun without weights")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "seed.safetensors"), []byte("half an upl"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f := lone(nil, true)
+	if sum, err := trainFleet(t, dir, own(t, only), false, f, nil).wait(); err != nil || sum.Outcome != ledger.RunFinished {
+		t.Fatal(sum.Reason, err)
+	}
+	f.orderly(t)
+}
+
+// A run of one's own model goes on from its checkpoint, after an interrupt and after the
+// coordinator was killed: the same tensors, more of them trained, and no first weights asked for.
+func TestOwnModelResumes(t *testing.T) {
+	dir := folder(t)
+	run := own(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = 1920 })
+	saved := make(chan struct{})
+	var once sync.Once
+	c := trainFleet(t, dir, run, false, plainFleet(), func(_ *trial, e ledger.Event) {
+		if _, ok := e.(ledger.CheckpointSaved); ok {
+			once.Do(func() { close(saved) })
+		}
+	})
+	within(t, "the first checkpoint", saved)
+	c.stop() // nothing is said, nothing is flushed
+	c.wait() //nolint:errcheck // it was killed
+	resumed, err := runfile.Parse("run.yaml", []byte(read(t, filepath.Join(dir, "run.yaml"))))
+	if err == nil {
+		resumed, err = resumed.Resolve()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resumed.Model.Tensors) != 5 || resumed.Size() != 66 {
+		t.Fatalf("the run file has %d tensors of %d elements", len(resumed.Model.Tensors), resumed.Size())
+	}
+	f := plainFleet()
+	sum, err := trainFleet(t, dir, resumed, true, f, nil).wait()
+	if err != nil || sum.Outcome != ledger.RunFinished || sum.Era != 2 || sum.Tokens != sum.GoalTokens {
+		t.Fatalf("%+v, %v", sum, err)
+	}
+	f.orderly(t)
+	audited(t, dir, -1)
+	other := resumed
+	other.Model.Tensors = slices.Clone(resumed.Model.Tensors)
+	other.Model.Tensors[0].Shape = []int{5, 6}
+	if _, err := begin(t, dir, other, true, nil).wait(); err == nil || !strings.Contains(err.Error(), "model is not the run file's") {
+		t.Errorf("another model goes on: %v", err)
 	}
 }

@@ -36,7 +36,9 @@ func Open(path string, limit time.Duration) (net.Conn, error) {
 }
 
 // Begin says hello and waits for the answer, which may be long.
-func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
+func Begin(conn net.Conn, h attach.Hello) (*Rank, error) { return begin(conn, h, First) }
+
+func begin(conn net.Conn, h attach.Hello, first Weights) (*Rank, error) {
 	r := &Rank{Hello: h, conn: conn, lines: bufio.NewScanner(conn)}
 	r.lines.Buffer(nil, attach.MaxLineBytes)
 	for _, p := range h.Pieces {
@@ -48,7 +50,7 @@ func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
 	}
 	m, err := r.Ask(&h)
 	if s, ok := m.(*attach.Seed); ok && err == nil {
-		m, err = r.bring(s)
+		m, err = r.bring(s, first)
 	}
 	if err != nil {
 		conn.Close()
@@ -71,11 +73,15 @@ func Begin(conn net.Conn, h attach.Hello) (*Rank, error) {
 	return r, r.Say(&attach.Mapped{})
 }
 
-// First is the weight with which a trainer of its own begins where the key is that of each.
-func First(key uint64) float32 { return target(key, 1<<63) }
+// Weights is the weight of an element of a tensor that a trainer begins with; the key tells
+// the element from all others of the model.
+type Weights func(tensor string, key uint64) float32
+
+// First is that of a trainer like any other.
+func First(_ string, key uint64) float32 { return target(key, 1<<63) }
 
 // bring gives the first weights and waits for the welcome.
-func (r *Rank) bring(s *attach.Seed) (any, error) {
+func (r *Rank) bring(s *attach.Seed, first Weights) (any, error) {
 	f, err := os.OpenFile(s.Shm.Path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
@@ -86,7 +92,7 @@ func (r *Rank) bring(s *attach.Seed) (any, error) {
 		return nil, err
 	}
 	for i, p := range r.Hello.Pieces {
-		each(p, func(n int, key uint64) { r.Weights[i][n] = First(key) })
+		each(p, func(n int, key uint64) { r.Weights[i][n] = first(p.Name, key) })
 		if s.Out[i] >= 0 {
 			copy(unsafe.Slice((*float32)(unsafe.Pointer(&memory[s.Out[i]])), len(r.Weights[i])), r.Weights[i])
 		}

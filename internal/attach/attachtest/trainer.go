@@ -24,6 +24,11 @@ type Trainer struct {
 
 // Join lets all ranks say hello at once and waits for their welcome.
 func Join(path string, limit time.Duration, hellos ...attach.Hello) (*Trainer, error) {
+	return JoinWith(First, path, limit, hellos...)
+}
+
+// JoinWith is Join for a trainer that begins with other weights where it is asked for them.
+func JoinWith(first Weights, path string, limit time.Duration, hellos ...attach.Hello) (*Trainer, error) {
 	t := &Trainer{Ranks: make([]*Rank, len(hellos))}
 	problems := make([]error, len(hellos))
 	var wg sync.WaitGroup
@@ -31,7 +36,7 @@ func Join(path string, limit time.Duration, hellos ...attach.Hello) (*Trainer, e
 		wg.Go(func() {
 			conn, err := Open(path, limit)
 			if err == nil {
-				t.Ranks[i], err = Begin(conn, h)
+				t.Ranks[i], err = begin(conn, h, first)
 			}
 			problems[i] = err
 		})
