@@ -21,6 +21,9 @@ from .version import VERSION
 
 log = logging.getLogger("mistura")
 
+SOCKET_PATIENCE_SECONDS = 20.0
+"""A mistura process that is started at the same time as the trainer may take so long until it listens."""
+
 _current: weakref.ref[Island] | None = None
 """The island of this process: one at a time, and none in a child that was forked from it."""
 
@@ -123,7 +126,7 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
     where, written = places[ranks.rank if path else ranks.host_leader()]
     said = process.Log(written)
     begun.append(said.close)
-    link = ranks.each(lambda: Link(where, said.last))
+    link = ranks.each(lambda: Link(where, said.last, SOCKET_PATIENCE_SECONDS))
     begun.append(link.close)
     return link, started, said
 

@@ -8,6 +8,7 @@ import math
 import os
 import socket
 import threading
+import time
 from typing import Any, Callable
 
 from .errors import InputError, Lost, Refused
@@ -21,18 +22,11 @@ LINE_LIMIT_BYTES = 64 << 20
 class Link:
     """One rank's connection. Only one thread asks; any thread may tell."""
 
-    def __init__(self, path: str, last_words: Callable[[], str]) -> None:
-        """`last_words` gives the last line that the mistura process wrote, or nothing."""
+    def __init__(self, path: str, last_words: Callable[[], str], patience: float = 0.0) -> None:
+        """`last_words` gives the last line that the mistura process wrote, or nothing; `patience` is in seconds."""
         self.path = path
         self._last_words = last_words
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.connect(path)
-        except OSError as err:
-            self._socket.close()
-            raise InputError(
-                "socket", path, f"nobody answers there ({err.strerror})", "start `mistura join` first, or leave MISTURA_SOCKET unset"
-            ) from err
+        self._socket = connected(path, time.monotonic() + patience)
         self._answers = self._socket.makefile("rb", buffering=1 << 16)
         self._sending = threading.Lock()
 
@@ -87,6 +81,21 @@ class Link:
         """In a forked child: drop the descriptor, so that the connection ends with the rank that owns it."""
         with contextlib.suppress(OSError):
             os.close(self._socket.detach())
+
+
+def connected(path: str, until: float) -> socket.socket:
+    """A connection to whoever listens there, or will before `until`."""
+    while True:
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            s.connect(path)
+            return s
+        except OSError as err:
+            s.close()
+            if time.monotonic() >= until:
+                problem, help_ = f"nobody answers there ({err.strerror})", "start `mistura join` first, or leave MISTURA_SOCKET unset"
+                raise InputError("socket", path, problem, help_) from err
+        time.sleep(0.05)
 
 
 def said(message: dict[str, Any]) -> Exception:

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Two copies of train.py on this machine, in one run. Takes seconds.
+set -euo pipefail
+cd "$(dirname "$0")"
+export PYTHONPATH=../../python${PYTHONPATH:+:$PYTHONPATH}
+mistura=${MISTURA_BINARY:-mistura} python=${PYTHON:-python3}
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+"$mistura" train run.yaml --out "$out/run" &
+for name in one two; do
+    MISTURA_NAME=$name MISTURA_SOCKET=$out/run/islands/$name.sock "$python" train.py &
+done
+wait
