@@ -5,10 +5,13 @@ cd "$(dirname "$0")"
 export PYTHONPATH=../../python${PYTHONPATH:+:$PYTHONPATH}
 mistura=${MISTURA_BINARY:-mistura} python=${PYTHON:-python3}
 out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+pids=()
+trap 'kill "${pids[@]}" 2>/dev/null || true; rm -rf "$out"' EXIT
 
 "$mistura" train run.yaml --out "$out/run" &
+pids+=($!)
 for name in one two; do
     MISTURA_NAME=$name MISTURA_SOCKET=$out/run/islands/$name.sock "$python" train.py &
+    pids+=($!)
 done
-wait
+for pid in "${pids[@]}"; do wait "$pid"; done

@@ -1,6 +1,6 @@
 """A training loop of one's own: a small byte model on the Markdown of this repository, plain PyTorch.
 
-The five lines that make it an island of a run are marked; without them it trains alone.
+The lines that make it an island of a run are marked; without them it trains alone.
 """
 
 import os
@@ -49,7 +49,7 @@ for x, y in island.batches(batches()):  # 3
     loss.backward()
     optimizer.step()
     island.step(loss, tokens=y.numel())  # 4
-    if island.steps % 200 == 0:
+    if island.steps % 100 == 0:
         print(f"{name}: step {island.steps}, loss {loss.item():.3f}", flush=True)
 
 print(f"{name}: done after {island.steps} steps; the run has trained {island.tokens_seen} tokens", flush=True)

@@ -39,7 +39,7 @@ model = Recurrent()
 replica = torch.nn.parallel.DistributedDataParallel(model) if dist.is_initialized() else model
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 
-with mistura.join(replica, optimizer, seed=os.environ.get("MISTURA_NAME") == "single") as island:  # the run sets the rate
+with mistura.join(replica, optimizer, seed=os.environ.get("MISTURA_NAME") == "pair") as island:  # the run sets the rate
     for batch in island.batches(rows):  # [samples of this rank, ROW + 1]
         logits = replica(batch[:, :-1])
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
@@ -49,5 +49,5 @@ with mistura.join(replica, optimizer, seed=os.environ.get("MISTURA_NAME") == "si
         if island.judge(loss, norm):  # one decision for all ranks
             optimizer.step()
         island.step(loss, tokens=batch[:, 1:].numel())
-        if island.steps % 50 == 0 and int(os.environ.get("RANK", "0")) == 0:
+        if island.steps % 25 == 0 and int(os.environ.get("RANK", "0")) == 0:
             print(f"{island.name}: step {island.steps}, loss {loss.item():.3f}, rate {island.lr():.5f}", flush=True)

@@ -118,6 +118,16 @@ func (f *forerunners) take(name string, incarnation uint64, ended func(why strin
 	return r.process
 }
 
+// waits: the island's process is here before the coordinator has got round to its launch.
+func (f *forerunners) waits(name string, incarnation uint64) bool {
+	if f == nil || incarnation == 0 || int(incarnation) > len(f.op.run.Islands) || f.op.run.Islands[incarnation-1].Name != name {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.living[name] != nil
+}
+
 // end ends those that nobody has taken.
 func (f *forerunners) end() {
 	if f == nil {

@@ -27,6 +27,10 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		h.helloPart(inc, p, hello)
 		return
 	}
+	if h.early.waits(hello.Island, inc) {
+		p.Reject("the run begins", true)
+		return
+	}
 	if why := h.crew.register(inc, p, hello); why != "" {
 		p.Close(why)
 		return
