@@ -6,6 +6,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/fragment"
+	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
@@ -43,6 +44,7 @@ func parent(run runfile.Run, evalRows int) int64 {
 	islands := int64(len(run.Islands))
 	live := 2*model + // parameters and outer momentum
 		measuring(run, evalRows) +
+		gating(run) +
 		2*model + // parameters and momentum while a checkpoint is written
 		islands*model + // a contribution to every fragment from every island
 		islands*model/2 + // answers, which leave as they are made
@@ -58,6 +60,23 @@ func measuring(run runfile.Run, evalRows int) int64 {
 	}
 	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, runtime.NumCPU())
 	return eval.Total() - eval.Moments + 4*int64(run.Size())
+}
+
+// gating is, where islands are asked at the gate, the weights that a probe is made on and an
+// engine that emulates the number format that an island declares.
+func gating(run runfile.Run) int64 {
+	asked := len(run.Islands) == 0 // they come from outside
+	for _, i := range run.Islands {
+		asked = asked || i.Engine == runfile.Torch || i.Engine == runfile.External
+	}
+	if !asked || run.Gate == runfile.GateOff {
+		return 0
+	}
+	if run.Model.Foreign() {
+		return 2 * 4 * int64(run.Size()) // as they are asked for, and on their way
+	}
+	probe := engine.MemoryOf(run.Model.Config, gate.Rows, min(run.Train.SequenceTokens, gate.LongestSequence), runtime.NumCPU())
+	return probe.Total() - probe.Moments + 4*int64(run.Size())
 }
 
 // sizes are those of the model's parameters and of its largest fragment, in bytes.

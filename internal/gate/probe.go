@@ -6,7 +6,7 @@ import (
 
 // A probe is small: the gate is to cost a learner no more than about one step.
 const (
-	probeRows       = 4
+	Rows            = 4
 	LongestSequence = 256 // inputs of a row at most
 )
 
@@ -26,7 +26,7 @@ type Probe struct {
 // tokens.
 func NewProbe(seed uint64, vocab, sequence int, boundaries bool, endToken int32) Probe {
 	length := min(max(sequence, 2), LongestSequence)
-	p := Probe{Rows: probeRows, Boundaries: boundaries, EndToken: endToken}
+	p := Probe{Rows: Rows, Boundaries: boundaries, EndToken: endToken}
 	for row := range p.Rows {
 		draws := rng.New(seed, rng.Gate, uint64(row))
 		end := (row + 1) * length / (p.Rows + 1)

@@ -110,7 +110,7 @@ func (h *holding) answer(p *probing, seed uint64) probed {
 			return probed{err: err}
 		}
 		for i, b := range boxes {
-			if r.Out[i] == nil {
+			if r.Hello.Pieces[i].Replica != 0 || r.Out[i] == nil {
 				continue
 			}
 			at := 0

@@ -61,6 +61,7 @@ const (
 	Left        Departure = "left"        // it said so
 	Died        Departure = "died"        // gone, silent or stalled
 	Quarantined Departure = "quarantined" // refused too often
+	TurnedAway  Departure = "refused"     // at the gate: it does not compute the run's model
 	Finished    Departure = "finished"    // the pool is dry, everything is flushed
 	GivenUp     Departure = "given up"    // too many starts in a row that brought nothing into the model
 )

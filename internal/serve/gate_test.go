@@ -3,17 +3,24 @@ package serve_test
 import (
 	"encoding/json"
 	"errors"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/mistura-project/mistura/internal/attach"
+	"github.com/mistura-project/mistura/internal/attach/attachtest"
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/engine"
+	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
-
-	"github.com/mistura-project/mistura/internal/island"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // actGate is what an island's act at the gate begins with.
@@ -144,8 +151,8 @@ func TestFaultsAreTurnedAwayAtTheGate(t *testing.T) {
 // A run's own islands are this program, and gate: off is taken at its word: both are on
 // the tape as skipped.
 func TestGateIsSkippedOnTheRecord(t *testing.T) {
-	for gate, why := range map[string]string{runfile.GateRequired: "the same program", runfile.GateOff: "off in the run file"} {
-		run := alone(t, func(run *runfile.Run) { run.Gate = gate })
+	for off, why := range map[string]string{runfile.GateRequired: "the same program", runfile.GateOff: "off in the run file"} {
+		run := alone(t, func(run *runfile.Run) { run.Gate = off })
 		c := begin(t, t.TempDir(), run, false, nil)
 		c.finish()
 		records := gates(t, c.dir)
@@ -168,5 +175,71 @@ func TestGateGoesByTheNewestCheckpoint(t *testing.T) {
 	}
 	if i := slices.IndexFunc(records, func(r coord.GateRecord) bool { return r.Outcome != coord.GatePassed }); i >= 0 {
 		t.Errorf("%+v", records[i])
+	}
+}
+
+// strangers is a run of a model that only its trainers know, with first weights in a file.
+func strangers(t *testing.T) (runfile.Run, []float32) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
+	cfg := run.Model.Config
+	weights := make([]float32, cfg.Size())
+	engine.InitParams(cfg, 5, weights)
+	var tensors []store.Tensor
+	run.Model = runfile.Model{}
+	for _, m := range cfg.Tensors() {
+		tensors = append(tensors, store.Tensor{Name: m.Name, Shape: m.Shape, F32: weights[m.Offset : m.Offset+m.Size()]})
+		run.Model.Tensors = append(run.Model.Tensors, runfile.Tensor{Name: m.Name, Shape: m.Shape, State: m.Kind == model.State})
+	}
+	dir := t.TempDir()
+	st, err := store.OpenFolder(dir)
+	if err == nil {
+		_, err = store.PutTensors(t.Context(), st, "first.safetensors", tensors, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.Model.From, run.Gate = filepath.Join(dir, "first.safetensors"), runfile.GateRequired
+	if run, err = run.Resolve(); err != nil {
+		t.Fatal(err)
+	}
+	return run, weights
+}
+
+// An island on two hosts whose ranks hold rows, or whole tensors, answers as one that holds
+// everything: its record is that of the whole gradient.
+func TestHostsAnswerTogether(t *testing.T) {
+	for name, layout := range map[string]attachtest.Layout{"replicated": attachtest.Replicated, "rows": attachtest.Rows, "stages": stages} {
+		t.Run(name, func(t *testing.T) {
+			run, weights := strangers(t)
+			c, paths := sockets(t, run)
+			if err := twoHosts(t, c, run, layout, <-paths, 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.finish()
+			if records := gates(t, c.dir); len(records) != 1 || records[0].Outcome != coord.GateRecorded {
+				t.Fatalf("%+v", records)
+			}
+			data, err := os.ReadFile(filepath.Join(c.dir, "gate", "record.json"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := gate.Decode(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, m := range run.Table() {
+				g := make([]float32, m.Size())
+				attachtest.Gradient(attach.Piece{Name: m.Name, Offset: make([]int, len(m.Shape)), Extent: m.Shape}, g, weights[m.Offset:m.Offset+m.Size()])
+				want := gate.Project(run.Seed, i, 0, g)
+				if d := got.Tensors[i].Squares - want.Squares; math.Abs(d) > 1e-9*want.Squares {
+					t.Errorf("%s: squares are off by %v", m.Name, d)
+				}
+				for j, p := range want.Along {
+					if d := got.Tensors[i].Along[j] - p; math.Abs(d) > 1e-9*(1+want.Squares) {
+						t.Errorf("%s: projection %d is off by %v", m.Name, j, d)
+					}
+				}
+			}
+		})
 	}
 }

@@ -46,7 +46,7 @@ func hellosOfTwoHosts(run runfile.Run, layout attachtest.Layout) []attach.Hello 
 				held = append(held, p)
 			}
 		}
-		h.Pieces = held
+		h.Pieces, h.Probe = held, run.Gate == runfile.GateRequired
 	}
 	return hellos
 }

@@ -47,6 +47,11 @@ func Step(p attach.Piece, w []float32, sample uint64, rate float64) {
 	})
 }
 
+// Gradient is that of half the square of a piece's distance from where sample 0 pulls it.
+func Gradient(p attach.Piece, g, w []float32) {
+	each(p, func(i int, key uint64) { g[i] = float32(w[i] - target(key, 0)) })
+}
+
 // Loss is what a piece adds to the loss: a multiple of 2^-20, so that any order of adding
 // gives the same bits. It is not finite when a weight is not.
 func Loss(p attach.Piece, w []float32, sample uint64) float64 {

@@ -177,6 +177,13 @@ func (r *Rank) do(a attach.Action, step uint64) error {
 		return r.Say(&attach.Gathered{Fragment: a.Fragment, Sequence: a.Sequence, Step: step})
 	case attach.Adopt, attach.Install:
 		return r.take(a, step)
+	case attach.Gate:
+		for i, p := range r.Hello.Pieces {
+			if at := r.Welcome.Out[i]; at >= 0 {
+				Gradient(p, r.area(at, len(r.Weights[i])), r.Weights[i])
+			}
+		}
+		return r.Say(&attach.Gated{Loss: 1, NumberFormat: "fp32"})
 	case attach.Forget:
 		return nil // it has no moments
 	}
