@@ -170,3 +170,21 @@ func TestProbesLeaveNoTraceInScales(t *testing.T) {
 		t.Error("the probe is in the history of magnitudes")
 	}
 }
+
+// BenchmarkGate is what the gate adds to a native island's start: sharpened weights, two
+// passes forward and one backward, and sketches.
+func BenchmarkGate(b *testing.B) {
+	cfg, err := model.Preset("ling-nano")
+	if err != nil {
+		b.Fatal(err)
+	}
+	eng, _ := newEngine(b, cfg, "", nil)
+	sharpened(eng, 1)
+	r := recordOf(b, eng, 1, 128)
+	for b.Loop() {
+		sharpened(eng, 1)
+		if _, err := Answer(eng, nil, r, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
