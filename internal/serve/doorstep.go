@@ -28,12 +28,17 @@ const probeVocab = 256
 // it that may make the record, the next ones wait. Current gives the weights of the run as
 // they are; mu is held.
 func (d *door) foreign(ctx context.Context, incarnation uint64, current func(context.Context) ([]float32, error)) (*question, error) {
-	stop := context.AfterFunc(ctx, d.news.Broadcast)
+	stop := context.AfterFunc(ctx, func() {
+		d.mu.Lock() // who looks at ctx below waits by then
+		defer d.mu.Unlock()
+		d.news.Broadcast()
+	})
 	defer stop()
 	for d.now == nil && d.recording != 0 {
-		if d.news.Wait(); ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		d.news.Wait()
 	}
 	if d.now == nil {
 		if err := d.remembered(ctx); err != nil {
