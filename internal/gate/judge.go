@@ -157,8 +157,14 @@ func (v Verdict) reason(tensors int) string {
 	if v.Loss.Ratio() > 1 {
 		s += fmt.Sprintf("; the loss is off by %s, where %s is allowed", percent(v.Loss.Error), percent(v.Loss.Bound))
 	}
+	if v.Declared == FP32 && 2*v.Outside > tensors && v.Worst.Error < likeRounding {
+		s += "; all of it looks like rounding: an island that computes in another number format has to say in which"
+	}
 	return s
 }
+
+// likeRounding is an error that a format of few bits may make on every tensor.
+const likeRounding = 0.3
 
 // percent reads "0.1 %".
 func percent(x float64) string { return twoDigits(100*x) + " %" }

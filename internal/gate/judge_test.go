@@ -170,6 +170,15 @@ func TestLossIsJudged(t *testing.T) {
 	}
 }
 
+// Small errors everywhere are what a format that was not declared looks like.
+func TestRoundingThatWasNotDeclaredIsRecognised(t *testing.T) {
+	g := gradients(1)
+	answer := off(g, 1, []float64{0.03, 0.03, 0.03, 0.03, 0.03, 0.03})
+	if v := judged(t, recordOf(1, FP32, 5, g), recordOf(1, FP32, 5, answer), nil); v.Passed || !strings.Contains(v.Reason, "has to say in which") {
+		t.Error(v.Reason)
+	}
+}
+
 // A tensor without a gradient has none in the answer either; one that is all but
 // cancelled is compared with the whole gradient's rounding.
 func TestGradientsOfNothing(t *testing.T) {
