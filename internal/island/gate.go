@@ -66,7 +66,7 @@ func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) 
 		}
 		r.gate.take(r.learner.fragments[b.Fragment.Fragment].Fragment, value)
 	case *wire.ToLearner_GateVerdict:
-		r.log.Info("gate", "passed", b.GateVerdict.Passed, "reason", b.GateVerdict.Reason)
+		r.log.Info("gate", "compared", b.GateVerdict.Passed, "reason", b.GateVerdict.Reason)
 		return true, nil
 	default:
 		return false, nil
