@@ -137,6 +137,8 @@ func (f *follower) loop(ctx context.Context) error {
 		switch {
 		case err != nil && departed:
 			return nil
+		case err != nil && stopped && !errors.Is(err, errGone): // the coordinator was the first to go
+			return f.farewell(ctx)
 		case errors.Is(err, errGone) && stopped:
 			return nil
 		case errors.Is(err, errGone):
@@ -181,6 +183,16 @@ func (f *follower) loop(ctx context.Context) error {
 		case *wire.ToLearner_Rejected:
 			return fmt.Errorf("%w: %s", ErrExpelled, b.Rejected.Reason)
 		}
+	}
+}
+
+// farewell waits for the ranks to go.
+func (f *follower) farewell(ctx context.Context) error {
+	select {
+	case <-f.gone:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -112,6 +112,9 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	case *wire.FromLearner_Idle:
 		h.post(func() { h.decide(coord.Idle{Incarnation: inc, Position: int64(b.Idle.Position)}) })
 	case *wire.FromLearner_Leaving:
+		for _, other := range h.parties.others(inc) {
+			other.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Stop{Stop: &wire.Stop{Reason: b.Leaving.Reason}}}}) //nolint:errcheck // it may be gone already
+		}
 		h.post(func() { h.decide(coord.Left{Incarnation: inc, Why: b.Leaving.Reason}) })
 	}
 }
