@@ -12,17 +12,19 @@ import (
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-func twoTensors() []model.Tensor {
+func someTensors() []model.Tensor {
 	return []model.Tensor{{Name: "w", Shape: []int{4, 6}}, {Name: "b", Shape: []int{5}, Offset: 24}, {Name: "v", Shape: []int{2, 3, 2}, Offset: 29}}
 }
 
 // holding is a party of hosts that send these boxes of the whole model.
 func holding(t interface{ Fatal(...any) }, hosts ...[]layout.Box) *parties {
-	tensors := twoTensors()
+	tensors := someTensors()
 	ps := newParties(tensors, fragment.Split(tensors, 2))
 	for part, boxes := range hosts {
 		hello := &wire.Hello{Part: uint32(part), Parts: uint32(len(hosts)), Pieces: layout.ToWire(tensors, boxes)}
@@ -33,18 +35,40 @@ func holding(t interface{ Fatal(...any) }, hosts ...[]layout.Box) *parties {
 	return ps
 }
 
-// cut divides the elements of every tensor among hosts, at random.
+// cut divides every tensor among hosts at random: into ranges of its elements, or along a
+// dimension and what comes out of that again (rows, columns, blocks, one expert of a stack).
 func cut(t *rapid.T, hosts int) [][]layout.Box {
 	out := make([][]layout.Box, hosts)
-	for i, tensor := range twoTensors() {
+	give := func(b layout.Box) {
+		host := rapid.IntRange(0, hosts-1).Draw(t, "host")
+		out[host] = append(out[host], b)
+	}
+	for i, tensor := range someTensors() {
+		if rapid.Bool().Draw(t, "boxes") {
+			divide(t, layout.Whole(i, tensor.Shape), give)
+			continue
+		}
 		for at := 0; at < tensor.Size(); {
 			n := rapid.IntRange(1, tensor.Size()-at).Draw(t, "elements")
-			host := rapid.IntRange(0, hosts-1).Draw(t, "host")
-			out[host] = append(out[host], layout.Box{Tensor: i, Offset: []int{at}, Extent: []int{n}})
+			give(layout.Box{Tensor: i, Offset: []int{at}, Extent: []int{n}})
 			at += n
 		}
 	}
 	return out
+}
+
+func divide(t *rapid.T, b layout.Box, give func(layout.Box)) {
+	d := rapid.IntRange(0, len(b.Extent)-1).Draw(t, "dimension")
+	if b.Extent[d] == 1 || rapid.IntRange(0, 2).Draw(t, "enough") == 0 {
+		give(b)
+		return
+	}
+	at := rapid.IntRange(1, b.Extent[d]-1).Draw(t, "cut")
+	low := layout.Box{Tensor: b.Tensor, Offset: slices.Clone(b.Offset), Extent: slices.Clone(b.Extent)}
+	high := layout.Box{Tensor: b.Tensor, Offset: slices.Clone(b.Offset), Extent: slices.Clone(b.Extent)}
+	low.Extent[d], high.Offset[d], high.Extent[d] = at, b.Offset[d]+at, b.Extent[d]-at
+	divide(t, low, give)
+	divide(t, high, give)
 }
 
 func partOf(ps *parties, part, p int, sequence uint64, delta []float32) (*wire.Contribution, []byte) {
@@ -155,6 +179,92 @@ func TestSeats(t *testing.T) {
 		ps := holding(t, nil, []layout.Box{layout.Whole(0, []int{4, 6})})
 		if why := ps.seat(1, &transport.Peer{}, hello); !strings.HasPrefix(why, want) {
 			t.Errorf("%q, want %q", why, want)
+		}
+	}
+}
+
+// Two islands merge to the same bits, whether they send their contributions whole or in the
+// parts of any split.
+func TestSplitIslandsMergeAsWholeOnes(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := rapid.IntRange(0, 1).Draw(t, "fragment")
+		var results [2]string
+		deltas := [2][]float32{}
+		fragments := fragment.Split(someTensors(), 2)
+		for i := range deltas {
+			deltas[i] = make([]float32, fragments[p].Size)
+			for n := range deltas[i] {
+				deltas[i][n] = float32(rapid.Float64Range(-1, 1).Draw(t, "delta"))
+			}
+		}
+		for way := range results {
+			b := newBank(fragments, outer.Step{Rate: 0.7, Momentum: 0.5}, 1)
+			var keys []syncer.Key
+			for i, delta := range deltas {
+				key := syncer.Key{Incarnation: uint64(i + 1), Fragment: p, Sequence: 1}
+				head := &wire.Contribution{Fragment: uint32(p), Sequence: 1, ToPosition: uint64(3 + i), Tokens: uint64(3 + i)}
+				for range fragments[p].Tensors {
+					head.TensorTokens = append(head.TensorTokens, head.Tokens)
+				}
+				why := ""
+				if way == 0 {
+					why = b.put(key, head, wire.AppendF32(nil, delta))
+				} else {
+					why = b.keep(key, head, inParts(t, p, delta))
+				}
+				if why != "" {
+					t.Fatal(why)
+				}
+				keys = append(keys, key)
+			}
+			results[way] = b.merge(syncer.Merge{Fragment: p, Keys: keys, Share: 1}).Digest
+		}
+		if results[0] != results[1] {
+			t.Fatal("other bits")
+		}
+	})
+}
+
+// inParts is what comes together of a contribution that a random split has sent.
+func inParts(t *rapid.T, p int, delta []float32) []float32 {
+	hosts := rapid.IntRange(1, 4).Draw(t, "hosts")
+	ps := holding(t, cut(t, hosts)...)
+	for part := hosts - 1; part >= 0; part-- {
+		c, payload := partOf(ps, part, p, 1, delta)
+		whole, why := ps.add(1, part, c, payload)
+		if why != "" {
+			t.Fatal(why)
+		}
+		if whole != nil {
+			return whole.delta
+		}
+	}
+	t.Fatal("it never came together")
+	return nil
+}
+
+// What an island of four hosts costs the syncer beside one that sends a fragment of 8 MB whole:
+// columns, the worst that people make.
+func BenchmarkAssemble(b *testing.B) {
+	const rows, columns, hosts = 1024, 2048, 4
+	tensors := []model.Tensor{{Name: "w", Shape: []int{rows, columns}}}
+	ps := newParties(tensors, fragment.Split(tensors, 1))
+	delta := make([]float32, rows*columns)
+	var parts []*wire.Contribution
+	var payloads [][]byte
+	for part := range hosts {
+		boxes := []layout.Box{{Offset: []int{0, part * columns / hosts}, Extent: []int{rows, columns / hosts}}}
+		ps.seat(1, &transport.Peer{}, &wire.Hello{Part: uint32(part), Parts: hosts, Pieces: layout.ToWire(tensors, boxes)})
+		c, payload := partOf(ps, part, 0, 0, delta)
+		parts, payloads = append(parts, c), append(payloads, payload)
+	}
+	b.SetBytes(int64(4 * len(delta)))
+	for n := 0; b.Loop(); n++ {
+		for part := range hosts {
+			parts[part].Sequence = uint64(n + 1)
+			if _, why := ps.add(1, part, parts[part], payloads[part]); why != "" {
+				b.Fatal(why)
+			}
 		}
 	}
 }
