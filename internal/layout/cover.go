@@ -27,7 +27,7 @@ func (d *Defect) Error() string {
 
 // maxWork bounds what Cover does for one tensor. Pieces of any split that people make
 // need a few steps each; only ones that are laid out to be slow come near it.
-const maxWork = 100_000_000
+const maxWork = 20_000_000
 
 // Cover says whether the boxes hold every element of the tensors exactly once; the
 // error is a *Defect. Each box must be one that Check takes.

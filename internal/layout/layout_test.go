@@ -254,7 +254,7 @@ func TestCoverIsFast(t *testing.T) {
 
 // Pieces that are laid out to take for ever are refused, not checked.
 func TestCoverIsBounded(t *testing.T) {
-	const n = 12_000
+	const n = 6_000
 	tensors := []model.Tensor{{Name: "w", Shape: []int{n, 2 * n}}}
 	var boxes []Box
 	for i := range n {
