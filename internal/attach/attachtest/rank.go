@@ -167,6 +167,9 @@ func (r *Rank) area(at int64, n int) []float32 {
 
 // do carries out one action.
 func (r *Rank) do(a attach.Action, step uint64) error {
+	if r.memory == nil {
+		return nil // the dead do nothing
+	}
 	switch a.Do {
 	case attach.Gather:
 		for _, p := range r.Welcome.Fragments[a.Fragment] {
