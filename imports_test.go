@@ -17,7 +17,7 @@ type layer struct {
 // layers is the import order, highest first.
 func layers() []layer {
 	return []layer{
-		{[]string{"bench/engine", "bench/joiner", "bench/lone", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"bench/engine", "bench/joiner", "bench/lone", "bench/mixed", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
 		{[]string{"bench/peer"}, "what the engine is measured against is started and asked in one way, whoever measures"},
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 )
 
-//go:embed mistura/*.py mistura/py.typed
+//go:embed mistura/*.py mistura/*/*.py mistura/py.typed
 var files embed.FS
 
 // Files is the folder that holds mistura.

@@ -19,6 +19,7 @@ func kinds() map[string]any {
 		"hello": &Hello{}, "welcome": &Welcome{}, "refused": &Refused{}, "error": &Failed{}, "mapped": &Mapped{}, "seed": &Seed{}, "seeded": &Seeded{},
 		"boundary": &Boundary{}, "again": &Again{}, "act": &Act{},
 		"fetch": &Fetch{}, "value": &Value{}, "gathered": &Gathered{}, "adopted": &Adopted{},
+		"describe": &Describe{}, "run": &Run{}, "rows": &Rows{}, "tokens": &Tokens{},
 		"gated": &Gated{}, "judge": &Judge{}, "verdict": &Verdict{}, "validation": &Validation{}, "bye": &Bye{},
 	}
 }

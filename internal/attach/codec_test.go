@@ -25,6 +25,7 @@ func samples() []any {
 		&Act{Actions: []Action{{Do: Gate, Gate: &Question{Rows: 1, Tokens: []int32{1, 2, 3}, EndToken: 2, Choices: [][]int32{{0, 1}, nil}}}}, Then: Wait, Samples: []Span{}},
 		&Gated{Loss: 5, NumberFormat: "bf16", Choices: [][]int32{{1, 0}}, Problem: "none"},
 		&Judge{Loss: Number(math.Inf(1))}, &Verdict{Apply: true, Factor: 0.5, Verdict: "half"}, &Validation{Loss: 2, Tokens: 3}, &Bye{Reason: "enough"},
+		&Describe{}, &Run{Run: Document(`{"seed":1}`), Island: "a"}, &Rows{Samples: []uint64{1 << 63, 0}}, TokensOf([]int32{1, -1, 255, 1 << 30}, 2, new(int32)),
 	}
 }
 
@@ -58,9 +59,10 @@ func TestMessagesComeBack(t *testing.T) {
 func TestLinesAsOnThePage(t *testing.T) {
 	for want, m := range map[string]any{
 		`{"kind":"again"}` + "\n": &Again{},
-		`{"kind":"act","actions":[{"do":"adopt","fragment":0,"version":3,"sequence":0}],"then":"go","reason":"","rate":0.5,"samples":[[1,2,false]],"left":7,"tokens_seen":9}` + "\n": &Act{Actions: []Action{{Do: Adopt, Version: 3}}, Then: Go, Rate: NumberOf(0.5), Samples: []Span{{1, 2, false}}, Left: 7, TokensSeen: 9},
-		`{"kind":"judge","loss":"nan","gradient_norm":null}` + "\n":                  &Judge{Loss: Number(math.NaN())},
-		`{"kind":"refused","where":"a","value":"b","problem":"c","next":"d"}` + "\n": &Refused{Fault{"a", "b", "c", "d"}},
+		`{"kind":"act","actions":[{"do":"adopt","fragment":0,"version":3,"sequence":0}],"then":"go","reason":"","rate":0.5,"samples":[[1,2,false]],"left":7,"tokens_seen":9,"clock":12}` + "\n": &Act{Actions: []Action{{Do: Adopt, Version: 3}}, Then: Go, Rate: NumberOf(0.5), Samples: []Span{{1, 2, false}}, Left: 7, TokensSeen: 9, Clock: 12},
+		`{"kind":"tokens","count":2,"width":2,"tokens":"AQAAAAIAAAD/AAAABAAAAA==","end_token":null}` + "\n":                                                                                     TokensOf([]int32{1, 2, 255, 4}, 2, nil),
+		`{"kind":"judge","loss":"nan","gradient_norm":null}` + "\n":                                                                                                                             &Judge{Loss: Number(math.NaN())},
+		`{"kind":"refused","where":"a","value":"b","problem":"c","next":"d"}` + "\n":                                                                                                            &Refused{Fault{"a", "b", "c", "d"}},
 	} {
 		if got, err := Encode(m); err != nil || string(got) != want {
 			t.Errorf("%s, %v\nwant %s", got, err, want)
@@ -82,6 +84,8 @@ func TestBadLines(t *testing.T) {
 		`{"kind":"boundary","expert_tokens":[1,-2]}`:                        "expert_tokens 1 is -2",
 		`{"kind":"fetch","op":"steal"}`:                                     `op "steal" is neither adopt nor install`,
 		`{"kind":"fetch","op":"adopt","fragment":-1}`:                       "fragment is -1",
+		`{"kind":"rows","samples":[]}`:                                      "samples is empty",
+		`{"kind":"rows","samples":[-1]}`:                                    "cannot unmarshal number -1",
 		`{"kind":"gathered","fragment":-1}`:                                 "fragment is -1",
 		`{"kind":"act","samples":[[1,2]]}`:                                  "samples of 2 parts",
 		strings.Replace(hello, `"rank":0`, `"rank":1`, 1) + "}":             "rank 1 of world 1",

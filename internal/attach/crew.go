@@ -26,6 +26,7 @@ type Crew struct {
 	version string
 	log     *slog.Logger
 	lost    func(error) // told once, of the first rank that is gone before it may
+	about   func() (*Run, error)
 
 	full    chan struct{} // closed when the last rank has said hello
 	serving chan struct{} // closed by Serve
@@ -47,6 +48,8 @@ type Options struct {
 	Version string // of this program
 	Logger  *slog.Logger
 	Lost    func(error) // called once when a rank is lost; it must not wait
+
+	Describe func() (*Run, error) // which run this is, for ranks that ask before hello; nil: nobody knows
 }
 
 // Listen waits for ranks on a Unix socket that only this user can open. A socket that
@@ -66,7 +69,7 @@ func Listen(o Options) (*Crew, error) {
 		return nil, &fault.Input{Where: "socket", Value: o.Path, Problem: "cannot be made", Next: "use a path in a folder that is there and writable", Err: err}
 	}
 	c := &Crew{
-		lis: lis, path: o.Path, version: o.Version, log: o.Logger, lost: o.Lost,
+		lis: lis, path: o.Path, version: o.Version, log: o.Logger, lost: o.Lost, about: o.Describe,
 		full: make(chan struct{}), serving: make(chan struct{}), conns: map[net.Conn]bool{},
 	}
 	c.readers.Go(c.accept)
@@ -143,10 +146,15 @@ func (c *Crew) read(conn net.Conn) {
 	}()
 	s := lines(conn)
 	m, err := next(s)
+	if _, asked := m.(*Describe); asked {
+		if err = c.describe(conn); err == nil {
+			m, err = next(s)
+		}
+	}
 	if err != nil {
 		c.log.Warn("no_hello", "err", err)
 		if s.Err() == nil {
-			refuse(conn, &fault.Input{Where: "hello", Problem: err.Error()})
+			refuse(conn, helloFault(err))
 		}
 		return
 	}
@@ -172,6 +180,30 @@ func (c *Crew) read(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// describe tells a rank which run this is.
+func (c *Crew) describe(conn net.Conn) error {
+	if c.about == nil {
+		return &fault.Input{Where: "describe", Problem: "this process does not know the run before a trainer has joined it", Next: "start the trainer with --engine torch"}
+	}
+	about, err := c.about()
+	if err != nil {
+		return err
+	}
+	line, err := Encode(about)
+	if err == nil {
+		_, err = conn.Write(line)
+	}
+	return err
+}
+
+// helloFault says why there was no hello.
+func helloFault(err error) error {
+	if in := (*fault.Input)(nil); errors.As(err, &in) {
+		return in
+	}
+	return &fault.Input{Where: "hello", Problem: err.Error()}
 }
 
 // refuse answers a hello that leads to nothing.

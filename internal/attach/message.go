@@ -130,6 +130,7 @@ type Act struct {
 	Samples    []Span   `json:"samples"` // of the next step
 	Left       int64    `json:"left"`    // samples leased behind them
 	TokensSeen int64    `json:"tokens_seen"`
+	Clock      int64    `json:"clock"` // tokens that rate and routing of the next step depend on, its own included
 }
 
 // What an Action does.

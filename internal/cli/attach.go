@@ -20,23 +20,32 @@ const socketVariable = "MISTURA_SOCKET"
 // trainerPatience is how long a trainer may take to end after its island has.
 const trainerPatience = 10 * time.Second
 
-// engineCommand is the program that trains for the engine: none for the native one, and
-// for an external one that somebody else starts.
-func engineCommand(engine string, command []string) ([]string, error) {
+// trainer is the program that trains for an island.
+type trainer struct {
+	command   []string // none for the native engine, and for a program that somebody else starts
+	variables []string
+	describe  func(island.Options) (*attach.Run, error) // the run, for a program that asks before it joins; nil: it does not
+}
+
+// trainerOf is the trainer of an engine. asked: who has started this process knows that
+// PyTorch is there.
+func trainerOf(engine string, command []string, torch *torchFlags, asked bool) (t trainer, err error) {
 	switch {
 	case engine == runfile.External:
-		return command, nil
-	case engine != runfile.Native:
-		return nil, usage("--engine", engine, "is neither native nor external", "use one of them")
+		return trainer{command: command}, nil
 	case len(command) > 0:
-		return nil, usage("command", command[0], "is for --engine external", "add it, or leave the command out")
+		return t, usage("command", command[0], "is for --engine external", "add it, or leave the command out")
+	case engine == runfile.Torch:
+		return torch.trainer(asked)
+	case engine != runfile.Native:
+		return t, usage("--engine", engine, "is neither native, torch nor external", "use one of them")
 	}
-	return nil, nil
+	return t, nil
 }
 
 // runExternal runs an island whose trainer is a program of the user's: the command, or
 // whoever comes to the socket.
-func runExternal(ctx context.Context, env *Env, o island.Options, socket string, command []string) error {
+func runExternal(ctx context.Context, env *Env, o island.Options, socket string, train trainer) error {
 	if socket == "" {
 		dir, err := os.MkdirTemp("", "mistura-") // mode 0700
 		if err != nil {
@@ -47,16 +56,21 @@ func runExternal(ctx context.Context, env *Env, o island.Options, socket string,
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	crew, err := attach.Listen(attach.Options{Path: socket, Version: o.Version, Logger: o.Logger, Lost: cancel})
+	listen := attach.Options{Path: socket, Version: o.Version, Logger: o.Logger, Lost: cancel}
+	if train.describe != nil {
+		listen.Describe = func() (*attach.Run, error) { return train.describe(o) }
+	}
+	crew, err := attach.Listen(listen)
 	if err != nil {
 		return err
 	}
 	o.Crew = crew
+	command := train.command
 	if len(command) == 0 {
 		fmt.Fprintf(env.Stdout, "socket %s\n", socket)
 		return island.Run(ctx, o)
 	}
-	t, err := launch.StartTrainer(command, []string{socketVariable + "=" + socket}, env.Stdout, env.Stderr)
+	t, err := launch.StartTrainer(command, append(train.variables, socketVariable+"="+socket), env.Stdout, env.Stderr)
 	if err != nil {
 		crew.Close()
 		return usage("command", command[0], err.Error(), "give a program that is there, and its arguments")

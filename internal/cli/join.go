@@ -25,6 +25,7 @@ const maxJoinBytes = 4096
 func newJoin(env *Env) *cobra.Command {
 	var engine, socket, name string
 	noGate := false
+	torch := &torchFlags{}
 	cmd := &cobra.Command{
 		Use:   "join JOINSTRING [-- COMMAND [ARG]...]",
 		Short: "Join a run as one of its islands",
@@ -34,13 +35,16 @@ JOINSTRING says where the run is and who may enter; "-" reads it from the first
 line of stdin and leaves when stdin ends, which is how "mistura train" starts
 islands. With --engine external a program of yours trains: the command behind "--",
 which finds the socket in MISTURA_SOCKET, or whatever opens the socket that is
-printed (Python: mistura.join). The first interrupt finishes the step, hands over what was trained and
+printed (Python: mistura.join). With --engine torch that program is the reference
+learner, on any device that PyTorch reaches. The first interrupt finishes the step, hands over what was trained and
 leaves; a second one stops at once.`,
 		Example: `  mistura join 'mistura://10.0.0.5:7070/4f1d?era=1&island=rack2&secret=…'
+  mistura join - --engine torch --device npu --precision bf16 --ranks 8 < join.txt
   mistura join - --engine external -- torchrun --nproc-per-node 8 train.py`,
 		Args: joinArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			command, err := engineCommand(engine, args[1:])
+			torch.NoGate = noGate
+			train, err := trainerOf(engine, args[1:], torch, args[0] == fromStdin)
 			if err != nil {
 				return err
 			}
@@ -49,11 +53,12 @@ leaves; a second one stops at once.`,
 				if engine == runfile.Native {
 					return island.Run(ctx, o)
 				}
-				return runExternal(ctx, env, o, socket, command)
+				return runExternal(ctx, env, o, socket, train)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&engine, "engine", runfile.Native, "what trains: native, or external for a program of yours")
+	cmd.Flags().StringVar(&engine, "engine", runfile.Native, "what trains: native, torch (the reference learner in PyTorch), or external for a program of yours")
+	torch.add(cmd)
 	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
 	cmd.Flags().BoolVar(&noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
 	cmd.Flags().StringVar(&name, "name", "", "of the island, if the join string has none")

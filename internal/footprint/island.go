@@ -20,8 +20,9 @@ func Threads(run runfile.Run, i runfile.Island) int {
 }
 
 // island is the process of one island: what packages engine and island hold. Where a
-// trainer computes beside it, only that process is counted, with the memory that both
-// share: what the trainer takes, and where, is its own affair.
+// trainer of the user's computes beside it, only that process is counted, with the memory
+// that both share: what the trainer takes, and where, is its own affair. The reference
+// learner is this program's, and counts.
 func island(run runfile.Run, i runfile.Island) int64 {
 	model, largest := sizes(run)
 	live := 2 * model // what the trainer gives and what it takes, in memory that both share
@@ -35,7 +36,7 @@ func island(run runfile.Run, i runfile.Island) int64 {
 		3*model + // weights and moments while a captured state is written
 		2*largest + // one fragment to work on, and one that comes in
 		streamBytes
-	return machine.ProcessBytes(live)
+	return machine.ProcessBytes(live) + reference(run, i)
 }
 
 // parent is the process of coordinator and syncer: what package serve holds.

@@ -87,3 +87,25 @@ func TestMemoryOfAForeignModel(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A torch island is this process and a Python of each rank; on a device of its own the
+// weights are not in this machine's memory.
+func TestMemoryOfATorchIsland(t *testing.T) {
+	island := func(preset string, i runfile.Island) int64 {
+		i.Pace, i.Threads = 1, 1
+		return of(resolved(t, preset, i)).Islands[0]
+	}
+	own := island("ling-nano", runfile.Island{Engine: runfile.External})
+	one := island("ling-nano", runfile.Island{Engine: runfile.Torch}) - own
+	const measured = 330 << 20 // with torch 1.13
+	if one < measured || one > measured*3/2 {
+		t.Errorf("%d MB are announced for what took %d", one>>20, measured>>20)
+	}
+	if two := island("ling-nano", runfile.Island{Engine: runfile.Torch, Ranks: 2}) - own; two != 2*one {
+		t.Errorf("one rank takes %d, two take %d", one, two)
+	}
+	small, large := island("ling-nano", runfile.Island{Engine: runfile.Torch, Device: "npu"}), island("ling-mini", runfile.Island{Engine: runfile.Torch, Device: "npu"})
+	if cpu := island("ling-mini", runfile.Island{Engine: runfile.Torch}); large >= cpu || large <= small {
+		t.Errorf("on a device ling-nano takes %d and ling-mini %d; on the CPU that takes %d", small, large, cpu)
+	}
+}

@@ -25,6 +25,7 @@ type external struct {
 	run     runfile.Run
 	crew    *attach.Crew
 	holding *holding
+	rows    *rows
 	asides  *asides
 	log     *slog.Logger
 	ownRate bool
@@ -118,7 +119,7 @@ func (x *external) answer() {
 	case attach.Go:
 		s := x.step
 		s.began = time.Now()
-		a.Samples, a.Left = spansOf(s.samples, s.retry), s.left
+		a.Samples, a.Left, a.Clock = spansOf(s.samples, s.retry), s.left, s.clock
 		x.seen = s.seen
 		if !x.ownRate {
 			a.Rate = attach.NumberOf(s.rate)
@@ -161,6 +162,12 @@ func (x *external) hear(r *attach.Rank, m any) error {
 		return x.holding.adopted(r, m)
 	case *attach.Gated:
 		return x.gated(r, m)
+	case *attach.Rows:
+		tokens, err := x.rows.of(m.Samples)
+		if err != nil {
+			return err
+		}
+		return r.Send(tokens)
 	case *attach.Bye:
 		x.asides.post(func() { x.leave(m.Reason) })
 		return nil
@@ -354,4 +361,4 @@ func (x *external) save(_ *capture, done func(error)) { done(errNoState) }
 func (x *external) restore(_ *savedState, done func(*wire.Restored, error)) { done(nil, errNoState) }
 
 // Close leaves the crew to who has gathered it.
-func (x *external) Close() {}
+func (x *external) Close() { x.rows.close() }

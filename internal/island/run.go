@@ -360,7 +360,7 @@ func (r *runner) external(w *wire.Welcome, join wire.Join) (*external, error) {
 	first := r.crew.ranks[0].Hello
 	r.numeric = first.Device
 	return &external{
-		run: r.run, crew: r.crew.Crew, holding: h, asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
+		run: r.run, crew: r.crew.Crew, holding: h, rows: &rows{run: r.run, dir: w.DataDir}, asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
 		gathered: r.gathered, validate: r.validated,
 		leave: func(reason string) {
 			r.log.Info("trainer_leaves", "reason", reason)

@@ -3,8 +3,8 @@ package pytorch
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -57,12 +57,12 @@ func Python() (string, error) {
 	return first, nil
 }
 
-// Command is the program and the arguments that start the learner's ranks, of which
-// there are several only under PyTorch's own launcher.
-func (l Learner) Command(python string) []string {
+// Command is the program and the arguments that start the learner's ranks; dir is where
+// the package was unpacked.
+func (l Learner) Command(python, dir string) []string {
 	args := []string{python}
 	if l.Ranks > 1 {
-		args = append(args, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", strconv.Itoa(l.Ranks))
+		args = append(args, filepath.Join(dir, "mistura", "ranks.py"), strconv.Itoa(l.Ranks))
 	}
 	args = append(args, "-m", "mistura.train", "--device", l.Device, "--precision", l.Precision, "--threads", strconv.Itoa(max(1, l.Threads)))
 	if l.NoGate {
@@ -71,23 +71,15 @@ func (l Learner) Command(python string) []string {
 	return args
 }
 
-// Environment is that of this process with the package's folder first on PYTHONPATH.
+// Variables of the learner's environment, beside those that it inherits: the package's
+// folder comes first on PYTHONPATH.
 //
 // PyTorch from 2.5 on imports every vendor's plug-in by itself, also those of other
 // devices, and does not start when one is broken (case G13): that is switched off, and
 // the learner imports the one it needs.
-func Environment(environ []string, dir string) []string {
-	path := dir
-	out := make([]string, 0, len(environ)+2)
-	for _, e := range environ {
-		name, value, _ := strings.Cut(e, "=")
-		switch {
-		case name == "PYTHONPATH" && value != "":
-			path += string(os.PathListSeparator) + value
-		case name == "PYTHONPATH", name == "TORCH_DEVICE_BACKEND_AUTOLOAD":
-		default:
-			out = append(out, e)
-		}
+func Variables(dir string) []string {
+	if before := os.Getenv("PYTHONPATH"); before != "" {
+		dir += string(os.PathListSeparator) + before
 	}
-	return append(out, "PYTHONPATH="+path, "TORCH_DEVICE_BACKEND_AUTOLOAD=0")
+	return []string{"PYTHONPATH=" + dir, "TORCH_DEVICE_BACKEND_AUTOLOAD=0"}
 }

@@ -9,25 +9,24 @@ import (
 
 func TestCommand(t *testing.T) {
 	one := Learner{Device: "npu", Precision: "bf16", Ranks: 1, Threads: 4}
-	got := strings.Join(one.Command("/usr/bin/python3"), " ")
+	got := strings.Join(one.Command("/usr/bin/python3", "/cache/x"), " ")
 	if want := "/usr/bin/python3 -m mistura.train --device npu --precision bf16 --threads 4"; got != want {
 		t.Errorf("one rank:\n%s\nwant\n%s", got, want)
 	}
 	many := Learner{Device: "cuda", Precision: "fp32", Ranks: 8, NoGate: true}
-	got = strings.Join(many.Command("python3"), " ")
-	if want := "python3 -m torch.distributed.run --standalone --nproc_per_node 8 -m mistura.train --device cuda --precision fp32 --threads 1 --no-gate"; got != want {
+	got = strings.Join(many.Command("python3", "/cache/x"), " ")
+	if want := "python3 /cache/x/mistura/ranks.py 8 -m mistura.train --device cuda --precision fp32 --threads 1 --no-gate"; got != want {
 		t.Errorf("eight ranks:\n%s\nwant\n%s", got, want)
 	}
 }
 
-func TestEnvironment(t *testing.T) {
-	got := Environment([]string{"A=1", "PYTHONPATH=/mine", "TORCH_DEVICE_BACKEND_AUTOLOAD=1"}, "/cache/x")
-	want := []string{"A=1", "PYTHONPATH=/cache/x:/mine", "TORCH_DEVICE_BACKEND_AUTOLOAD=0"}
-	if !slices.Equal(got, want) {
+func TestVariables(t *testing.T) {
+	t.Setenv("PYTHONPATH", "/mine")
+	if got, want := Variables("/cache/x"), []string{"PYTHONPATH=/cache/x:/mine", "TORCH_DEVICE_BACKEND_AUTOLOAD=0"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	got = Environment([]string{"PYTHONPATH="}, "/cache/x")
-	if !slices.Contains(got, "PYTHONPATH=/cache/x") { // an empty entry would be the current folder
+	t.Setenv("PYTHONPATH", "") // an empty entry would be the current folder
+	if got := Variables("/cache/x"); got[0] != "PYTHONPATH=/cache/x" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -62,7 +62,7 @@ func probe(ctx context.Context, python, dir, where string, l Learner) (Found, er
 	ctx, cancel := context.WithTimeout(ctx, probePatience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, python, "-c", script, "--device", l.Device, "--precision", l.Precision)
-	cmd.Env = append(Environment(os.Environ(), dir), "LOCAL_RANK="+strconv.Itoa(max(0, l.Ranks-1)))
+	cmd.Env = append(append(os.Environ(), Variables(dir)...), "LOCAL_RANK="+strconv.Itoa(max(0, l.Ranks-1)))
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	out, err := cmd.Output()

@@ -8,8 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-
-	"github.com/goccy/go-yaml"
 )
 
 // Marshal writes the run as a file that Parse reads back to the same run.
@@ -21,7 +19,43 @@ func (r Run) Marshal() []byte {
 }
 
 // JSON is the run as a JSON object with the same keys as in the file.
-func (r Run) JSON() ([]byte, error) { return yaml.YAMLToJSON(r.Marshal()) }
+func (r Run) JSON() ([]byte, error) { return json.Marshal(valueOf(reflect.ValueOf(r))) }
+
+// valueOf is what encodeValue writes, as a value of JSON.
+func valueOf(v reflect.Value) any {
+	switch {
+	case v.Kind() == reflect.Struct:
+		out := map[string]any{}
+		addFields(out, v)
+		return out
+	case v.Kind() == reflect.Slice:
+		out := make([]any, v.Len())
+		for i := range out {
+			out[i] = valueOf(v.Index(i))
+		}
+		return out
+	case v.Kind() == reflect.Pointer && v.IsNil():
+		return Auto.String()
+	case v.Kind() == reflect.Pointer:
+		return valueOf(v.Elem())
+	case v.Type() == reflect.TypeFor[Count]() && v.Interface() != Auto:
+		return v.Int()
+	case v.Type() == reflect.TypeFor[Count]():
+		return Auto.String()
+	}
+	return v.Interface()
+}
+
+func addFields(out map[string]any, v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if f.Anonymous {
+			addFields(out, v.Field(i))
+		} else if key := keyOf(f); key != "" {
+			out[key] = valueOf(v.Field(i))
+		}
+	}
+}
 
 // encodeStruct writes the fields of a struct, one a line, in their order. A prefix
 // of "- " on the first line makes it an entry of a list.

@@ -1,6 +1,7 @@
 package runfile
 
 import (
+	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
@@ -151,5 +152,36 @@ func draw(t *rapid.T, v reflect.Value) {
 		v.SetFloat(rapid.Float64().Draw(t, "float"))
 	default:
 		t.Fatalf("field of kind %v", v.Kind())
+	}
+}
+
+// The danger: a number such as 1e-06, which some readers of YAML take for text.
+func TestJSONHasTheSameKeysAndValues(t *testing.T) {
+	r, err := Default().Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := r.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Tokens int64
+		Model  struct {
+			Router  string
+			NormEps float64 `json:"norm_eps"`
+			QKNorm  *bool   `json:"qk_norm"`
+		}
+		Exchange struct {
+			OuterRate float64 `json:"outer_rate"`
+		}
+		Islands []struct{ Name, Engine string }
+	}
+	if err := json.Unmarshal(text, &got); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if got.Tokens != int64(r.Tokens) || got.Model.Router != r.Model.Router || got.Model.NormEps != r.Model.NormEps || got.Model.QKNorm == nil ||
+		got.Exchange.OuterRate != *r.Exchange.OuterRate || len(got.Islands) != 2 || got.Islands[1].Name != r.Islands[1].Name {
+		t.Errorf("%+v\n%s", got, text)
 	}
 }

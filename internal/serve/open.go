@@ -70,6 +70,9 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkTorch(ctx, o.Run); err != nil {
+		return nil, err
+	}
 	if !o.Resume {
 		if o.Run, err = checkNew(ctx, o); err != nil {
 			return nil, err

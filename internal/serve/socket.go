@@ -13,7 +13,10 @@ import (
 // its user is to do; empty: nothing.
 func islandArgs(o Options, run runfile.Run, runID, name string) (args []string, note string) {
 	at := slices.IndexFunc(run.Islands, func(i runfile.Island) bool { return i.Name == name })
-	if at < 0 || run.Islands[at].Engine != runfile.External {
+	switch {
+	case at >= 0 && run.Islands[at].Engine == runfile.Torch:
+		return append(slices.Clone(o.StartIsland), torchArgs(o.Dir, run, run.Islands[at])...), ""
+	case at < 0 || run.Islands[at].Engine != runfile.External:
 		return o.StartIsland, ""
 	}
 	socket := socketOf(o.Dir, runID, name)

@@ -70,7 +70,7 @@ def join(
             rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
         link, started, said = _connect(ranks, begun, join, socket, binary)
         if not made:
-            model, optimizer, adapter = ranks.each(lambda: model(link.ask("run")["run"]))
+            model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))
             rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
         gate = ranks.each(lambda: Gate(model, probe))
         about = {

@@ -26,11 +26,12 @@ import torch.distributed as dist
 import mistura
 
 from . import device as devices
+from .adapters import Adapter
 from .config import Config, Training, section
 from .errors import Error, InputError
 from .learner import Batch, Learner, adamw
 from .model import Model
-from .stacked import Stacked
+from .stacked import stacked
 
 EXAMPLES = """\
 examples:
@@ -211,10 +212,10 @@ def run(args: argparse.Namespace) -> None:
         dist.init_process_group(devices.find(args.device)[0].backend)
     built: list[Built] = []
 
-    def make(settings: dict[str, Any]) -> tuple[Model, torch.optim.Optimizer, Stacked]:
+    def make(settings: dict[str, Any]) -> tuple[Model, torch.optim.Optimizer, Adapter]:
         built.append(build(settings, device, args))
         b = built[0]
-        return b.model, b.optimizer, Stacked(b.model, b.optimizer, rank)
+        return b.model, b.optimizer, stacked(b.model, b.optimizer)
 
     text = None if args.join is None else read_join(args.join)
     island = mistura.join(
