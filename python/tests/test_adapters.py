@@ -238,11 +238,18 @@ class Chunk(nn.Module):
             p.data = self.buffer[at : at + p.numel()].view(p.shape)
             at += p.numel()
         self.synced = 0
+        self.ddp_config = type("Config", (), {"overlap_param_gather": False})()
+        self.under_way = False
+        self.gathered = self.buffer.clone()
 
     def start_param_sync(self, *unused: Any, force_sync: bool = False) -> None:
-        """Megatron gathers the parameters of all ranks here."""
+        """Megatron gathers the parameters of all ranks here; one that is under way is waited for instead."""
         assert force_sync
         self.synced += 1
+        if self.under_way:
+            self.under_way = False
+            return
+        self.gathered.copy_(self.buffer)
 
 
 class DistributedOptimizer:
@@ -331,6 +338,17 @@ def changed_by_adoption(adapter: Any, chunk: Chunk, optimizer: DistributedOptimi
     for master in optimizer.shard_fp32_from_float16_groups[0]:
         assert bool((optimizer.optimizer.state[master]["exp_avg"] == 2).all())
         assert int(optimizer.optimizer.state[master]["step"]) == 9
+
+
+def test_megatrons_gather_that_is_under_way_brings_older_values() -> None:
+    chunk = Chunk(nn.Linear(3, 2).bfloat16(), 1)
+    chunk.ddp_config.overlap_param_gather = True
+    adapter = choose(chunk, DistributedOptimizer(chunk, 0, 1))
+    chunk.under_way = True
+    for piece in adapter.pieces():
+        adapter.weights(piece).fill_(0.5)
+    adapter.publish()
+    assert bool((chunk.gathered == 0.5).all())
 
 
 def test_megatrons_whole_masters() -> None:

@@ -26,14 +26,20 @@ class Megatron(Adapter):
         self._optimizers = list(optimizers)
 
     def publish(self) -> None:
-        """As after a step of the optimizer."""
+        """As after a step of the optimizer, all of it before the next forward pass.
+
+        With overlap_param_gather a gather of older values may be under way, and a forced one only waits for that.
+        """
+        sharded = [one for one in self._optimizers if hasattr(one, "_get_model_param_range_map")]
+        chunks = {id(chunk): chunk for one in sharded for chunk in one.model_chunks}.values()
+        for chunk in chunks:
+            if getattr(getattr(chunk, "ddp_config", None), "overlap_param_gather", False):
+                chunk.start_param_sync(force_sync=True)
         for one in self._optimizers:
             if hasattr(one, "_copy_main_params_to_model_params"):
                 one._copy_main_params_to_model_params()
-        for one in self._optimizers:
-            if hasattr(one, "_get_model_param_range_map"):
-                for chunk in one.model_chunks:
-                    chunk.start_param_sync(force_sync=True)
+        for chunk in chunks:
+            chunk.start_param_sync(force_sync=True)
 
     def gradient(self, piece: Any) -> torch.Tensor | None:
         """The masters' gradients are made from the parameters' when the optimizer steps, and here."""
