@@ -35,8 +35,19 @@ func (c *crew) meet(ctx context.Context) (*wire.Hello, error) {
 	}
 	if h.Parts > 1 {
 		hello.Pieces = c.sent()
+	} else {
+		hello.TableDigest = c.digest()
 	}
 	return hello, nil
+}
+
+// digest names the trainer's model by all that its ranks know of it.
+func (c *crew) digest() []byte {
+	var shapes []wire.TensorShape
+	for _, t := range c.tensors() {
+		shapes = append(shapes, wire.TensorShape{Name: t.Name, Shape: t.Shape})
+	}
+	return wire.TableDigest(shapes)
 }
 
 // sent is what this host sends.

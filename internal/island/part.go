@@ -86,12 +86,9 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		if w == nil {
 			continue
 		}
-		run, err := runfile.Parse("welcome", w.RunYaml)
-		if err == nil {
-			run, err = run.Resolve()
-		}
+		run, err := runOf(m)
 		if err != nil {
-			return fmt.Errorf("run file from the coordinator: %w", err)
+			return err
 		}
 		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
 			return err

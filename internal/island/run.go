@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -224,7 +223,7 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 		switch b := down.Body.(type) {
 		case *wire.ToLearner_Welcome:
 			welcome = b.Welcome
-			if err := r.prepare(welcome, join); err != nil {
+			if err := r.prepare(down, join); err != nil {
 				return err
 			}
 			if x, ok := r.learner.trainer.(*external); ok && x.holding.hosts() > 1 { // the other hosts enter by what its ranks hear
@@ -301,13 +300,11 @@ func (r *runner) tellRestored(got *wire.Restored) {
 }
 
 // prepare opens what the welcome names, and makes the learner.
-func (r *runner) prepare(w *wire.Welcome, join wire.Join) error {
-	run, err := runfile.Parse("welcome", w.RunYaml)
+func (r *runner) prepare(m transport.Down, join wire.Join) error {
+	w := m.GetWelcome()
+	run, err := runOf(m)
 	if err != nil {
-		return fmt.Errorf("run file from the coordinator: %w", err)
-	}
-	if run, err = run.Resolve(); err != nil {
-		return fmt.Errorf("run file from the coordinator: %w", err)
+		return err
 	}
 	r.run, r.pacer, r.island = run, pacer{pace: 1}, join.Island
 	if r.store, err = store.OpenFolder(w.RunDir); err != nil {

@@ -86,7 +86,9 @@ func encodeValue(b *bytes.Buffer, indent string, v reflect.Value) {
 	case v.Kind() == reflect.Slice:
 		b.WriteString("\n")
 		for i := range v.Len() {
-			if v.Index(i).Kind() == reflect.Struct {
+			if t, ok := v.Index(i).Interface().(Tensor); ok {
+				fmt.Fprintf(b, "%s- %s\n", inner, t.line())
+			} else if v.Index(i).Kind() == reflect.Struct {
 				encodeStruct(b, inner+"- ", v.Index(i))
 			} else {
 				fmt.Fprintf(b, "%s- %s\n", inner, encodeScalar(v.Index(i)))

@@ -21,6 +21,16 @@ func Parse(name string, data []byte) (Run, error) {
 	if len(data) > maxBytes {
 		return Run{}, &fault.Input{Where: name, Problem: fmt.Sprintf("has %d bytes, a run file has at most %d", len(data), maxBytes), Next: "give the run file, not the data"}
 	}
+	rest, tensors := cutTensors(data)
+	r, err := parse(name, rest)
+	if err == nil && tensors != nil {
+		r.Model.Tensors = tensors
+	}
+	return r, err
+}
+
+// parse is Parse by the YAML library alone.
+func parse(name string, data []byte) (Run, error) {
 	d := &decoder{file: name, lines: map[string]int{}}
 	root, err := d.parseYAML(data)
 	if err != nil {

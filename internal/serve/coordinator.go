@@ -185,9 +185,7 @@ func (h *host) launch(e coord.Launch) {
 
 // admit welcomes a learner; the fragments follow when the gate has let it in.
 func (h *host) admit(e coord.Admit) {
-	h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: &wire.Welcome{
-		RunYaml: h.run.Marshal(), RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e),
-	}}}})
+	h.send(e.Incarnation, h.welcome(&wire.Welcome{RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e)}))
 	h.gate(e.Incarnation)
 }
 

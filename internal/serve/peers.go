@@ -150,6 +150,10 @@ func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 			return
 		}
 	}
+	if why := h.anotherModel(inc); why != "" {
+		h.decide(coord.Quarantine{Incarnation: inc, Why: why})
+		return
+	}
 	if why := h.parties.uncovered(inc); why != "" {
 		h.decide(coord.Quarantine{Incarnation: inc, Why: "the layout of island " + island + ": " + why})
 		return

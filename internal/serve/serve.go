@@ -161,7 +161,7 @@ func (h *host) listen(ctx context.Context) error {
 	}
 	h.server = transport.New(transport.Options{
 		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, Seed: seeded{h.run}, MaxPayloadBytes: h.maxPayload(),
-		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20, // weights of a probe, a seed, a verdict for every fragment, a gate record, and messages
+		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20 + 2*int64(len(h.run.Marshal())), // weights of a probe, a seed, a verdict for every fragment, a gate record, messages and the run file
 	}, h)
 	go func() {
 		if err := h.server.Serve(lis); err != nil {

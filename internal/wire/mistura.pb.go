@@ -1625,7 +1625,7 @@ func (x *Piece) GetExtent() []uint64 {
 	return nil
 }
 
-// Welcome: the resolved run file; the fragments follow as Fragment frames.
+// Welcome: the resolved run file, in the payload where run_yaml is empty; the fragments follow as Fragment frames.
 type Welcome struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RunYaml       []byte                 `protobuf:"bytes,1,opt,name=run_yaml,json=runYaml,proto3" json:"run_yaml,omitempty"`
