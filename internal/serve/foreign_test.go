@@ -45,6 +45,7 @@ tokens: 9600
 train: {batch_sequences: 96, sequence_tokens: 1, peak_rate: 0.05}
 exchange: {fragments: 3, period_tokens: 960, max_wait_seconds: 1, stale_versions: 1000}
 spike: {limit: 0}
+limits: {stall_seconds: 60, heartbeat_seconds: 60}
 islands:
   - {name: a, engine: external, seed: true, evaluate: true}
   - {name: b, engine: external}
@@ -390,7 +391,7 @@ func TestOwnModelRefusals(t *testing.T) {
 				}
 			}
 		}}
-		run := own(t, func(run *runfile.Run) { run.Limits.Restarts = 1000; run.Limits.FirstStepSeconds = 3 })
+		run := own(t, func(run *runfile.Run) { run.Limits.Restarts = 1000 })
 		sum, err := trainFleet(t, folder(t), run, false, f, nil).wait()
 		if err != nil || sum.Outcome != ledger.RunFinished {
 			t.Errorf("%s: %v", sum.Reason, err)
