@@ -5,7 +5,7 @@
 The model is a stack of square layers of 8 MB in all a fragment; a fragment is sent and adopted every 3 steps. Coordinator,
 syncer and the mistura process of the island run on the same machine, and what they take is part of what is measured. A pair
 is two blocks of 12 steps, one with island.step() and one without, in turn first; a ratio is of their times; the median counts.
-Needs mistura in MISTURA_BINARY or on PATH.
+Needs Go to build mistura, or MISTURA_BINARY.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import mistura
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "python" / "tests"))
-from served import Served  # noqa: E402 (starts the coordinator)
+from served import Served, forget_program  # noqa: E402 (starts the coordinator)
 
 WIDTH, LAYERS, FRAGMENTS = 1024, 8, 4  # 2 layers of 4 MB a fragment
 EVERY = 3  # steps between two fragments
@@ -33,16 +33,15 @@ BLOCK = EVERY * FRAGMENTS  # steps, in which each fragment is exchanged once
 
 
 def run_file(rows: int) -> str:
-    """One island with its own data and rate, whose weights are version 0."""
+    """One island with its own data and rate, whose weights are version 0; outer momentum, so that each adoption changes them."""
     return f"""
 name: overhead
 tokens: {rows * 1_000_000}
 data: {{own: true}}
-train: {{batch_sequences: {rows}}}
+train: {{sequence_tokens: 1, batch_sequences: {rows}}}
 model: {{from: seed}}
-checkpoint: {{every_tokens: 0}}
-eval: {{every_tokens: 0}}
-exchange: {{fragments: {FRAGMENTS}, period_tokens: {rows * BLOCK}}}
+checkpoint: {{every_tokens: {rows * 500_000}}}
+exchange: {{fragments: {FRAGMENTS}, period_tokens: {rows * BLOCK}, outer_rate: 0.7, outer_momentum: 0.5}}
 limits: {{stall_seconds: 600, runway_seconds: 600}}
 islands: [{{name: one, engine: external, seed: true}}]
 """
@@ -104,9 +103,11 @@ def main() -> None:
         torch.set_num_threads(o.threads)
     with tempfile.TemporaryDirectory() as folder, Served(Path(folder), run_file(o.rows)) as served:
         loop = Loop(o.rows)
-        island = mistura.join(loop.model, loop.optimizer, join=served.join("one"), rate="own", own_data=True, seed=True)
+        socket = served.environment("one")["MISTURA_SOCKET"]
+        island = mistura.join(loop.model, loop.optimizer, socket=socket, rate="own", own_data=True, seed=True)
         rows = measure(loop, island, o.pairs)
         island.close()
+    forget_program()
     show(o, rows)
 
 

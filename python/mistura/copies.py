@@ -56,7 +56,8 @@ class DeviceCopies:
     def __init__(self, areas: Areas, weights: Weights, device: torch.device) -> None:
         self._areas, self._weights, self._device = areas, weights, device
         self._module = getattr(torch, device.type, None)
-        self._streams = all(hasattr(self._module, name) for name in ("Stream", "Event", "stream", "current_stream"))
+        has = all(hasattr(self._module, name) for name in ("Stream", "Event", "stream", "current_stream"))
+        self._streams = has and device.type != "cpu"  # newer PyTorch has empty ones there
         self._side = self._module.Stream(device) if self._streams else None
         self._held: list[torch.Tensor] = []  # staging of what came in last
         self._taken: Any = None  # event after which that is free

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from served import ROOT, missing, program
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
