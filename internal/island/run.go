@@ -526,7 +526,8 @@ func spikeOf(step uint64, s StepStats) *wire.Spike {
 	}
 	return &wire.Spike{
 		Step: step, Position: uint64(s.From), Samples: uint64(s.To - s.From), Retry: s.Retry, Verdict: spiked(d.Verdict),
-		Loss: finiteOr(s.Loss), GradientNorm: normOr(s.GradientNorm), Median: median, Bound: bound, Reason: d.Reason,
+		Loss: finiteOr(s.Loss), GradientNorm: normOr(s.GradientNorm), NormUnknown: s.GradientNorm < 0,
+		Median: median, Bound: bound, Reason: d.Reason,
 	}
 }
 

@@ -173,3 +173,17 @@ func TestSpikesAreToldFirst(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A norm that the trainer does not tell says nothing against its step; it is not taken for
+// one that is not finite.
+func TestSpikeOfAnUnknownNorm(t *testing.T) {
+	for _, c := range []struct {
+		norm, want float64
+		unknown    bool
+	}{{unknown, math.NaN(), true}, {math.Inf(1), math.NaN(), false}, {3, 3, false}} {
+		s := spikeOf(1, StepStats{Loss: 9, GradientNorm: c.norm})
+		if s.NormUnknown != c.unknown || math.Float64bits(s.GradientNorm) != math.Float64bits(c.want) {
+			t.Errorf("norm %v: %v", c.norm, s)
+		}
+	}
+}

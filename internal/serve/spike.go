@@ -14,7 +14,7 @@ import (
 func spikedOf(incarnation uint64, s *wire.Spike) coord.Spiked {
 	return coord.Spiked{
 		Incarnation: incarnation, Step: s.Step, Position: int64(s.Position), Samples: int64(s.Samples),
-		Verdict: verdictOf(s.Verdict), Retry: s.Retry, Finite: s.Loss-s.Loss == 0 && s.GradientNorm-s.GradientNorm == 0,
+		Verdict: verdictOf(s.Verdict), Retry: s.Retry, Finite: s.Loss-s.Loss == 0 && (s.NormUnknown || s.GradientNorm-s.GradientNorm == 0),
 		Loss: s.Loss, Norm: s.GradientNorm, Median: s.Median, Bound: s.Bound, Reason: s.Reason,
 	}
 }

@@ -2375,10 +2375,11 @@ type Spike struct {
 	Verdict       Spiked                 `protobuf:"varint,4,opt,name=verdict,proto3,enum=mistura.wire.v1.Spiked" json:"verdict,omitempty"`    // withheld and skipped: nothing was applied
 	Retry         bool                   `protobuf:"varint,5,opt,name=retry,proto3" json:"retry,omitempty"`                                    // its samples had been withheld before
 	Loss          float64                `protobuf:"fixed64,6,opt,name=loss,proto3" json:"loss,omitempty"`                                     // nats; NaN when it is not finite
-	GradientNorm  float64                `protobuf:"fixed64,7,opt,name=gradient_norm,json=gradientNorm,proto3" json:"gradient_norm,omitempty"` // before clipping; NaN when it is not finite
+	GradientNorm  float64                `protobuf:"fixed64,7,opt,name=gradient_norm,json=gradientNorm,proto3" json:"gradient_norm,omitempty"` // before clipping; NaN when it is not finite, or the trainer has not told it
 	Median        float64                `protobuf:"fixed64,8,opt,name=median,proto3" json:"median,omitempty"`                                 // of the window; NaN while it is not full
 	Bound         float64                `protobuf:"fixed64,9,opt,name=bound,proto3" json:"bound,omitempty"`                                   // a loss above it is a spike; NaN while there is none
 	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	NormUnknown   bool                   `protobuf:"varint,11,opt,name=norm_unknown,json=normUnknown,proto3" json:"norm_unknown,omitempty"` // nothing is known of gradient_norm: it says nothing against the step
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2481,6 +2482,13 @@ func (x *Spike) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *Spike) GetNormUnknown() bool {
+	if x != nil {
+		return x.NormUnknown
+	}
+	return false
 }
 
 // LeaseRequest: the lease is used up.
@@ -3865,7 +3873,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\x05Range\x12\x12\n" +
 	"\x04from\x18\x01 \x01(\x04R\x04from\x12\x0e\n" +
 	"\x02to\x18\x02 \x01(\x04R\x02to\x12\x14\n" +
-	"\x05retry\x18\x03 \x01(\bR\x05retry\"\x99\x02\n" +
+	"\x05retry\x18\x03 \x01(\bR\x05retry\"\xbc\x02\n" +
 	"\x05Spike\x12\x12\n" +
 	"\x04step\x18\x01 \x01(\x04R\x04step\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\x04R\bposition\x12\x18\n" +
@@ -3877,7 +3885,8 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06median\x18\b \x01(\x01R\x06median\x12\x14\n" +
 	"\x05bound\x18\t \x01(\x01R\x05bound\x12\x16\n" +
 	"\x06reason\x18\n" +
-	" \x01(\tR\x06reason\"\"\n" +
+	" \x01(\tR\x06reason\x12!\n" +
+	"\fnorm_unknown\x18\v \x01(\bR\vnormUnknown\"\"\n" +
 	"\fLeaseRequestJ\x04\b\x01\x10\x02R\fsamples_left\"\x7f\n" +
 	"\x05Lease\x12.\n" +
 	"\x06ranges\x18\x01 \x03(\v2\x16.mistura.wire.v1.RangeR\x06ranges\x12\x12\n" +
