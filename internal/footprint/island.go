@@ -14,9 +14,10 @@ import (
 // streamBytes is about what a stream's frames and messages take on either end. Measured.
 const streamBytes = 8 << 20
 
-// Threads is the number of workers of an island of the run.
+// Threads is the number of workers of an island of the run. Of a container's limit only
+// GOMAXPROCS knows: 128 cores with a limit of 8 are 8 (case G17).
 func Threads(run runfile.Run, i runfile.Island) int {
-	return cmp.Or(i.Threads, max(1, runtime.NumCPU()/len(run.Islands)))
+	return cmp.Or(i.Threads, max(1, runtime.GOMAXPROCS(0)/len(run.Islands)))
 }
 
 // island is the process of one island: what packages engine and island hold. Where a

@@ -2,6 +2,7 @@ package footprint
 
 import (
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -107,5 +108,20 @@ func TestMemoryOfATorchIsland(t *testing.T) {
 	small, large := island("ling-nano", runfile.Island{Engine: runfile.Torch, Device: "npu"}), island("ling-mini", runfile.Island{Engine: runfile.Torch, Device: "npu"})
 	if cpu := island("ling-mini", runfile.Island{Engine: runfile.Torch}); large >= cpu || large <= small {
 		t.Errorf("on a device ling-nano takes %d and ling-mini %d; on the CPU that takes %d", small, large, cpu)
+	}
+}
+
+// Case G17: a container may be allowed fewer processors than the host has. Go's runtime
+// takes that limit, and islands share it.
+func TestG17ThreadsKeepToTheLimit(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(8))
+	for _, engine := range []string{runfile.Native, runfile.Torch} {
+		i := runfile.Island{Pace: 1, Engine: engine}
+		if got := Threads(resolved(t, "ling-tiny", i), i); got != 8 {
+			t.Errorf("one %s island has %d threads", engine, got)
+		}
+		if got := Threads(resolved(t, "ling-tiny", i, i, i), i); got != 2 {
+			t.Errorf("each of three %s islands has %d threads", engine, got)
+		}
 	}
 }
