@@ -71,27 +71,30 @@ class DeviceCopies:
         clones = [(i, self._weights(i).detach().clone()) for i in pieces]
         if not self._streams:
             staged = [(i, clone.cpu()) for i, clone in clones]
-            self._queue.put(lambda: self._deliver(staged, None, done))
+            self._queue.put(lambda: self._deliver(staged, done))
             return
         self._side.wait_stream(self._module.current_stream(self._device))
         with self._module.stream(self._side):
             staged = [(i, pinned_like(clone)) for i, clone in clones]
             for (_, host), (_, clone) in zip(staged, clones):
                 host.copy_(clone, non_blocking=True)
-                if hasattr(clone, "record_stream"):
-                    clone.record_stream(self._side)  # its memory is not given away while the side stream reads it
             event = self._module.Event()
             event.record(self._side)
-        self._queue.put(lambda: self._deliver(staged, event, done))
 
-    def _deliver(self, staged: list[tuple[int, torch.Tensor]], event: Any, done: Callable[[], None]) -> None:
-        if event is not None:
+        def deliver(held: Any = clones) -> None:  # the clones stay until the side stream has read them
             event.synchronize()
+            self._deliver(staged, done)
+
+        self._queue.put(deliver)
+
+    def _deliver(self, staged: list[tuple[int, torch.Tensor]], done: Callable[[], None]) -> None:
         for i, host in staged:
             self._areas.out[i].copy_(host)
         done()
 
     def _work(self) -> None:
+        if self._streams and hasattr(self._module, "set_device"):
+            self._module.set_device(self._device)  # a thread begins on the first device
         while True:
             job = self._queue.get()
             if job is None:

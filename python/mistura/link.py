@@ -99,10 +99,13 @@ def connected(path: str, until: float) -> socket.socket:
 
 
 def said(message: dict[str, Any]) -> Exception:
-    """What the mistura process reports in place of an answer: something to mend, or why it ends."""
-    if not message.get("where"):
-        return Lost(f"the mistura process of this host ends: {message.get('problem') or 'it does not say why'}")
-    return Refused(message["where"], message.get("value"), message.get("problem", ""), message.get("next", ""))
+    """What the mistura process reports in place of an answer: a refusal, something to mend, or why it ends."""
+    where, problem = message.get("where"), message.get("problem") or "it does not say why"
+    if message["kind"] == "refused":
+        return Refused(where or "this run", message.get("value"), problem, message.get("next", ""))
+    if where:
+        return Refused(where, message.get("value"), problem, message.get("next", ""))
+    return Lost(f"the mistura process of this host ends: {problem}")
 
 
 def encode(kind: str, fields: dict[str, Any]) -> bytes:

@@ -120,10 +120,16 @@ class Process:
         until = time.monotonic() + START_PATIENCE_SECONDS
         while not os.path.exists(self.socket):
             if self._child.poll() is not None:
-                raise Refused("mistura join", None, Log(self.log).last() or f"ended with code {self._child.returncode} and without a word")
+                said = Log(self.log).last().removeprefix("mistura: ")
+                raise Refused("mistura join", None, said or f"ended with code {self._child.returncode} and without a word")
             if time.monotonic() > until:
                 raise Refused("mistura join", None, f"opened no socket within {START_PATIENCE_SECONDS:.0f} s", Log(self.log).last())
             time.sleep(0.005)
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._child.pid
 
     def forget_folder(self) -> None:
         """Remove socket and log from the file system, once every rank of the host has opened both."""

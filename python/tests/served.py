@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -98,12 +99,14 @@ def listens(path: Path) -> bool:
 class Served:
     """`mistura train` in a folder, whose islands wait for trainers of the caller's."""
 
+    verb = "train"
+
     def __init__(self, folder: Path, run_file: str | None, *flags: str, resume: Path | None = None) -> None:
         """A run by its file, or one that is resumed in its folder."""
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.out = resume or folder / "run"
-        command = [program(), "train", "--json", *flags]
+        command = [program(), self.verb, "--json", *flags]
         if resume is None:
             (folder / "run.yaml").write_text(run_file or "", encoding="utf-8")
             command += [str(folder / "run.yaml"), "--out", str(self.out)]
@@ -166,3 +169,29 @@ class Served:
                 self.process.wait()
         self._said.close()
         self._told.close()
+
+
+class Open(Served):
+    """`mistura serve`: trainers come with a join string and start their mistura process themselves."""
+
+    verb = "serve"
+
+    def __init__(self, folder: Path, run_file: str) -> None:
+        super().__init__(folder, run_file, "--listen", "127.0.0.1:0")
+
+    def environment(self, island: str) -> dict[str, str]:
+        """What a trainer of the island is told."""
+        return {"MISTURA_JOIN": self.join(), "MISTURA_NAME": island, "MISTURA_BINARY": program()}
+
+    def join(self) -> str:
+        """The join string that it prints."""
+        self._await(lambda: re.search(JOIN, self.said()), "join string")
+        return re.search(JOIN, self.said())[1]
+
+    def token(self, *flags: str) -> str:
+        """Another join string of the run."""
+        said = subprocess.run([program(), "token", str(self.out), *flags], capture_output=True, text=True, check=True)
+        return re.search(r"mistura://\S+?(?='|\s)", said.stdout)[0]
+
+
+JOIN = re.compile(r"MISTURA_JOIN='([^']+)'")

@@ -163,7 +163,7 @@ def train(diary: Diary, rank: int, world: int, *, seed: int = 0, rows: int = 8, 
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
     island = mistura.join(replica, optimizer, rate="own", own_data=True)
-    diary.note(joined=island.name)
+    diary.note(joined=island.name, process=island._process.pid if island._process else 0)
     while not island.done:
         loss = loss_of(replica, hash_of(name, island.steps * world + rank), rows)
         optimizer.zero_grad()
