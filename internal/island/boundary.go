@@ -344,6 +344,7 @@ const saveRetryEvery = 5 * time.Second
 // save writes a captured state; on a full store it waits and tries again, as the
 // coordinator does with its own parts.
 func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.Stored {
+	held := false
 	for {
 		o, err := c.write(ctx, r.store, ask.Object)
 		if err == nil {
@@ -352,7 +353,10 @@ func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.
 				Layout: r.layout, Slots: c.slotDigests(), Files: c.files,
 			}
 		}
-		r.log.Error("state_not_saved", "err", err)
+		if full := errors.Is(err, store.ErrFull); !full || !held {
+			r.log.Error("state_not_saved", "err", err)
+			held = full // once is enough: it is tried again and again
+		}
 		if !errors.Is(err, store.ErrFull) {
 			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
 		}

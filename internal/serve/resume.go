@@ -134,7 +134,7 @@ func (op *opened) fits(meta Meta) error {
 	case meta.DataDigest != op.data().Digest:
 		return &fault.Input{Where: op.dataDir, Value: op.data().Digest, Problem: "other text than the checkpoint was trained on (" + meta.DataDigest + ")", Next: "restore the data folder"}
 	case op.run.TotalSamples() < meta.Consumed:
-		return &fault.Input{Where: "tokens", Value: op.run.Tokens.String(), Problem: fmt.Sprintf("%d tokens are trained already", meta.Consumed*int64(meta.SampleTokens)), Next: "ask for more"}
+		return &fault.Input{Where: op.run.Where("tokens"), Value: op.run.Tokens.String(), Problem: fmt.Sprintf("%d tokens are trained already", meta.Consumed*int64(meta.SampleTokens)), Next: "ask for more"}
 	}
 	return nil
 }

@@ -278,8 +278,11 @@ func TestResumeAFinishedRun(t *testing.T) {
 	if sum := c.finish(); sum.Islands[0].Steps != 30 {
 		t.Errorf("%d steps, 30 more were asked for", sum.Islands[0].Steps)
 	}
-	_, err := begin(t, dir, with(stepTokens*40), true, nil).wait()
+	_, err := begin(t, dir, with(stepTokens*40).FromFlag("tokens", "--tokens"), true, nil).wait()
 	refused(t, err, "are trained already", "ask for more")
+	if !strings.HasPrefix(err.Error(), "--tokens ") {
+		t.Errorf("%v does not name the flag", err)
+	}
 }
 
 // Interrupted at once, before anything is trained.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/coord"
@@ -203,7 +204,7 @@ func (h *host) save(c *cutState) {
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
 		err := c.write(ctx, w, h.run.Table())
 		return c.meta, err
-	}, h.hold)
+	}, h.holder())
 	if h.ctx.Err() != nil && err != nil {
 		return
 	}
@@ -234,16 +235,29 @@ func checkpointPath(st store.Store, number uint64) string {
 	return filepath.Join(st.Location(), filepath.FromSlash(store.PartName(number, "")))
 }
 
-// hold waits for space and tells the user.
-func (h *host) hold(ctx context.Context, _ int, full error) error {
-	h.emit(ledger.CheckpointHeld{At: time.Now(), Reason: full.Error()})
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(h.opts.retry):
-		return nil
+// holder waits for space between the attempts of one save. What is wrong is told once, and
+// again when it has changed; names of temporary files, which always do, do not count.
+func (h *host) holder() func(ctx context.Context, attempt int, full error) error {
+	said := ""
+	return func(ctx context.Context, _ int, full error) error {
+		if reason := steady(full); reason != said {
+			said = reason
+			h.emit(ledger.CheckpointHeld{At: time.Now(), Reason: full.Error()})
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(h.opts.retry):
+			return nil
+		}
 	}
 }
+
+// temporary is the name of a file that is being written.
+var temporary = regexp.MustCompile(`\.tmp-[^\s:/]*`)
+
+// steady is an error's text without the names of temporary files.
+func steady(err error) string { return temporary.ReplaceAllString(err.Error(), ".tmp") }
 
 func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Tensor) error {
 	if err := w.Tensors(ctx, modelPart, tensorsOf(table, c.theta), nil); err != nil {

@@ -197,6 +197,9 @@ func (h *host) started() {
 	h.tokens = e.TokensDone
 	h.emit(e)
 	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
+	for _, n := range withoutEffect(h.run) {
+		h.emit(ledger.Note{At: time.Now(), Text: n})
+	}
 	h.tellNotes()
 }
 
