@@ -21,6 +21,7 @@ func kinds() map[string]any {
 		"fetch": &Fetch{}, "value": &Value{}, "gathered": &Gathered{}, "adopted": &Adopted{},
 		"describe": &Describe{}, "run": &Run{}, "rows": &Rows{}, "tokens": &Tokens{},
 		"gated": &Gated{}, "judge": &Judge{}, "verdict": &Verdict{}, "validation": &Validation{}, "bye": &Bye{},
+		"slot": &Slot{}, "taken": &Taken{}, "load": &Load{}, "loaded": &Loaded{}, "kept": &Kept{},
 	}
 }
 

@@ -26,6 +26,8 @@ func samples() []any {
 		&Gated{Loss: 5, NumberFormat: "bf16", Choices: [][]int32{{1, 0}}, Problem: "none"},
 		&Judge{Loss: Number(math.Inf(1))}, &Verdict{Apply: true, Factor: 0.5, Verdict: "half"}, &Validation{Loss: 2, Tokens: 3}, &Bye{Reason: "enough"},
 		&Describe{}, &Run{Run: Document(`{"seed":1}`), Island: "a"}, &Rows{Samples: []uint64{1 << 63, 0}}, TokensOf([]int32{1, -1, 255, 1 << 30}, 2, new(int32)),
+		&Act{Actions: []Action{{Do: Restore, Keeping: &Keeping{Slots: []string{"weights"}, Steps: 3, Scale: 65536, Files: []File{{1, "/a"}}}}}, Then: Wait, Samples: []Span{}},
+		&Slot{Checkpoint: 3, Slot: "moment1", Steps: 7, Scale: 2, ScaleSteps: 1}, &Taken{}, &Load{Slot: "weights"}, &Loaded{}, &Kept{Checkpoint: 3, Path: "/x"},
 	}
 }
 
@@ -78,6 +80,8 @@ func TestBadLines(t *testing.T) {
 		"[]":                              "cannot unmarshal array",
 		`{"kind":"what"}`:                 `kind "what" is none of act, adopted,`,
 		`{"loss":1}`:                      `kind "" is none of`,
+		`{"kind":"slot","scale":-1}`:      "scale -1 of 0 steps",
+		`{"kind":"slot","scale":"nan"}`:   "scale NaN of 0 steps",
 		`{"kind":"judge"`:                 "unexpected end",
 		`{"kind":"judge","loss":"zero"}`:  `"zero" is neither a number nor nan, inf or -inf`,
 		`{"kind":"boundary","tokens":-1}`: "tokens is -1",

@@ -150,7 +150,8 @@ type Action struct {
 	Version  uint64 `json:"version"`
 	Sequence uint64 `json:"sequence"`
 
-	Gate *Question `json:"gate,omitempty"` // of Gate
+	Gate     *Question `json:"gate,omitempty"` // of Gate
+	*Keeping           // of Save and Restore
 }
 
 // Question is the probe of the gate: rows of one more token than they have inputs.

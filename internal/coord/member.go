@@ -91,6 +91,9 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 	case Idle:
 		return s.idle(m, in)
 	case Left:
+		if m.phase == launched || m.phase == joined { // it could not begin
+			return s.end(m, "died", in.Why)
+		}
 		return s.end(m, "left", in.Why)
 	case Exited:
 		return s.end(m, "died", in.Why)

@@ -44,3 +44,8 @@ func (a *asides) do(f *exchange, work, then func()) {
 		a.post(then)
 	})
 }
+
+// later works beside the runner's goroutine, and brings what follows from it there.
+func (a *asides) later(work func() (then func())) {
+	a.wg.Go(func() { a.post(work()) })
+}

@@ -315,7 +315,7 @@ func (r *runner) capture(ctx context.Context) {
 	for _, f := range r.learner.fragments {
 		done.AnchorVersions = append(done.AnchorVersions, f.version)
 	}
-	r.learner.capture(func(c *capture, err error) {
+	r.learner.capture(ask.Checkpoint, folderFor(r.store, ask.Object), func(c *capture, err error) {
 		if err != nil {
 			done.Reason = err.Error()
 			r.log.Error("state_not_captured", "err", err)
@@ -345,6 +345,12 @@ const saveRetryEvery = 5 * time.Second
 // coordinator does with its own parts.
 func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.Stored {
 	held := false
+	if c.awaitFiles != nil {
+		var err error
+		if c.files, err = c.awaitFiles(ctx); err != nil {
+			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
+		}
+	}
 	for {
 		o, err := c.write(ctx, r.store, ask.Object)
 		if err == nil {

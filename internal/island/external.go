@@ -2,7 +2,6 @@ package island
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -14,7 +13,6 @@ import (
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // external is a trainer in other processes: the ranks of a crew. It asks what to do at
@@ -26,6 +24,8 @@ type external struct {
 	crew    *attach.Crew
 	holding *holding
 	rows    *rows
+	keeping *keeping
+	reserve reserve
 	asides  *asides
 	log     *slog.Logger
 	ownRate bool
@@ -168,6 +168,16 @@ func (x *external) hear(r *attach.Rank, m any) error {
 			return err
 		}
 		return r.Send(tokens)
+	case *attach.Slot:
+		finish, err := x.keeping.slot(r, m)
+		if finish != nil {
+			x.asides.later(finish)
+		}
+		return err
+	case *attach.Load:
+		return x.keeping.load(r, m)
+	case *attach.Kept:
+		return x.keeping.kept.say(r, m)
 	case *attach.Bye:
 		x.asides.post(func() { x.leave(m.Reason) })
 		return nil
@@ -352,13 +362,6 @@ func (x *external) look(f *exchange) (broken, apart bool) {
 	}
 	return false, x.holding.apart(f.index)
 }
-
-// errNoState: what a trainer of the user's has beyond its weights is its own.
-var errNoState = errors.New("the state of an external trainer is not saved here")
-
-func (x *external) save(_ *capture, done func(error)) { done(errNoState) }
-
-func (x *external) restore(_ *savedState, done func(*wire.Restored, error)) { done(nil, errNoState) }
 
 // Close leaves the crew to who has gathered it.
 func (x *external) Close() { x.rows.close() }

@@ -1,9 +1,6 @@
 package island
 
-import (
-	"slices"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // reserve is memory that a learner takes once and uses again: what it needs at most is
 // then known before it starts (memory.go), and the collector has little to do.
@@ -22,15 +19,23 @@ func (r *reserve) scratch(n int) []float32 {
 // copyAll copies vectors of one length. Release gives the memory back; until then
 // another call gets memory of its own.
 func (r *reserve) copyAll(vectors [3][]float32) (copies [3][]float32, release func()) {
+	copies, release = r.room(len(vectors[0]))
+	for i, v := range vectors {
+		copy(copies[i], v)
+	}
+	return copies, release
+}
+
+// room is memory for copies of n elements each, that hold anything.
+func (r *reserve) room(n int) (copies [3][]float32, release func()) {
 	if !r.taken.CompareAndSwap(false, true) {
-		for i, v := range vectors {
-			copies[i] = slices.Clone(v)
+		for i := range copies {
+			copies[i] = make([]float32, n)
 		}
 		return copies, func() {}
 	}
-	for i, v := range vectors {
-		r.copies[i] = reuse(r.copies[i], len(v))
-		copy(r.copies[i], v)
+	for i := range r.copies {
+		r.copies[i] = reuse(r.copies[i], n)
 	}
 	return r.copies, func() { r.taken.Store(false) }
 }

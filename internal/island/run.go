@@ -132,7 +132,8 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	defer stop()
 
 	if err = r.enter(ctx, o.Join); err != nil {
-		return r.giveUp(ctx, o.Join, err)
+		r.sayWhy(cause(ctx, err)) // sooner than the end of the stream, which says nothing
+		return err
 	}
 	defer r.learner.Close()
 	if r.data != nil {
@@ -148,9 +149,13 @@ func (r *runner) session(ctx context.Context, o Options) error {
 // process tells it.
 func (r *runner) giveUp(ctx context.Context, join wire.Join, err error) error {
 	if err = cause(ctx, err); err != nil && r.crew != nil && join.Incarnation == 0 {
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Leaving{Leaving: &wire.Leaving{Reason: err.Error()}}}, nil)
+		r.sayWhy(err)
 	}
 	return err
+}
+
+func (r *runner) sayWhy(err error) {
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Leaving{Leaving: &wire.Leaving{Reason: err.Error()}}}, nil)
 }
 
 // cause prefers the reason for which ctx was ended over what followed from it.
@@ -355,15 +360,27 @@ func (r *runner) external(w *wire.Welcome, join wire.Join) (*external, error) {
 		return nil, err
 	}
 	first := r.crew.ranks[0].Hello
-	r.numeric = first.Device
+	r.numeric, r.layout = first.Device, r.crewLayout(first).String()
 	return &external{
-		run: r.run, crew: r.crew.Crew, holding: h, rows: &rows{run: r.run, dir: w.DataDir}, asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
+		run: r.run, crew: r.crew.Crew, holding: h, keeping: newKeeping(h, r.run.Table()), rows: &rows{run: r.run, dir: w.DataDir}, asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
 		gathered: r.gathered, validate: r.validated,
 		leave: func(reason string) {
 			r.log.Info("trainer_leaves", "reason", reason)
 			r.leaving = true
 		},
 	}, nil
+}
+
+// crewLayout is on what the ranks compute: what they say, and what the run file asked for.
+func (r *runner) crewLayout(first *attach.Hello) runfile.Layout {
+	l := runfile.Layout{Engine: first.Engine}
+	for _, i := range r.run.Islands {
+		if i.Name == r.island {
+			l = i.Layout()
+		}
+	}
+	l.Device, l.Ranks, l.Hosts = first.Device, first.World, first.Parts
+	return l
 }
 
 // gathered: the weights of a contribution are there; what is left is arithmetic.

@@ -224,36 +224,34 @@ func (f *stateFile) remarks() []string {
 // checkFiles compares what a trainer saved itself with what the checkpoint says of it.
 func checkFiles(ctx context.Context, files []*wire.StateFile) error {
 	for _, want := range files {
-		if err := checkFile(ctx, want); err != nil {
-			return err
+		if problem := store.CompareFile(ctx, want.Path, int64(want.SizeBytes), want.Digest); problem != "" {
+			return &fault.Input{Where: fmt.Sprintf("state of rank %d", want.Rank), Value: want.Path, Problem: problem, Next: "put the file back as the trainer saved it, or resume from another checkpoint"}
 		}
 	}
 	return nil
 }
 
-func checkFile(ctx context.Context, want *wire.StateFile) error {
-	bad := func(problem string, err error) error {
-		return &fault.Input{Where: fmt.Sprintf("state of rank %d", want.Rank), Value: want.Path, Problem: problem,
-			Next: "put the file back as the trainer saved it, or resume from another checkpoint", Err: err}
+// digestFiles is what the checkpoint says of files that ranks saved themselves; ranks
+// that saved none are left out.
+func digestFiles(ctx context.Context, paths map[int]string) ([]*wire.StateFile, error) {
+	var out []*wire.StateFile
+	for _, rank := range slices.Sorted(maps.Keys(paths)) {
+		if paths[rank] == "" {
+			continue
+		}
+		f, err := os.Open(paths[rank])
+		if err != nil {
+			return nil, fmt.Errorf("what rank %d saved: %w", rank, err)
+		}
+		info, err := f.Stat()
+		var digest string
+		if err == nil {
+			digest, err = store.Digest(ctx, f, info.Size())
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, fmt.Errorf("what rank %d saved: %w", rank, err)
+		}
+		out = append(out, &wire.StateFile{Rank: uint32(rank), Path: paths[rank], SizeBytes: uint64(info.Size()), Digest: digest})
 	}
-	f, err := os.Open(want.Path)
-	if err != nil {
-		return bad("cannot be read", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return bad("cannot be read", err)
-	}
-	if uint64(info.Size()) != want.SizeBytes {
-		return bad(fmt.Sprintf("has %d bytes, the checkpoint says %d", info.Size(), want.SizeBytes), nil)
-	}
-	found, err := store.Digest(ctx, f, info.Size())
-	if err != nil {
-		return bad("cannot be read", err)
-	}
-	if found != want.Digest {
-		return bad(fmt.Sprintf("has SHA-256 %.12s…, the checkpoint says %.12s…", found, want.Digest), nil)
-	}
-	return nil
+	return out, nil
 }

@@ -37,6 +37,7 @@ type counters struct {
 	Position   int64              `json:"position_samples"`
 	Skipped    uint64             `json:"skipped_steps"`
 	Withheld   int64              `json:"withheld_samples"`
+	Surplus    int64              `json:"surplus_tokens"` // of own data, trained beyond the lease
 	AdamSteps  uint64             `json:"adam_steps"`
 	JoinSteps  int64              `json:"join_steps"`
 	ClockStamp int64              `json:"clock_stamp_tokens"`
@@ -82,8 +83,8 @@ func decodeCounters(data []byte) (counters, error) {
 // problem tells what contradicts itself, or nothing.
 func (c counters) problem() string {
 	switch {
-	case c.Position < 0:
-		return fmt.Sprintf("position_samples is %d", c.Position)
+	case c.Position < 0 || c.Surplus < 0:
+		return fmt.Sprintf("position_samples is %d, surplus_tokens is %d", c.Position, c.Surplus)
 	case c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps > 0 && uint64(c.JoinSteps) > c.Step:
 		return fmt.Sprintf("%d skipped_steps, %d adam_steps and %d join_steps in %d steps", c.Skipped, c.AdamSteps, c.JoinSteps, c.Step)
 	case c.Withheld < 0 || c.Withheld > c.Position:
@@ -137,26 +138,30 @@ func (f fragmentCounters) problem(c counters) string {
 type capture struct {
 	tensors  []store.Tensor
 	counters counters
-	files    []*wire.StateFile // that the trainer saved itself
-	release  func()            // the tensors are not needed any more
+	release  func() // the tensors are not needed any more
+
+	checkpoint uint64
+	folder     string // where the trainer puts what it saves itself
+	awaitFiles func(context.Context) ([]*wire.StateFile, error)
+	files      []*wire.StateFile // that it saved
 }
 
 // capture has the state copied, or says why it cannot be saved.
-func (l *Learner) capture(done func(*capture, error)) {
+func (l *Learner) capture(checkpoint uint64, folder string, done func(*capture, error)) {
 	for p, f := range l.fragments {
 		if f.flight != nil {
 			done(nil, fmt.Errorf("fragment %d has a contribution under way", p))
 			return
 		}
 	}
-	c := &capture{counters: l.counters(), release: func() {}}
+	c := &capture{counters: l.counters(), release: func() {}, checkpoint: checkpoint, folder: folder}
 	l.trainer.save(c, func(err error) { done(c, err) })
 }
 
 // counters are those of the learner; its trainer adds its own.
 func (l *Learner) counters() counters {
 	c := counters{
-		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld,
+		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld, Surplus: l.surplus,
 		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Losses: l.rule.Losses(), Experts: slices.Clone(l.expert),
 	}
 	for _, f := range l.fragments {
@@ -262,7 +267,7 @@ func (l *Learner) take(c counters, s *wire.IslandState, weights []float32) (kept
 	l.rule.Restore(c.Losses)
 	for p, f := range l.fragments {
 		if s.Keep[p] && c.Fragments[p].Version == f.version { // it carries what is not in the model
-			l.position = int64(s.Position)
+			l.position, l.surplus = int64(s.Position), c.Surplus
 			kept++
 		}
 	}

@@ -103,7 +103,7 @@ func restoredLearnerGoesOn(t *testing.T, change func(*runfile.Run)) {
 
 // captureNow captures a native learner, which does so at once.
 func captureNow(l *Learner) (c *capture, err error) {
-	l.capture(func(got *capture, failed error) { c, err = got, failed })
+	l.capture(1, "", func(got *capture, failed error) { c, err = got, failed })
 	return c, err
 }
 
@@ -263,7 +263,7 @@ func FuzzCounters(f *testing.F) {
 		{`"format":3`, `"format":4`}, {`"format":3`, `"format":2`}, {`"format":3`, `"format":3e0`}, {`moment2`, `weights`}, {`moment2`, `moment3`}, {`weights`, `moment1`}, {`b1b1`, `b1`}, {`"withheld_samples":4`, `"withheld_samples":-1`},
 		{`"withheld_samples":4`, `"withheld_samples":49`}, {`"sent_withheld_samples":4`, `"sent_withheld_samples":5`}, {`2.5`, `1e999`}, {`"step":12`, `"step":3`}, {`"step":12`, `"step":-1`}, {`48`, `-48`},
 		{`"join_steps":-1`, `"join_steps":-2`}, {`"join_steps":-1`, `"join_steps":13`}, {`28`, `49`}, {`28`, `-1`}, {`[0,4]`, `[0,10]`},
-		{`[0,4]`, `[-1,4]`}, {`[0,4]`, `[4]`}, {`[0,9]`, `[0,-9]`}, {`[0,9]`, `null`}, {`"sent_step":7`, `"sent_step":13`}, {`448`, `-448`},
+		{`[0,4]`, `[-1,4]`}, {`[0,4]`, `[4]`}, {`[0,9]`, `[0,-9]`}, {`[0,9]`, `null`}, {`"sent_step":7`, `"sent_step":13`}, {`448`, `-448`}, {`"surplus_tokens":0`, `"surplus_tokens":-1`},
 	} {
 		f.Add([]byte(strings.Replace(string(good), change[0], change[1], 1)))
 	}
@@ -272,7 +272,7 @@ func FuzzCounters(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c.Position < 0 || c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps < -1 || c.ClockStamp < 0 || c.ClockOwn < 0 {
+		if c.Position < 0 || c.Surplus < 0 || c.Skipped > c.Step || c.AdamSteps > c.Step || c.JoinSteps < -1 || c.ClockStamp < 0 || c.ClockOwn < 0 {
 			t.Fatalf("taken: %+v", c)
 		}
 		for _, f := range c.Fragments {

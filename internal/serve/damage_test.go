@@ -13,6 +13,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
 )
 
@@ -20,7 +21,15 @@ import (
 func twiceSaved(t testing.TB) (string, runfile.Run) {
 	t.Helper()
 	run := alone(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*30, 3 })
-	dir, c := stopped(t, run, 100)
+	dir := folder(t)
+	c := begin(t, dir, run, false, func(c *trial, e ledger.Event) {
+		if _, ok := e.(ledger.CheckpointSaved); ok {
+			c.interruptNow() // however long that took: another one follows
+		}
+	})
+	if _, err := c.wait(); !errors.Is(err, serve.ErrInterrupted) {
+		t.Fatal(err)
+	}
 	if n := len(recorded[ledger.CheckpointSaved](c)); n < 2 {
 		t.Fatalf("%d checkpoints", n)
 	}

@@ -42,6 +42,8 @@ type outside struct {
 	run    runfile.Run
 	world  int
 	layout attachtest.Layout
+	resume bool
+	slots  bool                                                          // its optimizer has moments
 	begin  func(life int, t *attachtest.Trainer) func(step uint64) error // called before each life; gives what is called before each step
 
 	sockets chan string
@@ -53,7 +55,7 @@ type outside struct {
 func trainOutside(t testing.TB, dir string, o *outside) *trial {
 	t.Helper()
 	o.sockets, o.done = make(chan string, 16), make(chan struct{})
-	c := begin(t, dir, o.run, false, func(_ *trial, e ledger.Event) {
+	c := begin(t, dir, o.run, o.resume, func(_ *trial, e ledger.Event) {
 		if note, ok := e.(ledger.Note); ok {
 			if m := socketNote.FindStringSubmatch(note.Text); m != nil {
 				o.sockets <- m[1]
@@ -78,7 +80,11 @@ func (o *outside) train(c *trial) {
 }
 
 func (o *outside) live(path string, life int) error {
-	t, err := attachtest.Join(path, patience, attachtest.Hellos(tensorsOf(o.run), o.world, o.layout)...)
+	hellos := attachtest.Hellos(tensorsOf(o.run), o.world, o.layout)
+	if o.slots {
+		hellos = attachtest.Keeping(hellos)
+	}
+	t, err := attachtest.Join(path, patience, hellos...)
 	if err != nil {
 		return err
 	}

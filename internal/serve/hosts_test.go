@@ -22,7 +22,7 @@ const (
 	actHosts = "hosts"      // its contributions come in three parts
 	actGap   = "hosts-gap"  // one element of one tensor is nobody's
 	actTwice = "hosts-both" // one tensor is held by two hosts
-	actLoses = "hosts-lose" // its last host is lost with the twentieth contribution
+	actLoses = "hosts-lose" // its last host is lost with the fifth contribution
 )
 
 // hostCount is of an island that looks like many.
@@ -209,7 +209,7 @@ func (s *spread) contribute(c *wire.Contribution, payload []byte) {
 	}
 	s.sent++
 	for part := hostCount - 1; part >= 0; part-- {
-		if s.act == actLoses && s.sent == 20 && part == hostCount-1 {
+		if s.act == actLoses && s.sent == 5 && part == hostCount-1 {
 			s.conns[part].Close() //nolint:errcheck // it is to be lost
 			continue
 		}

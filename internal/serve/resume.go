@@ -46,6 +46,9 @@ func (op *opened) resume(ctx context.Context) error {
 	if err := op.fits(meta); err != nil {
 		return err
 	}
+	if err := op.checkFiles(ctx, meta); err != nil {
+		return err
+	}
 	op.origin = meta.Origin
 	op.runID, op.fromCheckpoint = meta.RunID, checkpointPath(op.store, c.Number())
 	var tables syncer.Tables
@@ -215,6 +218,22 @@ func (op *opened) undo(lost []undone, s store.Segment, era uint32, tables syncer
 		}
 	}
 	return lost
+}
+
+// checkFiles refuses to go on without what the trainers of this machine's islands have
+// saved themselves: an era that began without it would be saved without it.
+func (op *opened) checkFiles(ctx context.Context, meta Meta) error {
+	for _, i := range op.run.Islands {
+		for _, f := range meta.Islands[i.Name].Files {
+			if problem := store.CompareFile(ctx, f.Path, int64(f.SizeBytes), f.Digest); problem != "" {
+				return &fault.Input{
+					Where: fmt.Sprintf("state of island %s, rank %d", i.Name, f.Rank), Value: f.Path, Problem: problem,
+					Next: "put the file back as the trainer saved it, or leave the island out",
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // planRestores decides which islands take over their saved state. A fragment is

@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"os"
 )
 
 // digestWriter passes bytes on, counts and digests them, and stops when its
@@ -56,4 +58,29 @@ func Digest(ctx context.Context, r io.ReaderAt, size int64) (string, error) {
 func digestBytes(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
+}
+
+// CompareFile says how a file of this machine, which need not be in a store, differs from
+// what was noted of it; nothing when it does not.
+func CompareFile(ctx context.Context, path string, size int64, sha256hex string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Sprintf("cannot be read (%v)", errors.Unwrap(err))
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && info.Size() != size {
+		return fmt.Sprintf("has %d bytes, the checkpoint says %d", info.Size(), size)
+	}
+	found := ""
+	if err == nil {
+		found, err = Digest(ctx, f, size)
+	}
+	switch {
+	case err != nil:
+		return fmt.Sprintf("cannot be read (%v)", err)
+	case found != sha256hex:
+		return fmt.Sprintf("has SHA-256 %.12s…, the checkpoint says %.12s…", found, sha256hex)
+	}
+	return ""
 }

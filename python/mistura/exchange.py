@@ -23,7 +23,7 @@ class Exchange:
         self._link, self._adapter = link, adapter
         self._pieces = adapter.pieces()
         extents = [p.extent for p in self._pieces]
-        areas = Areas(welcome["shm"]["path"], welcome["shm"]["bytes"], extents, welcome["out"], welcome["in"])
+        self.areas = areas = Areas(welcome["shm"]["path"], welcome["shm"]["bytes"], extents, welcome["out"], welcome["in"])
         link.tell("mapped")
         self._out = areas.out
         self._fragments: list[list[int]] = welcome["fragments"]

@@ -12,6 +12,7 @@ import numbers as kinds
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from . import lease as leases
@@ -21,6 +22,7 @@ from .exchange import Exchange
 from .link import Link, number
 from .process import Log, Process
 from .rates import Rates
+from .state import State
 
 LEAVE_PATIENCE_SECONDS = 30.0
 
@@ -102,11 +104,14 @@ class Island:
         self._samples: list[int] = []
         self._taken = False
         self._exchange = Exchange(link, adapter, welcome)
+        self._state = State(link, adapter, self._exchange.areas, ranks.rank, Path(f"mistura-{self.run_id}") / self.name)
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "gather": lambda a: self._exchange.gather(a, self.steps),
             "adopt": self._adopt,
             "install": self._install,
             "forget": self._forget,
+            "save": lambda a: self._state.save(a),
+            "restore": self._restore,
             "evaluate": self._evaluate,
             "gate": self._at_gate,
         }
@@ -158,6 +163,7 @@ class Island:
         return Row(1, value, 0 if loss is None else count, count, math.nan if measured is None else measured, measured is not None, busy)
 
     def _boundary(self, row: Row, experts: list[int] | None) -> None:
+        self._state.settle()
         rows = [Row(*r) for r in self._ranks.gather(row)]
         now = time.perf_counter()
         seconds, self._entered = now - self._entered, now
@@ -216,6 +222,20 @@ class Island:
             loss = leases.mean([(r.loss, r.weight) for r in rows])
             self._link.tell("validation", loss=loss, tokens=self._tokens_once(rows), step=self.steps)
         self.evaluation_due = False
+
+    def checkpoint(self, save: Callable[[Path], None] | None = None) -> Path | None:
+        """Save what the run cannot save by itself: an optimizer whose state is not Adam's, a data loader's position.
+
+        Give a function once: whenever the run saves a checkpoint it is called on each rank, with the path of a file to write. Or
+        call this after each step: it gives that path when a save is due, and the file must be there before the next step() (which
+        misses the save at the end of a run, when no step comes any more). Path and digest go into the run's checkpoint.
+        """
+        return self._state.checkpoint(save)
+
+    @property
+    def restored(self) -> dict[int, Path]:
+        """By rank, the files that ranks had saved in checkpoint() when the run was resumed from there; unaltered."""
+        return dict(self._state.files)
 
     # What the trainer asks.
 
@@ -281,6 +301,8 @@ class Island:
         while True:
             act = self._ranks.share(ask)
             self._do(act["actions"])
+            if act["then"] != "go":
+                self._ranks.each(self._state.settle)
             if act["then"] != "wait":
                 break
             ask = self._ask_again
@@ -328,6 +350,10 @@ class Island:
         if self._changed:
             self._adapter.publish()
         self._gate.answer(action, self._ranks, self._adapter, self._exchange, self._link)
+
+    def _restore(self, action: dict[str, Any]) -> None:
+        self._state.restore(action)
+        self._changed = True
 
     def _evaluate(self, action: dict[str, Any]) -> None:
         self.evaluation_due = True

@@ -19,6 +19,7 @@ type Rank struct {
 	Hello   attach.Hello
 	Welcome *attach.Welcome
 	Weights [][]float32 // by piece
+	State   State
 
 	conn   net.Conn
 	lines  *bufio.Scanner
@@ -70,6 +71,7 @@ func begin(conn net.Conn, h attach.Hello, first Weights) (*Rank, error) {
 	if r.memory, err = unix.Mmap(int(f.Fd()), 0, int(w.Shm.Bytes), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
 		return nil, err
 	}
+	r.room()
 	return r, r.Say(&attach.Mapped{})
 }
 
@@ -187,6 +189,10 @@ func (r *Rank) do(a attach.Action, step uint64) error {
 			}
 		}
 		return r.Say(&attach.Gated{Loss: 1, NumberFormat: "fp32"})
+	case attach.Save:
+		return r.save(a.Keeping)
+	case attach.Restore:
+		return r.restore(a.Keeping)
 	case attach.Forget:
 		return nil // it has no moments
 	}

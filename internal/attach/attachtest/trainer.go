@@ -149,8 +149,10 @@ func (t *Trainer) step(act *attach.Act) (*attach.Boundary, error) {
 		return b, nil
 	}
 	for _, r := range t.Ranks {
+		r.State.Steps++
 		for i, p := range r.Hello.Pieces {
 			Step(p, r.Weights[i], first, rate)
+			r.learn(i)
 		}
 	}
 	return b, nil

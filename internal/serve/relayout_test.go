@@ -1,0 +1,198 @@
+package serve_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/attach/attachtest"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
+)
+
+// stopAt interrupts the run before a step of the external trainer's first life.
+func (o *outside) stopAt(t *testing.T, dir string, step uint64) {
+	t.Helper()
+	var c *trial
+	ready := make(chan struct{})
+	inner := o.begin
+	o.begin = func(life int, trainer *attachtest.Trainer) func(uint64) error {
+		var before func(uint64) error
+		if inner != nil {
+			before = inner(life, trainer)
+		}
+		return func(n uint64) error {
+			if n == step {
+				<-ready
+				c.interruptNow()
+			}
+			if before != nil {
+				return before(n)
+			}
+			return nil
+		}
+	}
+	c = trainOutside(t, dir, o)
+	close(ready)
+	if sum, err := c.wait(); !errors.Is(err, serve.ErrInterrupted) || sum.Checkpoint == nil {
+		t.Fatalf("%v: %+v", err, sum)
+	}
+	o.ended(t)
+}
+
+// restoredAsSaved checks that the last era restored every slot that its checkpoint has with
+// the digest that it has there.
+func restoredAsSaved(t *testing.T, dir, island string, meta serve.Meta, slots int) {
+	t.Helper()
+	got, saved := restoredRecords(t, dir, len(tapes(t, dir)))[island], meta.Islands[island].Slots
+	if len(saved) != slots || len(got) != slots {
+		t.Fatalf("saved %v, restored %v, want %d slots", saved, got, slots)
+	}
+	for _, s := range saved {
+		if got[s.Slot] != s.Digest {
+			t.Errorf("%s restored with %s, saved with %s", s.Slot, got[s.Slot], s.Digest)
+		}
+	}
+}
+
+// Case D10: save on 4 ranks, load on 6 and on 2. Gathered weights and moments have equal
+// digests, and training goes on as if nothing had been moved.
+func TestD10OtherNumberOfRanks(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
+	straight := &outside{run: run, world: 4, layout: attachtest.Rows, slots: true}
+	unbroken := trainOutside(t, folder(t), straight)
+	unbroken.finish()
+	straight.ended(t)
+	want := newCurve()
+	want.add(t, unbroken)
+	for world, layout := range map[int]attachtest.Layout{6: attachtest.Rows, 2: attachtest.Rows, 3: attachtest.Replicated} {
+		t.Run(fmt.Sprintf("4 to %d", world), func(t *testing.T) {
+			t.Parallel()
+			dir := folder(t)
+			first := &outside{run: run, world: 4, layout: attachtest.Rows, slots: true}
+			first.stopAt(t, dir, 25)
+			meta := newestMeta(t, dir)
+			var steps uint64
+			second := &outside{run: run, world: world, layout: layout, slots: true, resume: true, begin: func(_ int, trainer *attachtest.Trainer) func(uint64) error {
+				return func(n uint64) error {
+					if n == 1 {
+						steps = trainer.Ranks[0].State.Steps
+					}
+					return nil
+				}
+			}}
+			c := trainOutside(t, dir, second)
+			c.finish()
+			second.ended(t)
+			restoredAsSaved(t, dir, "only", meta, 3)
+			if said := fmt.Sprintf("external on test, 4 ranks → external on test, %d ranks; gathered anew", world); !strings.Contains(notes(c), said) {
+				t.Errorf("nothing says %q in\n%s", said, notes(c))
+			}
+			got := newCurve()
+			got.add(t, c)
+			if len(got.loss) == 0 || steps == 0 {
+				t.Errorf("%d steps were made, %d by the optimizer before", len(got.loss), steps)
+			}
+			for step, loss := range got.loss {
+				if loss != want.loss[step] || got.rate[step] != want.rate[step] {
+					t.Fatalf("step %d has another loss or rate than in the unbroken run", step)
+				}
+			}
+		})
+	}
+}
+
+// From the native engine's state to a trainer of the user's and back.
+func TestNativeToExternalAndBack(t *testing.T) {
+	paths := []string{text(t)}
+	native := alone(t, func(run *runfile.Run) { run.Data.Paths, run.Gate = paths, runfile.GateOff })
+	external := alone(t, outsider(func(run *runfile.Run) { run.Data.Paths = paths }))
+	dir, _ := stopped(t, native, 40)
+	meta := newestMeta(t, dir)
+	o := &outside{run: external, world: 3, layout: attachtest.Rows, slots: true, resume: true}
+	o.stopAt(t, dir, 30)
+	restoredAsSaved(t, dir, "only", meta, 3)
+	meta = newestMeta(t, dir)
+	c := begin(t, dir, native, true, nil)
+	c.finish()
+	restoredAsSaved(t, dir, "only", meta, 3)
+	if want := "layout: only: external on test, 3 ranks → only: native\n"; !strings.Contains(notes(c), want) {
+		t.Errorf("nothing says %q in\n%s", want, notes(c))
+	}
+}
+
+// A trainer that does not hold what it has loaded is told which tensor, and does not train.
+func TestRestoredOtherwiseIsRefused(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
+	dir := folder(t)
+	first := &outside{run: run, world: 2, layout: attachtest.Rows, slots: true}
+	first.stopAt(t, dir, 20)
+	second := &outside{run: run, world: 3, layout: attachtest.Rows, slots: true, resume: true, begin: func(_ int, trainer *attachtest.Trainer) func(uint64) error {
+		trainer.Ranks[1].State.Bend = func(slot string, piece int, values []float32) {
+			if slot == "moment2" && piece == 0 {
+				values[len(values)-1]++
+			}
+		}
+		return nil
+	}}
+	c := trainOutside(t, dir, second)
+	if _, err := c.wait(); err == nil {
+		t.Error("the run went on")
+	}
+	within(t, "the end of the trainer", second.done)
+	var refused *attachtest.Refusal
+	if len(second.ends) == 0 || !errors.As(second.ends[0], &refused) || refused.Value != "moment2."+run.Table()[0].Name || refused.Where != "rank 1" {
+		t.Errorf("the trainer hears %v", second.ends)
+	}
+}
+
+// A trainer whose optimizer has no value for each weight saves itself: path and digest stand
+// in the manifest, a resume gives the paths back, and refuses a file that is altered.
+func TestTrainerSavesItself(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
+	dir := folder(t)
+	first := &outside{run: run, world: 2, layout: attachtest.Rows, begin: func(_ int, trainer *attachtest.Trainer) func(uint64) error {
+		for _, r := range trainer.Ranks {
+			r.State.Own = fmt.Sprintf("optimizer of rank %d", r.Hello.Rank)
+		}
+		return nil
+	}}
+	first.stopAt(t, dir, 20)
+	files := newestMeta(t, dir).Islands["only"].Files
+	if len(files) != 2 || files[1].Rank != 1 || read(t, files[1].Path) != "optimizer of rank 1" {
+		t.Fatalf("the manifest has %+v", files)
+	}
+	altered := files[0].Path
+	good := read(t, altered)
+	if err := os.WriteFile(altered, []byte("optimizer of rank 7"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	again := func() (*outside, *trial) {
+		o := &outside{run: run, world: 3, layout: attachtest.Rows, resume: true, begin: func(_ int, trainer *attachtest.Trainer) func(uint64) error {
+			return func(uint64) error {
+				for _, r := range trainer.Ranks {
+					if len(r.State.Files) != 2 || r.State.Files[0].Path != altered {
+						return fmt.Errorf("rank %d was given %v", r.Hello.Rank, r.State.Files)
+					}
+				}
+				return nil
+			}
+		}}
+		return o, trainOutside(t, dir, o)
+	}
+	o, c := again()
+	var in *fault.Input
+	if _, err := c.wait(); !errors.As(err, &in) || in.Value != altered || !strings.Contains(in.Problem, "has SHA-256") {
+		t.Errorf("an altered file: %v", err)
+	}
+	within(t, "the end of the trainer", o.done)
+	if err := os.WriteFile(altered, []byte(good), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o, c = again()
+	c.finish()
+	o.ended(t)
+}

@@ -1,0 +1,115 @@
+"""Checkpoints of runs with trainers: optimizer state moves to another number of ranks, and what a trainer saves itself comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mistura
+from served import Served, missing, run_file
+from trainers import Diary, Ranks, Small, digest, hash_of, loss_of, write_first
+
+pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
+
+
+def moments(optimizer: torch.optim.Optimizer, *keys: str) -> str:
+    """Digest of the optimizer's state, to the bit."""
+    h = hashlib.sha256()
+    for group in optimizer.param_groups:
+        for p in group["params"]:
+            for key in keys:
+                value = optimizer.state[p].get(key) if p in optimizer.state else None
+                h.update(b"none" if value is None else value.detach().reshape(-1).numpy().tobytes())
+    return h.hexdigest()
+
+
+def trained(diary: Diary, rank: int, world: int, optimizer: Any, keys: tuple[str, ...], own: bool) -> None:
+    """Train until the run is over, and note weights and moments when they come and when they go."""
+    model: torch.nn.Module = Small(rank)
+    stepped = optimizer(model)
+    replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    island = mistura.join(replica, stepped, rate="own", own_data=True)
+    if own:
+        island.checkpoint(lambda path: torch.save(stepped.state_dict(), path))
+        if island.restored:
+            stepped.load_state_dict(torch.load(island.restored[rank if rank in island.restored else 0]))
+    diary.note(came=[digest(model), moments(stepped, *keys)], files=len(island.restored))
+    while not island.done:
+        loss = loss_of(replica, hash_of("one", island.steps * world + rank))
+        stepped.zero_grad()
+        loss.backward()
+        stepped.step()
+        island.step(loss, tokens=8)
+        diary.note(loss=loss.item())
+    diary.note(went=[digest(model), moments(stepped, *keys)])
+
+
+def adamw(diary: Diary, rank: int, world: int) -> None:
+    """Adam's moments are the run's to save."""
+    keys = ("exp_avg", "exp_avg_sq", "step")
+    trained(diary, rank, world, lambda m: torch.optim.AdamW(m.parameters(), lr=0.01), keys, own=False)
+
+
+def momentum(diary: Diary, rank: int, world: int) -> None:
+    """SGD's momentum is not: the trainer saves it."""
+    trained(diary, rank, world, lambda m: torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9), ("momentum_buffer",), own=True)
+
+
+def stopped(folder: Path, world: int, body: Any) -> Ranks:
+    """A run that is interrupted once its trainer has made 20 steps."""
+    first = write_first(folder / "first.safetensors", Small(0))
+    with Served(folder / "run", run_file(tokens=10**6, islands=["one"], first=first)) as served:
+        ranks = Ranks(folder / "before", world, body, served.environment("one"))
+        ranks.wait_for(0, "loss", 20)
+        assert served.interrupt() == 130, served.said()
+        assert ranks.end() == ["done"] * world
+    return ranks
+
+
+def resumed(folder: Path, name: str, world: int, body: Any) -> Ranks:
+    """The same run with so many ranks, interrupted again."""
+    with Served(folder / name, None, resume=folder / "run" / "run") as served:
+        ranks = Ranks(folder / f"ranks of {name}", world, body, served.environment("one"))
+        ranks.wait_for(0, "loss", 5)
+        assert served.interrupt() == 130, served.said()
+        assert ranks.end() == ["done"] * world
+        said = served.said()
+    assert "layout: one: external on cpu" in said, said
+    return ranks
+
+
+def test_d10_other_number_of_ranks(tmp_path: Path) -> None:
+    """2 ranks → 3 → 1: weights and moments are the same to the bit, on every rank, and training goes on."""
+    before = stopped(tmp_path, 2, adamw)
+    for name, world in (("three", 3), ("one", 1)):
+        after = resumed(tmp_path, name, world, adamw)
+        went = before.diaries[0].all("went")
+        for diary in after.diaries:
+            assert diary.all("came") == went
+        last, following = before.diaries[0].all("loss")[-5:], after.diaries[0].all("loss")[:5]
+        assert sum(following) / 5 < 1.5 * sum(last) / 5
+        before = after
+
+
+def test_trainer_saves_itself(tmp_path: Path) -> None:
+    """An optimizer that is not Adam: its file comes back, and one that was altered stops the resume."""
+    before = stopped(tmp_path, 2, momentum)
+    after = resumed(tmp_path, "again", 2, momentum)
+    for b, a in zip(before.diaries, after.diaries):
+        assert a.all("came") == b.all("went")
+        assert a.all("files") == [2]
+    newest = max((tmp_path / "run" / "run" / "checkpoints").iterdir())
+    files = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))["meta"]["islands"]["one"]["files"]
+    assert [f["rank"] for f in files] == [0, 1]
+    path = Path(files[1]["path"])
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with Served(tmp_path / "altered", None, resume=tmp_path / "run" / "run") as served:
+        assert served.process.wait(60) == 2
+        said = served.said()
+    assert f'state of island one, rank 1 "{path}": has SHA-256' in said
