@@ -3,6 +3,7 @@ package island
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -323,7 +324,7 @@ func (r *runner) capture(ctx context.Context) {
 		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
 		if err == nil {
 			r.saving.Go(func() {
-				r.stored.Store(r.save(ctx, c, ask))
+				r.stored.Store(c.keep(ctx, r.store, r.log, r.layout, ask))
 				c.release()
 				r.sayStored()
 			})
@@ -341,9 +342,9 @@ func (r *runner) sayStored() {
 // saveRetryEvery is the pause before a state is written again to a store that was full.
 const saveRetryEvery = 5 * time.Second
 
-// save writes a captured state; on a full store it waits and tries again, as the
+// keep writes a captured state; on a full store it waits and tries again, as the
 // coordinator does with its own parts.
-func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.Stored {
+func (c *capture) keep(ctx context.Context, st store.Store, log *slog.Logger, layout string, ask *wire.Capture) *wire.Stored {
 	held := false
 	if c.awaitFiles != nil {
 		var err error
@@ -352,15 +353,15 @@ func (r *runner) save(ctx context.Context, c *capture, ask *wire.Capture) *wire.
 		}
 	}
 	for {
-		o, err := c.write(ctx, r.store, ask.Object)
+		o, err := c.write(ctx, st, ask.Object)
 		if err == nil {
 			return &wire.Stored{
 				Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256,
-				Layout: r.layout, Slots: c.slotDigests(), Files: c.files,
+				Layout: layout, Slots: c.slotDigests(), Files: c.files,
 			}
 		}
 		if full := errors.Is(err, store.ErrFull); !full || !held {
-			r.log.Error("state_not_saved", "err", err)
+			log.Error("state_not_saved", "err", err)
 			held = full // once is enough: it is tried again and again
 		}
 		if !errors.Is(err, store.ErrFull) {

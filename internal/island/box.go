@@ -17,11 +17,24 @@ const windowBytes = 1 << 20
 type boxReader struct {
 	file   *stateFile
 	window []byte
+	whole  []float32 // of a tensor that lies in boxes
+	of     string    // its name
 }
 
 // read fills dst with a box of a slot's tensor.
 func (b *boxReader) read(slot string, t model.Tensor, box layout.Box, dst []float32) error {
 	name := slot + "." + t.Name
+	if boxes := b.file.boxes[name]; boxes != nil {
+		if b.of != name {
+			b.whole = reuse(b.whole, t.Size())
+			if err := assemble(name, boxes, t.Shape, b.whole); err != nil {
+				return err
+			}
+			b.of = name
+		}
+		gatherBox(dst, b.whole, model.Tensor{Shape: t.Shape}, box)
+		return nil
+	}
 	section, info, err := b.file.Section(name)
 	if err != nil {
 		return err

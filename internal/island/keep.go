@@ -28,17 +28,18 @@ type keeping struct {
 	slots   []string // that the ranks can give and take, weights first
 
 	mu   sync.Mutex
-	out  *outgoing // nil: nothing is being saved
-	in   *incoming // nil: nothing is being restored
+	news chan struct{} // closed and made anew when something is to be saved
+	out  *outgoing     // nil: nothing is being saved
+	in   *incoming     // nil: nothing is being restored
 	kept keptFiles
 }
 
 // outgoing is a state that is being saved.
 type outgoing struct {
 	checkpoint uint64
-	flat       map[string][]float32 // by slot, in the order of the table
-	given      map[string][]bool    // by slot and rank
-	counters   *counters
+	flat       map[string][]float32 // by slot, in the order of the table; nil: this host has boxes only
+	capture    *capture
+	given      map[string][]bool // by slot and rank
 	done       func(error)
 }
 
@@ -51,7 +52,7 @@ type incoming struct {
 
 // newKeeping is for the slots that every rank has.
 func newKeeping(h *holding, table []model.Tensor) *keeping {
-	k := &keeping{holding: h, table: table, slots: []string{weightsSlot}}
+	k := &keeping{holding: h, table: table, slots: []string{weightsSlot}, news: make(chan struct{})}
 	for _, slot := range slotNames()[1:] {
 		if slices.Contains(h.control().Hello.Slots, slot) {
 			k.slots = append(k.slots, slot)
@@ -116,15 +117,22 @@ func (k *keeping) slot(r *attach.Rank, m *attach.Slot) (finish func() func(), er
 // collect copies a rank's pieces of a slot to their places.
 func (k *keeping) collect(out *outgoing, r *attach.Rank, m *attach.Slot) (finish func() func(), err error) {
 	k.eachPiece(r, func(t model.Tensor, box layout.Box, _, area []float32) error { //nolint:errcheck // none fails
-		if area != nil {
+		switch {
+		case area == nil:
+		case out.flat != nil:
 			scatterBox(out.flat[m.Slot], t, box, area)
+		default:
+			k.mu.Lock()
+			defer k.mu.Unlock()
+			tensor, mark := boxed(m.Slot, t, box, len(out.capture.boxes), slices.Clone(area))
+			out.capture.tensors, out.capture.boxes = append(out.capture.tensors, tensor), append(out.capture.boxes, mark)
 		}
 		return nil
 	})
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if r.Hello.Control() {
-		out.counters.AdamSteps, out.counters.LossScale, out.counters.GoodSteps = m.Steps, float32(m.Scale), m.ScaleSteps
+	if c := &out.capture.counters; r.Hello.Control() {
+		c.AdamSteps, c.LossScale, c.GoodSteps = m.Steps, float32(m.Scale), m.ScaleSteps
 	}
 	out.given[m.Slot][k.holding.place(r)] = true
 	if k.out != out || !all(out.given) {
@@ -132,14 +140,25 @@ func (k *keeping) collect(out *outgoing, r *attach.Rank, m *attach.Slot) (finish
 	}
 	k.out = nil
 	return func() func() {
-		var err error
-		for _, slot := range k.slots {
-			if !outer.Finite(out.flat[slot]) {
-				err = fmt.Errorf("%s hold a value that is not finite", slot)
-			}
-		}
+		err := out.finish(k)
 		return func() { out.done(err) }
 	}, nil
+}
+
+// finish names the tensors, and refuses values that no checkpoint may hold.
+func (out *outgoing) finish(k *keeping) error {
+	for _, slot := range k.slots {
+		if out.flat != nil {
+			out.capture.tensors = append(out.capture.tensors, slotTensors(slot, k.table, out.flat[slot])...)
+		}
+	}
+	for _, t := range out.capture.tensors {
+		if !outer.Finite(t.F32) {
+			slot, _, _ := strings.Cut(t.Name, ".")
+			return fmt.Errorf("%s hold a value that is not finite", slot)
+		}
+	}
+	return nil
 }
 
 // load puts a rank's pieces of a slot into its in-area.
@@ -237,53 +256,88 @@ func (k *keeping) report(in *incoming) (*wire.Restored, error) {
 	return in.state.report(k.table, now)
 }
 
-// errHosts: a process has the pieces of its own host only.
-var errHosts = errors.New("the state of an island over several hosts is not kept: it goes on from the model")
-
 // save asks the ranks for their state at the next boundary.
 func (x *external) save(c *capture, done func(error)) {
 	k := x.keeping
-	if x.holding.hosts() > 1 {
-		done(errHosts)
-		return
-	}
-	out := &outgoing{checkpoint: c.checkpoint, flat: map[string][]float32{}, given: k.none(k.slots), counters: &c.counters}
-	size := x.run.Size()
-	vectors, release := x.reserve.room(size)
-	for i, slot := range slotNames() {
-		if slices.Contains(k.slots, slot) {
-			out.flat[slot] = vectors[i]
-		}
-	}
-	c.release = release
-	out.done = func(err error) {
-		for _, slot := range k.slots {
-			c.tensors = append(c.tensors, slotTensors(slot, k.table, out.flat[slot])...)
-		}
-		done(err)
-	}
-	k.mu.Lock()
-	busy := k.out != nil
-	if !busy {
-		k.out = out
-	}
-	k.mu.Unlock()
-	if busy {
-		release()
+	if !k.expect(c, &x.reserve, done) {
 		done(errors.New("the state before is still being copied"))
 		return
 	}
-	c.awaitFiles = k.kept.expect(c.checkpoint, len(k.holding.ranks))
 	x.order(attach.Action{Do: attach.Save, Keeping: &attach.Keeping{Checkpoint: c.checkpoint, Slots: k.slots, Folder: c.folder}})
+}
+
+// expect begins to collect what ranks give for a checkpoint; false: another one is not
+// collected yet.
+func (k *keeping) expect(c *capture, memory *reserve, done func(error)) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.out != nil {
+		return false
+	}
+	out := &outgoing{checkpoint: c.checkpoint, given: k.none(k.slots), capture: c, done: done}
+	if k.holding.hosts() == 1 {
+		out.flat = map[string][]float32{}
+		last := k.table[len(k.table)-1]
+		vectors, release := memory.room(last.Offset + last.Size())
+		for i, slot := range slotNames() {
+			if slices.Contains(k.slots, slot) {
+				out.flat[slot] = vectors[i]
+			}
+		}
+		c.release = release
+	} else {
+		c.boxes, c.slots = []boxMark{}, k.slots
+	}
+	c.awaitFiles = k.kept.expect(c.checkpoint, len(k.holding.ranks))
+	k.out = out
+	close(k.news)
+	k.news = make(chan struct{})
+	return true
+}
+
+// drop gives up what was to be saved and never was.
+func (k *keeping) drop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.out = nil
+}
+
+// expected waits until a checkpoint is to be saved here: a rank may hear of it sooner than
+// a host beside the first.
+func (k *keeping) expected(checkpoint uint64) error {
+	for {
+		k.mu.Lock()
+		there, news := k.out != nil && k.out.checkpoint == checkpoint, k.news
+		k.mu.Unlock()
+		if there {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-k.holding.life.Done():
+			return context.Cause(k.holding.life)
+		}
+	}
 }
 
 // restore orders what is saved into the ranks.
 func (x *external) restore(s *savedState, done func(*wire.Restored, error)) {
-	k := x.keeping
-	if x.holding.hosts() > 1 {
-		done(nil, errHosts)
+	slots := x.keeping.begin(s, done)
+	if len(slots) == 0 {
 		return
 	}
+	keep := &attach.Keeping{
+		Slots: slots, Steps: s.file.adamSteps(), Scale: attach.Number(s.file.counters.LossScale), ScaleSteps: s.file.counters.GoodSteps,
+	}
+	for _, f := range s.files {
+		keep.Files = append(keep.Files, attach.File{Rank: int(f.Rank), Path: f.Path})
+	}
+	x.order(attach.Action{Do: attach.Restore, Keeping: keep})
+}
+
+// begin makes a state ready to be taken, and says which of its slots the ranks can take.
+// Without any it is done.
+func (k *keeping) begin(s *savedState, done func(*wire.Restored, error)) []string {
 	var slots []string
 	for _, slot := range k.slots {
 		if s.file.has(slot) && !(s.momentsOnly && slot == weightsSlot) {
@@ -293,18 +347,12 @@ func (x *external) restore(s *savedState, done func(*wire.Restored, error)) {
 	in := &incoming{state: s, given: k.none(slots), done: done}
 	if len(slots) == 0 {
 		done(k.report(in))
-		return
+		return nil
 	}
 	k.mu.Lock()
+	defer k.mu.Unlock()
 	k.in = in
-	k.mu.Unlock()
-	keep := &attach.Keeping{
-		Slots: slots, Steps: s.file.adamSteps(), Scale: attach.Number(s.file.counters.LossScale), ScaleSteps: s.file.counters.GoodSteps,
-	}
-	for _, f := range s.files {
-		keep.Files = append(keep.Files, attach.File{Rank: int(f.Rank), Path: f.Path})
-	}
-	x.order(attach.Action{Do: attach.Restore, Keeping: keep})
+	return slots
 }
 
 // folderFor is where a trainer puts what it saves itself: beside its state, where that is a folder.

@@ -12,6 +12,7 @@ import (
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -24,6 +25,7 @@ type follower struct {
 	link    *link
 	crew    *crew
 	holding *holding
+	state   partState
 	log     *slog.Logger
 	run     runfile.Run
 	gate    *question // not answered yet
@@ -40,6 +42,8 @@ type follower struct {
 // followed is a fragment as a follower knows it.
 type followed struct {
 	anchor   []float32 // the syncer's value as the ranks have taken it last
+	seed     []float32 // the value that it began with
+	seeded   uint64    // its version
 	sequence uint64    // of the contribution that was gathered last
 	message  *wire.Contribution
 	payload  []byte    // nil while it is made
@@ -94,6 +98,10 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 			return err
 		}
 		f.run, f.holding.taken = run, f.taken
+		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
+		if f.state.store, err = store.OpenFolder(w.RunDir); err != nil {
+			return err
+		}
 		for _, fr := range f.holding.fragments {
 			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
 		}
@@ -163,6 +171,9 @@ func (f *follower) loop(ctx context.Context) error {
 			if missing == 0 || seeds[p] != nil {
 				continue
 			}
+			f.mu.Lock()
+			f.fragments[p].seed, f.fragments[p].seeded = value, b.Fragment.Version
+			f.mu.Unlock()
 			seeds[p] = f.holding.fragments[p].Digests(value)
 			if missing--; missing == 0 {
 				for _, digests := range seeds {
@@ -174,6 +185,8 @@ func (f *follower) loop(ctx context.Context) error {
 			if err := f.verdict(b.Verdict, m); err != nil {
 				return err
 			}
+		case *wire.ToLearner_Capture:
+			f.capture(ctx, b.Capture)
 		case *wire.ToLearner_Stop:
 			stopped = true
 			f.part(ctx)
@@ -220,6 +233,12 @@ func (f *follower) hear(r *attach.Rank, m any) error {
 			f.gathered(m)
 		}
 		return err
+	case *attach.Slot:
+		return f.slot(r, m)
+	case *attach.Load:
+		return f.load(r, m)
+	case *attach.Kept:
+		return f.state.keeping.kept.say(r, m)
 	case *attach.Bye:
 		f.part(f.holding.life)
 		return nil
@@ -238,7 +257,7 @@ func (f *follower) gathered(g *attach.Gathered) {
 	at.sequence, at.payload = g.Sequence, nil
 	at.sent = reuse(at.sent, len(at.anchor))
 	at.message = &wire.Contribution{
-		Fragment: uint32(p), Sequence: g.Sequence, ToStep: g.Step,
+		Fragment: uint32(p), Sequence: g.Sequence, ToStep: f.state.steps + g.Step,
 		Part: uint32(h.control().Hello.Part), Parts: uint32(h.hosts()), Boxes: layout.BoxesToWire(boxes),
 	}
 	at.work.Add(1)

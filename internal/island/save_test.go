@@ -36,7 +36,7 @@ func TestStateWaitsForRoom(t *testing.T) {
 					time.AfterFunc(relief, func() { st.SetCapacity(1 << 30) })
 				}
 				began := time.Now()
-				stored := r.save(ctx, c, ask)
+				stored := c.keep(ctx, r.store, r.log, "", ask)
 				took := time.Since(began)
 				switch {
 				case relief > 0 && (stored.Reason != "" || stored.Object != stateName || stored.SizeBytes == 0 || took != 4*saveRetryEvery):
@@ -57,7 +57,7 @@ func TestStateThatCannotBeStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := &runner{store: store.NewMemory(), log: slog.New(slog.NewTextHandler(logTo{t}, nil))}
-	if stored := r.save(t.Context(), c, &wire.Capture{Checkpoint: 3, Object: "not a name/"}); stored.Reason == "" || stored.Object != "" {
+	if stored := c.keep(t.Context(), r.store, r.log, "", &wire.Capture{Checkpoint: 3, Object: "not a name/"}); stored.Reason == "" || stored.Object != "" {
 		t.Errorf("%v", stored)
 	}
 }

@@ -50,7 +50,7 @@ func slotsProblem(slots []savedSlot, format int) string {
 	names := slotNames()
 	for i, s := range slots {
 		at := slices.Index(names, s.Name)
-		if at < 0 || i == 0 && at != 0 || len(s.Digest) != 2*sha256.Size {
+		if at < 0 || i == 0 && at != 0 || len(s.Digest) != 2*sha256.Size && s.Digest != "" {
 			return fmt.Sprintf("slot %d is %q with digest %q", i, s.Name, s.Digest)
 		}
 		names = names[at+1:]
@@ -124,6 +124,7 @@ func tensorSum(values []float32) (sum [sha256.Size]byte) {
 // stateFile is an open saved state.
 type stateFile struct {
 	*store.Reader
+	boxes    map[string][]storedBox // by tensor, of a state that several hosts have written
 	counters counters
 	close    func() error
 	widened  map[string]int // tensors by type, of those that were not fp32
@@ -136,24 +137,35 @@ func openState(ctx context.Context, st store.Store, s *wire.IslandState) (*state
 	if err != nil {
 		return nil, fmt.Errorf("opening the saved state: %w", err)
 	}
-	fail := func(err error) (*stateFile, error) { return nil, errors.Join(err, file.Close()) }
+	r, err := checkedReader(ctx, st, s.Object, s.Digest, file, size)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	f := &stateFile{Reader: r, close: file.Close, widened: map[string]int{}}
+	if f.counters, err = decodeCounters([]byte(r.Meta()[stateKey])); err != nil {
+		return nil, errors.Join(fmt.Errorf("reading the counters of %s: %w", s.Object, err), f.close())
+	}
+	if err := f.addParts(ctx, st, s); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// checkedReader reads the header of an object that is the one that was named.
+func checkedReader(ctx context.Context, st store.Store, object, digest string, file store.File, size int64) (*store.Reader, error) {
 	found, err := store.Digest(ctx, file, size)
 	if err != nil {
-		return fail(fmt.Errorf("reading the saved state %s: %w", s.Object, err))
+		return nil, fmt.Errorf("reading the saved state %s: %w", object, err)
 	}
-	if found != s.Digest {
-		return fail(&fault.Input{Where: st.Location() + "/" + s.Object, Problem: fmt.Sprintf("this file has SHA-256 %.12s…, the checkpoint says %.12s…", found, s.Digest),
-			Next: "put the file back from a copy or use another checkpoint"})
+	if found != digest {
+		return nil, &fault.Input{Where: st.Location() + "/" + object, Problem: fmt.Sprintf("this file has SHA-256 %.12s…, the checkpoint says %.12s…", found, digest),
+			Next: "put the file back from a copy or use another checkpoint"}
 	}
 	r, err := store.OpenSafetensors(file, size)
 	if err != nil {
-		return fail(fmt.Errorf("reading the saved state %s: %w", s.Object, err))
+		return nil, fmt.Errorf("reading the saved state %s: %w", object, err)
 	}
-	c, err := decodeCounters([]byte(r.Meta()[stateKey]))
-	if err != nil {
-		return fail(fmt.Errorf("reading the counters of %s: %w", s.Object, err))
-	}
-	return &stateFile{Reader: r, counters: c, close: file.Close, widened: map[string]int{}}, nil
+	return r, nil
 }
 
 // has says whether the state holds a slot. States of formats before 3 have all.
@@ -169,6 +181,9 @@ func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) erro
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, t := range slotTensors(slot, table, flat) {
 		group.Go(func() error {
+			if boxes := f.boxes[t.Name]; boxes != nil {
+				return assemble(t.Name, boxes, t.Shape, t.F32)
+			}
 			_, info, err := f.Section(t.Name)
 			switch {
 			case err != nil:
@@ -192,7 +207,7 @@ func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) erro
 // unlike says how a slot that was gathered anew differs from the saved one, or nothing.
 func (f *stateFile) unlike(slot, digest string) string {
 	for _, s := range f.counters.Slots {
-		if s.Name == slot && s.Digest != digest {
+		if s.Name == slot && s.Digest != "" && s.Digest != digest {
 			return fmt.Sprintf("its %s, gathered anew, have SHA-256 %.12s…, they were saved with %.12s…", slot, digest, s.Digest)
 		}
 	}

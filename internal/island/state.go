@@ -137,6 +137,8 @@ func (f fragmentCounters) problem(c counters) string {
 // which the same checkpoint holds.
 type capture struct {
 	tensors  []store.Tensor
+	boxes    []boxMark // of tensors that are boxes; nil: all are whole
+	slots    []string  // of the island, where they are boxes
 	counters counters
 	release  func() // the tensors are not needed any more
 
@@ -172,12 +174,25 @@ func (l *Learner) counters() counters {
 
 // write stores the capture as one object.
 func (c *capture) write(ctx context.Context, st store.Store, name string) (store.Object, error) {
+	entries := map[string]string{}
 	c.counters.Slots = digestsOf(c.tensors)
+	if c.boxes != nil {
+		c.counters.Slots = nil
+		for _, slot := range c.slots {
+			c.counters.Slots = append(c.counters.Slots, savedSlot{Name: slot}) // no host has all of it
+		}
+		marks, err := json.Marshal(c.boxes)
+		if err != nil {
+			return store.Object{}, err
+		}
+		entries[boxesKey] = string(marks)
+	}
 	meta, err := json.Marshal(c.counters)
 	if err != nil {
 		return store.Object{}, err
 	}
-	return store.PutTensors(ctx, st, name, c.tensors, map[string]string{stateKey: string(meta)})
+	entries[stateKey] = string(meta)
+	return store.PutTensors(ctx, st, name, c.tensors, entries)
 }
 
 // slotDigests are those that write has taken.

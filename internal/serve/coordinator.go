@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -123,6 +124,7 @@ func (h *host) coordinate(e coord.Effect) {
 		object := store.PartName(e.Checkpoint, islandPart(h.crew.island(e.Incarnation)))
 		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{
 			Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}})
+		h.captureOthers(e)
 	case coord.Cut:
 		h.post(func() { h.exchange(syncer.TakeCut{Checkpoint: e.Checkpoint}) })
 	case coord.Save:
@@ -154,6 +156,21 @@ func leaseOf(position int64, ranges []coord.Range) *wire.Lease {
 }
 
 func islandPart(island string) string { return "islands/" + island + ".safetensors" }
+
+// hostPart is what a host of an island beside its first writes.
+func hostPart(island string, host int) string {
+	return fmt.Sprintf("islands/%s/host-%d.safetensors", island, host)
+}
+
+// captureOthers asks the further hosts of an island for their part of its state.
+func (h *host) captureOthers(e coord.Capture) {
+	for i, p := range h.parties.others(e.Incarnation) {
+		object := store.PartName(e.Checkpoint, hostPart(h.crew.island(e.Incarnation), i+1))
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}}); err != nil {
+			h.log.Warn("not_sent", "incarnation", e.Incarnation, "part", i+1, "err", err)
+		}
+	}
+}
 
 // launch starts the island's process under its new incarnation.
 func (h *host) launch(e coord.Launch) {

@@ -13,6 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
 	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // tickEvery is how often time passes for the machines.
@@ -35,9 +36,11 @@ type host struct {
 	secret  string
 	crew    crew
 	parties *parties
-	brought sync.Map        // incarnation → restore it was admitted with
-	told    map[uint64]bool // incarnations whose restored state is on the tape
-	copied  *cutState       // of the checkpoint under way, until its record is on the tape
+	brought sync.Map                          // incarnation → restore it was admitted with
+	told    map[uint64]bool                   // incarnations whose restored state is on the tape
+	awaited map[uint64]map[int]*wire.Restored // what hosts of an incarnation have restored, until all have told
+	ahead   map[uint64]map[int]*wire.Stored   // what further hosts have stored before the first has captured
+	copied  *cutState                         // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
 	asker     asker

@@ -151,6 +151,11 @@ func (s *spread) pass(part int, conn *transport.Conn) {
 			if part == 0 {
 				closeOnce(s.welcome)
 			}
+		case *wire.ToLearner_Capture:
+			if part > 0 { // the island is one process and has one state
+				stored := &wire.Stored{Checkpoint: b.Capture.Checkpoint, Reason: "its state is the first host's"}
+				conn.Send(transport.Up{FromLearner: &wire.FromLearner{Body: &wire.FromLearner_Stored{Stored: stored}}}) //nolint:errcheck // the run will miss it
+			}
 		case *wire.ToLearner_Fragment:
 			s.hear(part, fmt.Sprintf("fragment %d at %d %x", b.Fragment.Fragment, b.Fragment.Version, wire.Digest(m.Payload)))
 		case *wire.ToLearner_Verdict:

@@ -62,7 +62,7 @@ func (h *host) momentsFor(incarnation uint64) *wire.IslandState {
 		return nil
 	}
 	part := saved.islands[peer]
-	state := &wire.IslandState{Object: store.PartName(saved.number, islandPart(peer)), Digest: part.Digest, MomentsOnly: true}
+	state := &wire.IslandState{Object: store.PartName(saved.number, islandPart(peer)), Digest: part.Digest, MomentsOnly: true, Parts: hostParts(saved.number, peer, part)}
 	h.brought.Store(incarnation, restore{state: state, saved: part, peer: peer})
 	return state
 }

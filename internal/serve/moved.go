@@ -59,9 +59,17 @@ func fleetInWords(islands []runfile.Island, saved map[string]SavedPart) string {
 // program cannot read any more tells nothing.
 func (op *opened) layoutNote(meta Meta) string {
 	now := fleetInWords(op.run.Islands, nil)
+	if now == "" {
+		now = "islands that join from outside"
+	}
 	old, err := runfile.Parse("checkpoint", []byte(meta.Run))
 	if err != nil {
 		return "layout: " + now
+	}
+	for _, name := range slices.Sorted(maps.Keys(meta.Islands)) { // those that had joined from outside
+		if !slices.ContainsFunc(old.Islands, func(i runfile.Island) bool { return i.Name == name }) {
+			old.Islands = append(old.Islands, runfile.Island{Name: name})
+		}
 	}
 	was := fleetInWords(old.Islands, meta.Islands)
 	if was == now {
@@ -88,7 +96,7 @@ func (op *opened) stateNotes(meta Meta) []string {
 	}
 	slices.Sort(before)
 	for _, name := range slices.Compact(before) {
-		if !inRun[name] {
+		if _, awaited := op.restores[name]; !inRun[name] && !awaited {
 			unused = append(unused, name)
 		}
 	}
@@ -116,7 +124,7 @@ func slotsOf(in []*wire.SlotDigest) []SavedSlot {
 func (r restore) unlikeSaved(got *wire.Restored) string {
 	for _, want := range r.saved.Slots {
 		for _, s := range got.GetSlots() {
-			if s.Slot == want.Slot && s.Digest != want.Digest {
+			if s.Slot == want.Slot && want.Digest != "" && s.Digest != want.Digest {
 				return fmt.Sprintf("its %s, gathered anew, have SHA-256 %.12s…, the checkpoint's have %.12s…", s.Slot, s.Digest, want.Digest)
 			}
 		}
@@ -126,16 +134,26 @@ func (r restore) unlikeSaved(got *wire.Restored) string {
 
 // restored compares what an island gathered anew from its saved state, puts it on the tape
 // and before the user. An island says it at the beginning of each of its sessions.
-func (h *host) restored(inc uint64, got *wire.Restored) {
+// Of an island over several hosts all must have said so.
+func (h *host) restored(inc uint64, part int, got *wire.Restored) {
 	v, ok := h.brought.Load(inc)
-	if r, isRestore := v.(restore); ok && isRestore && !h.told[inc] {
+	r, isRestore := v.(restore)
+	if !ok || !isRestore || h.told[inc] {
+		return
+	}
+	island := h.crew.island(inc)
+	if why := r.unlikeSaved(got); why != "" {
+		h.decide(coord.Quarantine{Incarnation: inc, Why: "island " + island + ": " + why})
+		return
+	}
+	if h.awaited[inc] == nil {
+		h.awaited[inc] = map[int]*wire.Restored{}
+	}
+	h.awaited[inc][part] = got
+	if first := h.awaited[inc][0]; first != nil && len(h.awaited[inc]) > len(h.parties.others(inc)) {
 		h.told[inc] = true
-		island := h.crew.island(inc)
-		if why := r.unlikeSaved(got); why != "" {
-			h.decide(coord.Quarantine{Incarnation: inc, Why: "island " + island + ": " + why})
-			return
-		}
-		h.tellRestored(inc, island, r, got)
+		delete(h.awaited, inc)
+		h.tellRestored(inc, island, r, first)
 	}
 }
 

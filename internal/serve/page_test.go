@@ -42,7 +42,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 		{"`" + syncerPart + "`", syncer.Tables{}}, {"`" + syncerPart + " fragments`", syncer.FragmentTable{}},
 		{"`" + syncerPart + " fragments.log`", outer.Credit{}}, {"`" + syncerPart + " fragments.learners`", syncer.LearnerEntry{}},
 		{"`" + coordPart + "`", coord.Snapshot{}}, {"`" + coordPart + " retries`", coord.Range{}}, {"`" + coordPart + " members`", coord.MemberSnapshot{}},
-		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}}, {"`meta islands slots`", SavedSlot{}}, {"`meta islands files`", SavedFile{}},
+		{"`meta`", Meta{}}, {"`meta islands`", SavedPart{}}, {"`meta islands slots`", SavedSlot{}}, {"`meta islands files`", SavedFile{}}, {"`meta islands hosts`", SavedHost{}},
 		{"The run folder's `" + CoordinatorName + "`", coordinator{}},
 	})
 	headings := tables(t, "checkpoint.md")

@@ -53,7 +53,7 @@ func hellosOfTwoHosts(run runfile.Run, layout attachtest.Layout) []attach.Hello 
 
 // twoHosts trains an island on two hosts, of which the second is in this process.
 func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout, path string, incarnation uint64, before func(*attachtest.Trainer) func(uint64) error) error {
-	hellos := hellosOfTwoHosts(run, layout)
+	hellos := attachtest.Keeping(hellosOfTwoHosts(run, layout))
 	trainer, err := attachtest.Join(path, patience, hellos[:2]...)
 	if err != nil {
 		return err
@@ -99,8 +99,12 @@ func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout,
 
 // sockets begins a run and gives the sockets of its island's lives.
 func sockets(t testing.TB, run runfile.Run) (*trial, chan string) {
+	return socketsIn(t, folder(t), run, false)
+}
+
+func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool) (*trial, chan string) {
 	paths := make(chan string, 16)
-	return begin(t, folder(t), run, false, func(_ *trial, e ledger.Event) {
+	return begin(t, dir, run, resume, func(_ *trial, e ledger.Event) {
 		if note, ok := e.(ledger.Note); ok {
 			if m := socketNote.FindStringSubmatch(note.Text); m != nil {
 				paths <- m[1]

@@ -22,7 +22,7 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 	}
 	h.log.Info("host_joined", "island", hello.Island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
 	h.coordFX.push(func() { // behind the welcome of the first host
-		if err := p.Send(h.welcome(&wire.Welcome{RunDir: h.opts.Dir, DataDir: h.dataDir})); err != nil {
+		if err := p.Send(h.welcome(&wire.Welcome{RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOfHost(inc)})); err != nil {
 			h.log.Warn("not_sent", "incarnation", inc, "part", hello.Part, "err", err)
 		}
 		h.gate(inc)
@@ -45,6 +45,10 @@ func (h *host) receivedPart(inc uint64, p *transport.Peer, m transport.Up) {
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, part, b.Ready) })
+	case *wire.FromLearner_Stored:
+		h.post(func() { h.storedPart(inc, part, b.Stored) })
+	case *wire.FromLearner_Restored:
+		h.post(func() { h.restored(inc, part, b.Restored) })
 	case *wire.FromLearner_GateAnswer:
 		h.answered(inc, part, m)
 	case *wire.FromLearner_Contribution:

@@ -88,7 +88,7 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, 0, b.Ready) })
 	case *wire.FromLearner_Restored:
-		h.post(func() { h.restored(inc, b.Restored) })
+		h.post(func() { h.restored(inc, 0, b.Restored) })
 	case *wire.FromLearner_GateAnswer:
 		h.answered(inc, 0, m)
 	case *wire.FromLearner_Progress:
@@ -106,7 +106,7 @@ func (h *host) Received(p *transport.Peer, m transport.Up) {
 	case *wire.FromLearner_Captured:
 		h.post(func() { h.captured(inc, b.Captured) })
 	case *wire.FromLearner_Stored:
-		h.post(func() { h.storedPart(inc, b.Stored) })
+		h.post(func() { h.storedPart(inc, 0, b.Stored) })
 	case *wire.FromLearner_Evaluation:
 		h.post(func() { h.evaluated(inc, b.Evaluation) })
 	case *wire.FromLearner_Idle:
@@ -215,7 +215,18 @@ func (h *host) described(inc uint64, m transport.Up, c *wire.Contribution) synce
 func (h *host) captured(inc uint64, c *wire.Captured) {
 	h.lostPart(inc)
 	if c.Reason == "" {
-		h.captures[inc] = &captured{message: c, stored: make(chan *wire.Stored, 1)}
+		p := &captured{message: c, stored: make(chan *wire.Stored, 1)}
+		for range h.parties.others(inc) {
+			p.others = append(p.others, make(chan *wire.Stored, 1))
+		}
+		h.captures[inc] = p
+		ahead := h.ahead[inc]
+		delete(h.ahead, inc)
+		for part, s := range ahead {
+			if s.Checkpoint == c.Checkpoint {
+				h.storedPart(inc, part, s)
+			}
+		}
 	} else {
 		h.log.Warn("state_not_captured", "island", h.crew.island(inc), "reason", c.Reason)
 	}
@@ -223,22 +234,45 @@ func (h *host) captured(inc uint64, c *wire.Captured) {
 }
 
 // storedPart hands the place of an island's state to the checkpoint that waits for it.
-func (h *host) storedPart(inc uint64, s *wire.Stored) {
-	if c := h.captures[inc]; c != nil && c.message.Checkpoint == s.Checkpoint && s.Reason == "" {
-		select {
-		case c.stored <- s:
-		default: // said twice
+func (h *host) storedPart(inc uint64, part int, s *wire.Stored) {
+	c := h.captures[inc]
+	switch {
+	case c != nil && c.message.Checkpoint == s.Checkpoint && s.Reason == "":
+		c.keep(part, s)
+		return
+	case part > 0 && (c == nil || c.message.Checkpoint < s.Checkpoint): // sooner than the first host has captured its own
+		if h.ahead[inc] == nil {
+			h.ahead[inc] = map[int]*wire.Stored{}
 		}
+		h.ahead[inc][part] = s
 		return
 	}
 	h.log.Warn("state_not_stored", "island", h.crew.island(inc), "reason", s.Reason)
 	h.lostPart(inc)
 }
 
+// keep hands a state on that one host has stored, if it is of this checkpoint.
+func (c *captured) keep(part int, s *wire.Stored) {
+	if s.Checkpoint != c.message.Checkpoint || part > len(c.others) {
+		return
+	}
+	to := c.stored
+	if part > 0 {
+		to = c.others[part-1]
+	}
+	select {
+	case to <- s:
+	default: // said twice
+	}
+}
+
 // lostPart: what the incarnation captured will not be stored any more.
 func (h *host) lostPart(inc uint64) {
 	if c := h.captures[inc]; c != nil {
 		close(c.stored)
+		for _, o := range c.others {
+			close(o)
+		}
 		delete(h.captures, inc)
 	}
 }

@@ -196,3 +196,57 @@ func TestTrainerSavesItself(t *testing.T) {
 	c.finish()
 	o.ended(t)
 }
+
+// An island on two hosts is saved by both; it goes on there, and on one host, as if nothing
+// had been moved.
+func TestStateOfTwoHosts(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
+	for name, again := range map[string]func(t *testing.T, dir string) *trial{
+		"two hosts again": func(t *testing.T, dir string) *trial {
+			c, paths := socketsIn(t, dir, run, true)
+			if err := twoHosts(t, c, run, stages, <-paths, 2, nil); err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		"one host": func(t *testing.T, dir string) *trial {
+			o := &outside{run: run, world: 2, layout: attachtest.Rows, slots: true, resume: true}
+			return trainOutside(t, dir, o)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := folder(t)
+			c, paths := socketsIn(t, dir, run, false)
+			err := twoHosts(t, c, run, stages, <-paths, 1, func(*attachtest.Trainer) func(uint64) error {
+				return func(step uint64) error {
+					if step == 25 {
+						c.interruptNow()
+					}
+					return nil
+				}
+			})
+			if _, ended := c.wait(); err != nil || !errors.Is(ended, serve.ErrInterrupted) {
+				t.Fatal(err, ended)
+			}
+			if hosts := newestMeta(t, dir).Islands["only"].Hosts; len(hosts) != 1 || hosts[0].Host != 1 || hosts[0].SizeBytes == 0 {
+				t.Fatalf("the manifest has the hosts %+v", hosts)
+			}
+			c = again(t, dir)
+			c.finish()
+			if records := restoredRecords(t, dir, 2)["only"]; len(records) != 3 {
+				t.Errorf("restored: %v", records)
+			}
+			got, want := newCurve(), plainOutside(run)
+			got.add(t, c)
+			for step, loss := range got.loss {
+				if loss != want.loss[step] {
+					t.Fatalf("step %d has another loss than in the plain loop", step)
+				}
+			}
+			if len(got.loss) == 0 {
+				t.Error("no step was made")
+			}
+		})
+	}
+}

@@ -220,6 +220,15 @@ func (op *opened) undo(lost []undone, s store.Segment, era uint32, tables syncer
 	return lost
 }
 
+// hostParts names what the further hosts of an island have written.
+func hostParts(number uint64, island string, saved SavedPart) []*wire.StatePart {
+	var out []*wire.StatePart
+	for _, h := range saved.Hosts {
+		out = append(out, &wire.StatePart{Object: store.PartName(number, hostPart(island, h.Host)), Digest: h.Digest})
+	}
+	return out
+}
+
 // checkFiles refuses to go on without what the trainers of this machine's islands have
 // saved themselves: an era that began without it would be saved without it.
 func (op *opened) checkFiles(ctx context.Context, meta Meta) error {
@@ -258,6 +267,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 		for _, f := range saved.Files {
 			r.state.Files = append(r.state.Files, &wire.StateFile{Rank: f.Rank, Path: f.Path, SizeBytes: f.SizeBytes, Digest: f.Digest})
 		}
+		r.state.Parts = hostParts(c.Number(), m.Island, saved)
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version
 			r.state.Keep = append(r.state.Keep, keep)
@@ -291,6 +301,14 @@ func (h *host) restoreOf(e coord.Admit) *wire.IslandState {
 	}
 	h.brought.Store(e.Incarnation, r)
 	return r.state
+}
+
+// restoreOfHost is the same for a further host of an island that was admitted.
+func (h *host) restoreOfHost(incarnation uint64) *wire.IslandState {
+	if v, ok := h.brought.Load(incarnation); ok {
+		return v.(restore).state
+	}
+	return nil
 }
 
 // broughtAlong is what a restored incarnation counts as trained and merged.

@@ -97,6 +97,14 @@ type SavedPart struct {
 	Layout string      `json:"layout,omitempty"` // on what the island computed, in words
 	Slots  []SavedSlot `json:"slots,omitempty"`  // in the part
 	Files  []SavedFile `json:"files,omitempty"`  // that the island's trainer saved itself
+	Hosts  []SavedHost `json:"hosts,omitempty"`  // further hosts of the island, each with a part of its own
+}
+
+// SavedHost is what a host of an island beside its first has written.
+type SavedHost struct {
+	Host      int    `json:"host"` // from 1
+	SizeBytes uint64 `json:"size_bytes"`
+	Digest    string `json:"sha256"`
 }
 
 // SavedSlot is the digest of an island's weights or of one of its moments, gathered over
@@ -130,6 +138,7 @@ type cutState struct {
 type captured struct {
 	message *wire.Captured
 	stored  chan *wire.Stored
+	others  []chan *wire.Stored // the same of further hosts
 }
 
 // cut copies the syncer's part; the coordinator's follows in the loop, behind
@@ -176,25 +185,43 @@ func (h *host) meta(c *cutState) Meta {
 // gone before has no part in the checkpoint.
 func (c *cutState) awaitIslands(ctx context.Context) error {
 	for island, p := range c.islands {
-		select {
-		case s, ok := <-p.stored:
-			part := c.meta.Islands[island]
-			if ok {
-				part.SizeBytes, part.Digest = s.SizeBytes, s.Digest
-				part.Layout, part.Slots = s.Layout, slotsOf(s.Slots)
-				for _, f := range s.Files {
-					part.Files = append(part.Files, SavedFile{f.Rank, f.Path, f.SizeBytes, f.Digest})
-				}
-				c.meta.Islands[island] = part
-			} else {
-				delete(c.meta.Islands, island)
-			}
-		case <-ctx.Done():
-			return ctx.Err()
+		part, whole, err := p.await(ctx, c.meta.Islands[island])
+		if err != nil {
+			return err
+		}
+		if whole {
+			c.meta.Islands[island] = part
+		} else {
+			delete(c.meta.Islands, island)
 		}
 	}
 	c.islands = nil // a second attempt finds them stored
 	return nil
+}
+
+// await completes what is known of an island's state once all of its hosts have stored
+// theirs; not whole: one never will.
+func (p *captured) await(ctx context.Context, part SavedPart) (_ SavedPart, whole bool, err error) {
+	for host, stored := range append([]chan *wire.Stored{p.stored}, p.others...) {
+		select {
+		case s, ok := <-stored:
+			if !ok {
+				return part, false, nil
+			}
+			if host == 0 {
+				part.SizeBytes, part.Digest = s.SizeBytes, s.Digest
+				part.Layout, part.Slots = s.Layout, slotsOf(s.Slots)
+			} else {
+				part.Hosts = append(part.Hosts, SavedHost{host, s.SizeBytes, s.Digest})
+			}
+			for _, f := range s.Files {
+				part.Files = append(part.Files, SavedFile{f.Rank, f.Path, f.SizeBytes, f.Digest})
+			}
+		case <-ctx.Done():
+			return part, false, ctx.Err()
+		}
+	}
+	return part, true, nil
 }
 
 // save writes the checkpoint in the background; on a full store it waits and
@@ -283,6 +310,11 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Ten
 	for island, p := range c.meta.Islands {
 		if err := w.Existing(ctx, islandPart(island), int64(p.SizeBytes), p.Digest); err != nil {
 			return err
+		}
+		for _, h := range p.Hosts {
+			if err := w.Existing(ctx, hostPart(island, h.Host), int64(h.SizeBytes), h.Digest); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // Errors of Train.
@@ -86,7 +87,7 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
 		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), told: map[uint64]bool{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: cmp.Or(op.secret, randomName(16)),
+		crew: newCrew(), told: map[uint64]bool{}, awaited: map[uint64]map[int]*wire.Restored{}, ahead: map[uint64]map[int]*wire.Stored{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: cmp.Or(op.secret, randomName(16)),
 	}
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	h.asker = newAsker(op)

@@ -1736,6 +1736,7 @@ type IslandState struct {
 	Committed     uint64                 `protobuf:"varint,5,opt,name=committed,proto3" json:"committed,omitempty"`                        // of them in the model; where it begins when no fragment can be kept: the others are trained again
 	Withheld      uint64                 `protobuf:"varint,6,opt,name=withheld,proto3" json:"withheld,omitempty"`                          // of position: samples of steps that were not applied
 	Files         []*StateFile           `protobuf:"bytes,7,rep,name=files,proto3" json:"files,omitempty"`                                 // what a trainer saved itself
+	Parts         []*StatePart           `protobuf:"bytes,9,rep,name=parts,proto3" json:"parts,omitempty"`                                 // of an island over several hosts, beside object, which its first host has written
 	MomentsOnly   bool                   `protobuf:"varint,8,opt,name=moments_only,json=momentsOnly,proto3" json:"moments_only,omitempty"` // it is a peer's: a joiner takes moments and optimizer steps from it, and nothing else
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1820,11 +1821,71 @@ func (x *IslandState) GetFiles() []*StateFile {
 	return nil
 }
 
+func (x *IslandState) GetParts() []*StatePart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 func (x *IslandState) GetMomentsOnly() bool {
 	if x != nil {
 		return x.MomentsOnly
 	}
 	return false
+}
+
+// StatePart is what another host of an island has written of its state.
+type StatePart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Object        string                 `protobuf:"bytes,1,opt,name=object,proto3" json:"object,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StatePart) Reset() {
+	*x = StatePart{}
+	mi := &file_mistura_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StatePart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StatePart) ProtoMessage() {}
+
+func (x *StatePart) ProtoReflect() protoreflect.Message {
+	mi := &file_mistura_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StatePart.ProtoReflect.Descriptor instead.
+func (*StatePart) Descriptor() ([]byte, []int) {
+	return file_mistura_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *StatePart) GetObject() string {
+	if x != nil {
+		return x.Object
+	}
+	return ""
+}
+
+func (x *StatePart) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
 }
 
 // StateFile is a file that a trainer saved itself, where its own ranks find it.
@@ -1840,7 +1901,7 @@ type StateFile struct {
 
 func (x *StateFile) Reset() {
 	*x = StateFile{}
-	mi := &file_mistura_proto_msgTypes[18]
+	mi := &file_mistura_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +1913,7 @@ func (x *StateFile) String() string {
 func (*StateFile) ProtoMessage() {}
 
 func (x *StateFile) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[18]
+	mi := &file_mistura_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +1926,7 @@ func (x *StateFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateFile.ProtoReflect.Descriptor instead.
 func (*StateFile) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{18}
+	return file_mistura_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StateFile) GetRank() uint32 {
@@ -1907,7 +1968,7 @@ type SlotDigest struct {
 
 func (x *SlotDigest) Reset() {
 	*x = SlotDigest{}
-	mi := &file_mistura_proto_msgTypes[19]
+	mi := &file_mistura_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +1980,7 @@ func (x *SlotDigest) String() string {
 func (*SlotDigest) ProtoMessage() {}
 
 func (x *SlotDigest) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[19]
+	mi := &file_mistura_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +1993,7 @@ func (x *SlotDigest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SlotDigest.ProtoReflect.Descriptor instead.
 func (*SlotDigest) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{19}
+	return file_mistura_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SlotDigest) GetSlot() string {
@@ -1959,7 +2020,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_mistura_proto_msgTypes[20]
+	mi := &file_mistura_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2032,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[20]
+	mi := &file_mistura_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2045,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{20}
+	return file_mistura_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rejected) GetReason() string {
@@ -2013,7 +2074,7 @@ type Fragment struct {
 
 func (x *Fragment) Reset() {
 	*x = Fragment{}
-	mi := &file_mistura_proto_msgTypes[21]
+	mi := &file_mistura_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2086,7 @@ func (x *Fragment) String() string {
 func (*Fragment) ProtoMessage() {}
 
 func (x *Fragment) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[21]
+	mi := &file_mistura_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2099,7 @@ func (x *Fragment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fragment.ProtoReflect.Descriptor instead.
 func (*Fragment) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{21}
+	return file_mistura_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Fragment) GetFragment() uint32 {
@@ -2074,7 +2135,7 @@ type Ready struct {
 
 func (x *Ready) Reset() {
 	*x = Ready{}
-	mi := &file_mistura_proto_msgTypes[22]
+	mi := &file_mistura_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2147,7 @@ func (x *Ready) String() string {
 func (*Ready) ProtoMessage() {}
 
 func (x *Ready) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[22]
+	mi := &file_mistura_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2160,7 @@ func (x *Ready) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ready.ProtoReflect.Descriptor instead.
 func (*Ready) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{22}
+	return file_mistura_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ready) GetVersion() []uint64 {
@@ -2130,7 +2191,7 @@ type Restored struct {
 
 func (x *Restored) Reset() {
 	*x = Restored{}
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2142,7 +2203,7 @@ func (x *Restored) String() string {
 func (*Restored) ProtoMessage() {}
 
 func (x *Restored) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[23]
+	mi := &file_mistura_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2155,7 +2216,7 @@ func (x *Restored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Restored.ProtoReflect.Descriptor instead.
 func (*Restored) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{23}
+	return file_mistura_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Restored) GetSlots() []*SlotDigest {
@@ -2199,7 +2260,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2211,7 +2272,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[24]
+	mi := &file_mistura_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2224,7 +2285,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{24}
+	return file_mistura_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Progress) GetStep() uint64 {
@@ -2316,7 +2377,7 @@ type Range struct {
 
 func (x *Range) Reset() {
 	*x = Range{}
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2328,7 +2389,7 @@ func (x *Range) String() string {
 func (*Range) ProtoMessage() {}
 
 func (x *Range) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[25]
+	mi := &file_mistura_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2341,7 +2402,7 @@ func (x *Range) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Range.ProtoReflect.Descriptor instead.
 func (*Range) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{25}
+	return file_mistura_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Range) GetFrom() uint64 {
@@ -2386,7 +2447,7 @@ type Spike struct {
 
 func (x *Spike) Reset() {
 	*x = Spike{}
-	mi := &file_mistura_proto_msgTypes[26]
+	mi := &file_mistura_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2398,7 +2459,7 @@ func (x *Spike) String() string {
 func (*Spike) ProtoMessage() {}
 
 func (x *Spike) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[26]
+	mi := &file_mistura_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2411,7 +2472,7 @@ func (x *Spike) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spike.ProtoReflect.Descriptor instead.
 func (*Spike) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{26}
+	return file_mistura_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Spike) GetStep() uint64 {
@@ -2500,7 +2561,7 @@ type LeaseRequest struct {
 
 func (x *LeaseRequest) Reset() {
 	*x = LeaseRequest{}
-	mi := &file_mistura_proto_msgTypes[27]
+	mi := &file_mistura_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2512,7 +2573,7 @@ func (x *LeaseRequest) String() string {
 func (*LeaseRequest) ProtoMessage() {}
 
 func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[27]
+	mi := &file_mistura_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2525,7 +2586,7 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{27}
+	return file_mistura_proto_rawDescGZIP(), []int{28}
 }
 
 // Lease adds ranges to what the learner trains next. more = false: nothing is left to hand out for now; train what
@@ -2544,7 +2605,7 @@ type Lease struct {
 
 func (x *Lease) Reset() {
 	*x = Lease{}
-	mi := &file_mistura_proto_msgTypes[28]
+	mi := &file_mistura_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2556,7 +2617,7 @@ func (x *Lease) String() string {
 func (*Lease) ProtoMessage() {}
 
 func (x *Lease) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[28]
+	mi := &file_mistura_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2569,7 +2630,7 @@ func (x *Lease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lease.ProtoReflect.Descriptor instead.
 func (*Lease) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{28}
+	return file_mistura_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Lease) GetRanges() []*Range {
@@ -2611,7 +2672,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_mistura_proto_msgTypes[29]
+	mi := &file_mistura_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2623,7 +2684,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[29]
+	mi := &file_mistura_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2636,7 +2697,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{29}
+	return file_mistura_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Call) GetFragment() uint32 {
@@ -2664,7 +2725,7 @@ type Adoption struct {
 
 func (x *Adoption) Reset() {
 	*x = Adoption{}
-	mi := &file_mistura_proto_msgTypes[30]
+	mi := &file_mistura_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2676,7 +2737,7 @@ func (x *Adoption) String() string {
 func (*Adoption) ProtoMessage() {}
 
 func (x *Adoption) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[30]
+	mi := &file_mistura_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2689,7 +2750,7 @@ func (x *Adoption) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Adoption.ProtoReflect.Descriptor instead.
 func (*Adoption) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{30}
+	return file_mistura_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Adoption) GetFragment() uint32 {
@@ -2737,7 +2798,7 @@ type Contribution struct {
 
 func (x *Contribution) Reset() {
 	*x = Contribution{}
-	mi := &file_mistura_proto_msgTypes[31]
+	mi := &file_mistura_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2749,7 +2810,7 @@ func (x *Contribution) String() string {
 func (*Contribution) ProtoMessage() {}
 
 func (x *Contribution) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[31]
+	mi := &file_mistura_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2762,7 +2823,7 @@ func (x *Contribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Contribution.ProtoReflect.Descriptor instead.
 func (*Contribution) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{31}
+	return file_mistura_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Contribution) GetFragment() uint32 {
@@ -2882,7 +2943,7 @@ type Box struct {
 
 func (x *Box) Reset() {
 	*x = Box{}
-	mi := &file_mistura_proto_msgTypes[32]
+	mi := &file_mistura_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2894,7 +2955,7 @@ func (x *Box) String() string {
 func (*Box) ProtoMessage() {}
 
 func (x *Box) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[32]
+	mi := &file_mistura_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2907,7 +2968,7 @@ func (x *Box) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Box.ProtoReflect.Descriptor instead.
 func (*Box) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{32}
+	return file_mistura_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Box) GetTensor() uint32 {
@@ -2941,7 +3002,7 @@ type Pass struct {
 
 func (x *Pass) Reset() {
 	*x = Pass{}
-	mi := &file_mistura_proto_msgTypes[33]
+	mi := &file_mistura_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2953,7 +3014,7 @@ func (x *Pass) String() string {
 func (*Pass) ProtoMessage() {}
 
 func (x *Pass) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[33]
+	mi := &file_mistura_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2966,7 +3027,7 @@ func (x *Pass) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pass.ProtoReflect.Descriptor instead.
 func (*Pass) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{33}
+	return file_mistura_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Pass) GetFragment() uint32 {
@@ -2999,7 +3060,7 @@ type Verdict struct {
 
 func (x *Verdict) Reset() {
 	*x = Verdict{}
-	mi := &file_mistura_proto_msgTypes[34]
+	mi := &file_mistura_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3072,7 @@ func (x *Verdict) String() string {
 func (*Verdict) ProtoMessage() {}
 
 func (x *Verdict) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[34]
+	mi := &file_mistura_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3085,7 @@ func (x *Verdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Verdict.ProtoReflect.Descriptor instead.
 func (*Verdict) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{34}
+	return file_mistura_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Verdict) GetFragment() uint32 {
@@ -3080,7 +3141,7 @@ type Capture struct {
 
 func (x *Capture) Reset() {
 	*x = Capture{}
-	mi := &file_mistura_proto_msgTypes[35]
+	mi := &file_mistura_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3092,7 +3153,7 @@ func (x *Capture) String() string {
 func (*Capture) ProtoMessage() {}
 
 func (x *Capture) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[35]
+	mi := &file_mistura_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3105,7 +3166,7 @@ func (x *Capture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Capture.ProtoReflect.Descriptor instead.
 func (*Capture) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{35}
+	return file_mistura_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Capture) GetCheckpoint() uint64 {
@@ -3135,7 +3196,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_mistura_proto_msgTypes[36]
+	mi := &file_mistura_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3147,7 +3208,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[36]
+	mi := &file_mistura_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3160,7 +3221,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{36}
+	return file_mistura_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Captured) GetCheckpoint() uint64 {
@@ -3208,7 +3269,7 @@ type Stored struct {
 
 func (x *Stored) Reset() {
 	*x = Stored{}
-	mi := &file_mistura_proto_msgTypes[37]
+	mi := &file_mistura_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3220,7 +3281,7 @@ func (x *Stored) String() string {
 func (*Stored) ProtoMessage() {}
 
 func (x *Stored) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[37]
+	mi := &file_mistura_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3233,7 +3294,7 @@ func (x *Stored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stored.ProtoReflect.Descriptor instead.
 func (*Stored) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{37}
+	return file_mistura_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Stored) GetCheckpoint() uint64 {
@@ -3303,7 +3364,7 @@ type Gate struct {
 
 func (x *Gate) Reset() {
 	*x = Gate{}
-	mi := &file_mistura_proto_msgTypes[38]
+	mi := &file_mistura_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3315,7 +3376,7 @@ func (x *Gate) String() string {
 func (*Gate) ProtoMessage() {}
 
 func (x *Gate) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[38]
+	mi := &file_mistura_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3328,7 +3389,7 @@ func (x *Gate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Gate.ProtoReflect.Descriptor instead.
 func (*Gate) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{38}
+	return file_mistura_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Gate) GetCheckpoint() uint64 {
@@ -3347,7 +3408,7 @@ type GateAnswer struct {
 
 func (x *GateAnswer) Reset() {
 	*x = GateAnswer{}
-	mi := &file_mistura_proto_msgTypes[39]
+	mi := &file_mistura_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3420,7 @@ func (x *GateAnswer) String() string {
 func (*GateAnswer) ProtoMessage() {}
 
 func (x *GateAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[39]
+	mi := &file_mistura_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3433,7 @@ func (x *GateAnswer) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateAnswer.ProtoReflect.Descriptor instead.
 func (*GateAnswer) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{39}
+	return file_mistura_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GateAnswer) GetReason() string {
@@ -3392,7 +3453,7 @@ type GateVerdict struct {
 
 func (x *GateVerdict) Reset() {
 	*x = GateVerdict{}
-	mi := &file_mistura_proto_msgTypes[40]
+	mi := &file_mistura_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3404,7 +3465,7 @@ func (x *GateVerdict) String() string {
 func (*GateVerdict) ProtoMessage() {}
 
 func (x *GateVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[40]
+	mi := &file_mistura_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3417,7 +3478,7 @@ func (x *GateVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GateVerdict.ProtoReflect.Descriptor instead.
 func (*GateVerdict) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{40}
+	return file_mistura_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GateVerdict) GetPassed() bool {
@@ -3445,7 +3506,7 @@ type Evaluate struct {
 
 func (x *Evaluate) Reset() {
 	*x = Evaluate{}
-	mi := &file_mistura_proto_msgTypes[41]
+	mi := &file_mistura_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3457,7 +3518,7 @@ func (x *Evaluate) String() string {
 func (*Evaluate) ProtoMessage() {}
 
 func (x *Evaluate) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[41]
+	mi := &file_mistura_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3470,7 +3531,7 @@ func (x *Evaluate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluate.ProtoReflect.Descriptor instead.
 func (*Evaluate) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{41}
+	return file_mistura_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Evaluate) GetTokens() uint64 {
@@ -3501,7 +3562,7 @@ type Evaluation struct {
 
 func (x *Evaluation) Reset() {
 	*x = Evaluation{}
-	mi := &file_mistura_proto_msgTypes[42]
+	mi := &file_mistura_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3513,7 +3574,7 @@ func (x *Evaluation) String() string {
 func (*Evaluation) ProtoMessage() {}
 
 func (x *Evaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[42]
+	mi := &file_mistura_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3526,7 +3587,7 @@ func (x *Evaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
 func (*Evaluation) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{42}
+	return file_mistura_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Evaluation) GetStep() uint64 {
@@ -3574,7 +3635,7 @@ type Idle struct {
 
 func (x *Idle) Reset() {
 	*x = Idle{}
-	mi := &file_mistura_proto_msgTypes[43]
+	mi := &file_mistura_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3647,7 @@ func (x *Idle) String() string {
 func (*Idle) ProtoMessage() {}
 
 func (x *Idle) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[43]
+	mi := &file_mistura_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3660,7 @@ func (x *Idle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idle.ProtoReflect.Descriptor instead.
 func (*Idle) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{43}
+	return file_mistura_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Idle) GetPosition() uint64 {
@@ -3618,7 +3679,7 @@ type Leaving struct {
 
 func (x *Leaving) Reset() {
 	*x = Leaving{}
-	mi := &file_mistura_proto_msgTypes[44]
+	mi := &file_mistura_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3630,7 +3691,7 @@ func (x *Leaving) String() string {
 func (*Leaving) ProtoMessage() {}
 
 func (x *Leaving) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[44]
+	mi := &file_mistura_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3643,7 +3704,7 @@ func (x *Leaving) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Leaving.ProtoReflect.Descriptor instead.
 func (*Leaving) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{44}
+	return file_mistura_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Leaving) GetReason() string {
@@ -3663,7 +3724,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_mistura_proto_msgTypes[45]
+	mi := &file_mistura_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +3736,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_mistura_proto_msgTypes[45]
+	mi := &file_mistura_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +3749,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_mistura_proto_rawDescGZIP(), []int{45}
+	return file_mistura_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Stop) GetReason() string {
@@ -3822,7 +3883,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06secret\x18\x06 \x01(\tR\x06secret\x12\x14\n" +
 	"\x05nonce\x18\a \x01(\tR\x05nonce\x12\x1f\n" +
 	"\vdata_digest\x18\b \x01(\tR\n" +
-	"dataDigest\"\xfc\x01\n" +
+	"dataDigest\"\xae\x02\n" +
 	"\vIslandState\x12\x16\n" +
 	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
 	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x12\n" +
@@ -3830,8 +3891,12 @@ const file_mistura_proto_rawDesc = "" +
 	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x1c\n" +
 	"\tcommitted\x18\x05 \x01(\x04R\tcommitted\x12\x1a\n" +
 	"\bwithheld\x18\x06 \x01(\x04R\bwithheld\x120\n" +
-	"\x05files\x18\a \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\x12!\n" +
-	"\fmoments_only\x18\b \x01(\bR\vmomentsOnly\"j\n" +
+	"\x05files\x18\a \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\x120\n" +
+	"\x05parts\x18\t \x03(\v2\x1a.mistura.wire.v1.StatePartR\x05parts\x12!\n" +
+	"\fmoments_only\x18\b \x01(\bR\vmomentsOnly\";\n" +
+	"\tStatePart\x12\x16\n" +
+	"\x06object\x18\x01 \x01(\tR\x06object\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\"j\n" +
 	"\tStateFile\x12\x12\n" +
 	"\x04rank\x18\x01 \x01(\rR\x04rank\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x1d\n" +
@@ -4016,7 +4081,7 @@ func file_mistura_proto_rawDescGZIP() []byte {
 }
 
 var file_mistura_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
+var file_mistura_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_mistura_proto_goTypes = []any{
 	(Spiked)(0),             // 0: mistura.wire.v1.Spiked
 	(Ruling)(0),             // 1: mistura.wire.v1.Ruling
@@ -4038,34 +4103,35 @@ var file_mistura_proto_goTypes = []any{
 	(*Piece)(nil),           // 17: mistura.wire.v1.Piece
 	(*Welcome)(nil),         // 18: mistura.wire.v1.Welcome
 	(*IslandState)(nil),     // 19: mistura.wire.v1.IslandState
-	(*StateFile)(nil),       // 20: mistura.wire.v1.StateFile
-	(*SlotDigest)(nil),      // 21: mistura.wire.v1.SlotDigest
-	(*Rejected)(nil),        // 22: mistura.wire.v1.Rejected
-	(*Fragment)(nil),        // 23: mistura.wire.v1.Fragment
-	(*Ready)(nil),           // 24: mistura.wire.v1.Ready
-	(*Restored)(nil),        // 25: mistura.wire.v1.Restored
-	(*Progress)(nil),        // 26: mistura.wire.v1.Progress
-	(*Range)(nil),           // 27: mistura.wire.v1.Range
-	(*Spike)(nil),           // 28: mistura.wire.v1.Spike
-	(*LeaseRequest)(nil),    // 29: mistura.wire.v1.LeaseRequest
-	(*Lease)(nil),           // 30: mistura.wire.v1.Lease
-	(*Call)(nil),            // 31: mistura.wire.v1.Call
-	(*Adoption)(nil),        // 32: mistura.wire.v1.Adoption
-	(*Contribution)(nil),    // 33: mistura.wire.v1.Contribution
-	(*Box)(nil),             // 34: mistura.wire.v1.Box
-	(*Pass)(nil),            // 35: mistura.wire.v1.Pass
-	(*Verdict)(nil),         // 36: mistura.wire.v1.Verdict
-	(*Capture)(nil),         // 37: mistura.wire.v1.Capture
-	(*Captured)(nil),        // 38: mistura.wire.v1.Captured
-	(*Stored)(nil),          // 39: mistura.wire.v1.Stored
-	(*Gate)(nil),            // 40: mistura.wire.v1.Gate
-	(*GateAnswer)(nil),      // 41: mistura.wire.v1.GateAnswer
-	(*GateVerdict)(nil),     // 42: mistura.wire.v1.GateVerdict
-	(*Evaluate)(nil),        // 43: mistura.wire.v1.Evaluate
-	(*Evaluation)(nil),      // 44: mistura.wire.v1.Evaluation
-	(*Idle)(nil),            // 45: mistura.wire.v1.Idle
-	(*Leaving)(nil),         // 46: mistura.wire.v1.Leaving
-	(*Stop)(nil),            // 47: mistura.wire.v1.Stop
+	(*StatePart)(nil),       // 20: mistura.wire.v1.StatePart
+	(*StateFile)(nil),       // 21: mistura.wire.v1.StateFile
+	(*SlotDigest)(nil),      // 22: mistura.wire.v1.SlotDigest
+	(*Rejected)(nil),        // 23: mistura.wire.v1.Rejected
+	(*Fragment)(nil),        // 24: mistura.wire.v1.Fragment
+	(*Ready)(nil),           // 25: mistura.wire.v1.Ready
+	(*Restored)(nil),        // 26: mistura.wire.v1.Restored
+	(*Progress)(nil),        // 27: mistura.wire.v1.Progress
+	(*Range)(nil),           // 28: mistura.wire.v1.Range
+	(*Spike)(nil),           // 29: mistura.wire.v1.Spike
+	(*LeaseRequest)(nil),    // 30: mistura.wire.v1.LeaseRequest
+	(*Lease)(nil),           // 31: mistura.wire.v1.Lease
+	(*Call)(nil),            // 32: mistura.wire.v1.Call
+	(*Adoption)(nil),        // 33: mistura.wire.v1.Adoption
+	(*Contribution)(nil),    // 34: mistura.wire.v1.Contribution
+	(*Box)(nil),             // 35: mistura.wire.v1.Box
+	(*Pass)(nil),            // 36: mistura.wire.v1.Pass
+	(*Verdict)(nil),         // 37: mistura.wire.v1.Verdict
+	(*Capture)(nil),         // 38: mistura.wire.v1.Capture
+	(*Captured)(nil),        // 39: mistura.wire.v1.Captured
+	(*Stored)(nil),          // 40: mistura.wire.v1.Stored
+	(*Gate)(nil),            // 41: mistura.wire.v1.Gate
+	(*GateAnswer)(nil),      // 42: mistura.wire.v1.GateAnswer
+	(*GateVerdict)(nil),     // 43: mistura.wire.v1.GateVerdict
+	(*Evaluate)(nil),        // 44: mistura.wire.v1.Evaluate
+	(*Evaluation)(nil),      // 45: mistura.wire.v1.Evaluation
+	(*Idle)(nil),            // 46: mistura.wire.v1.Idle
+	(*Leaving)(nil),         // 47: mistura.wire.v1.Leaving
+	(*Stop)(nil),            // 48: mistura.wire.v1.Stop
 }
 var file_mistura_proto_depIdxs = []int32{
 	2,  // 0: mistura.wire.v1.FetchRequest.credentials:type_name -> mistura.wire.v1.Credentials
@@ -4074,61 +4140,62 @@ var file_mistura_proto_depIdxs = []int32{
 	2,  // 3: mistura.wire.v1.StatusRequest.credentials:type_name -> mistura.wire.v1.Credentials
 	12, // 4: mistura.wire.v1.FromLearner.origin:type_name -> mistura.wire.v1.Origin
 	16, // 5: mistura.wire.v1.FromLearner.hello:type_name -> mistura.wire.v1.Hello
-	24, // 6: mistura.wire.v1.FromLearner.ready:type_name -> mistura.wire.v1.Ready
-	26, // 7: mistura.wire.v1.FromLearner.progress:type_name -> mistura.wire.v1.Progress
-	29, // 8: mistura.wire.v1.FromLearner.lease_request:type_name -> mistura.wire.v1.LeaseRequest
-	33, // 9: mistura.wire.v1.FromLearner.contribution:type_name -> mistura.wire.v1.Contribution
-	35, // 10: mistura.wire.v1.FromLearner.pass:type_name -> mistura.wire.v1.Pass
-	38, // 11: mistura.wire.v1.FromLearner.captured:type_name -> mistura.wire.v1.Captured
-	45, // 12: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
-	46, // 13: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
+	25, // 6: mistura.wire.v1.FromLearner.ready:type_name -> mistura.wire.v1.Ready
+	27, // 7: mistura.wire.v1.FromLearner.progress:type_name -> mistura.wire.v1.Progress
+	30, // 8: mistura.wire.v1.FromLearner.lease_request:type_name -> mistura.wire.v1.LeaseRequest
+	34, // 9: mistura.wire.v1.FromLearner.contribution:type_name -> mistura.wire.v1.Contribution
+	36, // 10: mistura.wire.v1.FromLearner.pass:type_name -> mistura.wire.v1.Pass
+	39, // 11: mistura.wire.v1.FromLearner.captured:type_name -> mistura.wire.v1.Captured
+	46, // 12: mistura.wire.v1.FromLearner.idle:type_name -> mistura.wire.v1.Idle
+	47, // 13: mistura.wire.v1.FromLearner.leaving:type_name -> mistura.wire.v1.Leaving
 	15, // 14: mistura.wire.v1.FromLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	39, // 15: mistura.wire.v1.FromLearner.stored:type_name -> mistura.wire.v1.Stored
-	28, // 16: mistura.wire.v1.FromLearner.spike:type_name -> mistura.wire.v1.Spike
-	41, // 17: mistura.wire.v1.FromLearner.gate_answer:type_name -> mistura.wire.v1.GateAnswer
-	44, // 18: mistura.wire.v1.FromLearner.evaluation:type_name -> mistura.wire.v1.Evaluation
-	25, // 19: mistura.wire.v1.FromLearner.restored:type_name -> mistura.wire.v1.Restored
+	40, // 15: mistura.wire.v1.FromLearner.stored:type_name -> mistura.wire.v1.Stored
+	29, // 16: mistura.wire.v1.FromLearner.spike:type_name -> mistura.wire.v1.Spike
+	42, // 17: mistura.wire.v1.FromLearner.gate_answer:type_name -> mistura.wire.v1.GateAnswer
+	45, // 18: mistura.wire.v1.FromLearner.evaluation:type_name -> mistura.wire.v1.Evaluation
+	26, // 19: mistura.wire.v1.FromLearner.restored:type_name -> mistura.wire.v1.Restored
 	12, // 20: mistura.wire.v1.ToLearner.origin:type_name -> mistura.wire.v1.Origin
 	18, // 21: mistura.wire.v1.ToLearner.welcome:type_name -> mistura.wire.v1.Welcome
-	22, // 22: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
-	23, // 23: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
-	30, // 24: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
-	31, // 25: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
-	36, // 26: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
-	37, // 27: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
-	47, // 28: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
+	23, // 22: mistura.wire.v1.ToLearner.rejected:type_name -> mistura.wire.v1.Rejected
+	24, // 23: mistura.wire.v1.ToLearner.fragment:type_name -> mistura.wire.v1.Fragment
+	31, // 24: mistura.wire.v1.ToLearner.lease:type_name -> mistura.wire.v1.Lease
+	32, // 25: mistura.wire.v1.ToLearner.call:type_name -> mistura.wire.v1.Call
+	37, // 26: mistura.wire.v1.ToLearner.verdict:type_name -> mistura.wire.v1.Verdict
+	38, // 27: mistura.wire.v1.ToLearner.capture:type_name -> mistura.wire.v1.Capture
+	48, // 28: mistura.wire.v1.ToLearner.stop:type_name -> mistura.wire.v1.Stop
 	15, // 29: mistura.wire.v1.ToLearner.chunk:type_name -> mistura.wire.v1.Chunk
-	40, // 30: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
-	42, // 31: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
-	43, // 32: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
+	41, // 30: mistura.wire.v1.ToLearner.gate:type_name -> mistura.wire.v1.Gate
+	43, // 31: mistura.wire.v1.ToLearner.gate_verdict:type_name -> mistura.wire.v1.GateVerdict
+	44, // 32: mistura.wire.v1.ToLearner.evaluate:type_name -> mistura.wire.v1.Evaluate
 	17, // 33: mistura.wire.v1.Hello.pieces:type_name -> mistura.wire.v1.Piece
 	19, // 34: mistura.wire.v1.Welcome.restore:type_name -> mistura.wire.v1.IslandState
-	20, // 35: mistura.wire.v1.IslandState.files:type_name -> mistura.wire.v1.StateFile
-	21, // 36: mistura.wire.v1.Restored.slots:type_name -> mistura.wire.v1.SlotDigest
-	0,  // 37: mistura.wire.v1.Spike.verdict:type_name -> mistura.wire.v1.Spiked
-	27, // 38: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
-	32, // 39: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
-	34, // 40: mistura.wire.v1.Contribution.boxes:type_name -> mistura.wire.v1.Box
-	1,  // 41: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
-	21, // 42: mistura.wire.v1.Stored.slots:type_name -> mistura.wire.v1.SlotDigest
-	20, // 43: mistura.wire.v1.Stored.files:type_name -> mistura.wire.v1.StateFile
-	13, // 44: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
-	10, // 45: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
-	3,  // 46: mistura.wire.v1.Exchange.Fetch:input_type -> mistura.wire.v1.FetchRequest
-	4,  // 47: mistura.wire.v1.Exchange.Store:input_type -> mistura.wire.v1.StoreRequest
-	6,  // 48: mistura.wire.v1.Exchange.Seed:input_type -> mistura.wire.v1.SeedRequest
-	8,  // 49: mistura.wire.v1.Exchange.Status:input_type -> mistura.wire.v1.StatusRequest
-	14, // 50: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
-	11, // 51: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
-	15, // 52: mistura.wire.v1.Exchange.Fetch:output_type -> mistura.wire.v1.Chunk
-	5,  // 53: mistura.wire.v1.Exchange.Store:output_type -> mistura.wire.v1.StoreReply
-	7,  // 54: mistura.wire.v1.Exchange.Seed:output_type -> mistura.wire.v1.SeedReply
-	9,  // 55: mistura.wire.v1.Exchange.Status:output_type -> mistura.wire.v1.StatusReply
-	50, // [50:56] is the sub-list for method output_type
-	44, // [44:50] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	21, // 35: mistura.wire.v1.IslandState.files:type_name -> mistura.wire.v1.StateFile
+	20, // 36: mistura.wire.v1.IslandState.parts:type_name -> mistura.wire.v1.StatePart
+	22, // 37: mistura.wire.v1.Restored.slots:type_name -> mistura.wire.v1.SlotDigest
+	0,  // 38: mistura.wire.v1.Spike.verdict:type_name -> mistura.wire.v1.Spiked
+	28, // 39: mistura.wire.v1.Lease.ranges:type_name -> mistura.wire.v1.Range
+	33, // 40: mistura.wire.v1.Contribution.adoptions:type_name -> mistura.wire.v1.Adoption
+	35, // 41: mistura.wire.v1.Contribution.boxes:type_name -> mistura.wire.v1.Box
+	1,  // 42: mistura.wire.v1.Verdict.ruling:type_name -> mistura.wire.v1.Ruling
+	22, // 43: mistura.wire.v1.Stored.slots:type_name -> mistura.wire.v1.SlotDigest
+	21, // 44: mistura.wire.v1.Stored.files:type_name -> mistura.wire.v1.StateFile
+	13, // 45: mistura.wire.v1.Exchange.Session:input_type -> mistura.wire.v1.FromLearner
+	10, // 46: mistura.wire.v1.Exchange.Identify:input_type -> mistura.wire.v1.IdentifyRequest
+	3,  // 47: mistura.wire.v1.Exchange.Fetch:input_type -> mistura.wire.v1.FetchRequest
+	4,  // 48: mistura.wire.v1.Exchange.Store:input_type -> mistura.wire.v1.StoreRequest
+	6,  // 49: mistura.wire.v1.Exchange.Seed:input_type -> mistura.wire.v1.SeedRequest
+	8,  // 50: mistura.wire.v1.Exchange.Status:input_type -> mistura.wire.v1.StatusRequest
+	14, // 51: mistura.wire.v1.Exchange.Session:output_type -> mistura.wire.v1.ToLearner
+	11, // 52: mistura.wire.v1.Exchange.Identify:output_type -> mistura.wire.v1.Identity
+	15, // 53: mistura.wire.v1.Exchange.Fetch:output_type -> mistura.wire.v1.Chunk
+	5,  // 54: mistura.wire.v1.Exchange.Store:output_type -> mistura.wire.v1.StoreReply
+	7,  // 55: mistura.wire.v1.Exchange.Seed:output_type -> mistura.wire.v1.SeedReply
+	9,  // 56: mistura.wire.v1.Exchange.Status:output_type -> mistura.wire.v1.StatusReply
+	51, // [51:57] is the sub-list for method output_type
+	45, // [45:51] is the sub-list for method input_type
+	45, // [45:45] is the sub-list for extension type_name
+	45, // [45:45] is the sub-list for extension extendee
+	0,  // [0:45] is the sub-list for field type_name
 }
 
 func init() { file_mistura_proto_init() }
@@ -4173,7 +4240,7 @@ func file_mistura_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_mistura_proto_rawDesc), len(file_mistura_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   46,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
