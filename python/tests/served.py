@@ -106,7 +106,7 @@ class Served:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.out = resume or folder / "run"
-        command = [program(), self.verb, "--json", *flags]
+        command = [*self.start(), "--json", *flags]
         if resume is None:
             (folder / "run.yaml").write_text(run_file or "", encoding="utf-8")
             command += [str(folder / "run.yaml"), "--out", str(self.out)]
@@ -115,6 +115,10 @@ class Served:
         self._said = open(folder / "stderr", "w+b")  # noqa: SIM115 (as long as the process)
         self._told = open(folder / "stdout", "w+b")  # noqa: SIM115
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self._told, stderr=self._said, cwd=folder)
+
+    def start(self) -> list[str]:
+        """The program and what it does."""
+        return [program(), self.verb]
 
     def environment(self, island: str) -> dict[str, str]:
         """What a trainer of the island is told, once somebody waits for it."""

@@ -1,0 +1,218 @@
+"""An island on two hosts: a tensor-parallel trainer, each rank with a mistura process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+import mistura
+from hosts import Coordinator, enter, machines, missing_namespaces
+from mistura.layout import Split
+from served import missing, program, run_file
+from trainers import Diary, Ranks, _rank, batch, hash_of, write_first
+
+pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
+
+STEPS, ROWS = 40, 8
+
+
+@pytest.fixture(autouse=True)
+def _served() -> None:
+    """The program takes islands from outside."""
+    if subprocess.run([program(), "serve", "--help"], capture_output=True).returncode != 0:
+        pytest.skip("needs mistura serve")
+
+
+class Summed(torch.autograd.Function):
+    """The sum over ranks; each rank's part has the sum's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        """part [rows, width] of each rank → their sum."""
+        total = part.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        """The gradient of the sum, for every part."""
+        return grad
+
+
+class Parallel(nn.Module):
+    """x [rows, 8] → [rows, 4]; `up` is split by columns and `down` by rows over `count` ranks, `head` is whole on each."""
+
+    def __init__(self, index: int = 0, count: int = 1) -> None:
+        super().__init__()
+        torch.manual_seed(11)
+        self.up, self.down, self.head = nn.Linear(8, 12), nn.Linear(12, 6, bias=False), nn.Linear(6, 4)
+        if count > 1:
+            cut = slice(index * 5, index * 5 + (5 if index == 0 else 7))  # uneven
+            parts = [(self.up, "weight", self.up.weight[cut]), (self.up, "bias", self.up.bias[cut])]
+            for layer, name, part in [*parts, (self.down, "weight", self.down.weight[:, cut])]:
+                setattr(layer, name, nn.Parameter(part.detach().clone()))
+        self.count = count
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [rows, 8] → [rows, 4]."""
+        inner = self.down(torch.tanh(self.up(x)))
+        return self.head(torch.tanh(Summed.apply(inner) if self.count > 1 else inner))
+
+
+def layout(rank: int) -> Callable[[str, Tensor], Split | None]:
+    """Of two tensor-parallel ranks."""
+    dims = {"up.weight": 0, "up.bias": 0, "down.weight": 1}
+    return lambda name, _: Split(dims[name], rank, 2, sizes=[5, 7]) if name in dims else None
+
+
+def trainer(through: bool, name: str = "one", pause: float = 0.0, forever: bool = False) -> Callable[[Diary, int, int], None]:
+    """What a rank does, through mistura or without it."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        model = Parallel(rank, world)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        island = None
+        if through:
+            splits = {"layout": layout(rank), "data_parallel": (0, 1)} if world > 1 else {}
+            island = mistura.join(model, optimizer, name=name, rate="own", own_data=True, **splits)
+            diary.note(child=island._process._child.pid if island._process else None)
+        step = 0
+        while forever or (step < STEPS if island is None else not island.done):
+            x, y = batch(hash_of(name, step), ROWS)
+            loss = torch.nn.functional.mse_loss(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+            time.sleep(pause)
+            if island is not None:
+                island.step(loss, tokens=ROWS)
+            diary.note(loss=loss.item())
+        diary.note(**{n: p.detach().flatten().tolist() for n, p in model.named_parameters()})
+
+    return body
+
+
+def _host(diary: Diary, rank: int, namespace: str | None, environment: dict[str, str], body: Any) -> None:
+    if namespace:
+        enter(namespace)
+    os.environ.update(environment)
+    _rank(diary, rank, 2, environment["MEET"], body, environment)
+
+
+class Hosts(Ranks):
+    """Two ranks of one island, each on a host of its own."""
+
+    def __init__(self, folder: Path, body: Any, environment: dict[str, str], places: list[tuple[str | None, str]]) -> None:
+        folder.mkdir()
+        self.diaries = [Diary(folder / f"rank{r}") for r in range(2)]
+        start = multiprocessing.get_context("fork")
+        self.processes = []
+        for rank, (namespace, interface) in enumerate(places):
+            own = {"MEET": str(folder / "meet"), "GROUP_RANK": str(rank), "LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": interface}
+            arguments = (self.diaries[rank], rank, namespace, {**environment, **own}, body)
+            self.processes.append(start.Process(target=_host, args=arguments))
+            self.processes[-1].start()
+
+
+HERE: list[tuple[str | None, str]] = [(None, "lo"), (None, "lo")]
+
+
+@contextlib.contextmanager
+def coordinator(tmp_path: Path, tokens: int, islands: list[str], address: str = "127.0.0.1", namespace: str | None = None) -> Iterator[Any]:
+    """A run that islands join from outside."""
+    first = write_first(tmp_path / "first.safetensors", Parallel())
+    text = run_file(tokens=tokens, islands=islands, first=first, step_tokens=ROWS)
+    with Coordinator(tmp_path / "run", text, address, namespace) as served:
+        yield served
+
+
+def test_d5_two_hosts_are_the_plain_loop(tmp_path: Path) -> None:
+    """Alone in a run they make the same losses and weights as without it, to the bit, and the run ends with these weights."""
+    plain = Ranks(tmp_path / "plain", 2, trainer(False), {})
+    assert plain.end() == ["done", "done"]
+    with coordinator(tmp_path, STEPS * ROWS, ["one"]) as served:
+        ranks = Hosts(tmp_path / "one", trainer(True), {"MISTURA_JOIN": served.join_string()}, HERE)
+        assert ranks.end() == ["done", "done"], served.said()
+        served.finish()
+    for ours, theirs in zip(ranks.diaries, plain.diaries):
+        for what in ("loss", "up.weight", "down.weight", "head.weight"):
+            assert ours.all(what) == theirs.all(what), what
+    children = [d.all("child")[0] for d in ranks.diaries]
+    assert children[0] and children[1] and children[0] != children[1]
+
+
+def test_a_host_that_dies_takes_the_island_with_it(tmp_path: Path) -> None:
+    """kill -9 of the second host's mistura process: its rank is told at once, and the first host's is, too."""
+    with coordinator(tmp_path, 10**6 * ROWS, ["one"]) as served:
+        ranks = Hosts(tmp_path / "one", trainer(True, forever=True), {"MISTURA_JOIN": served.join_string()}, HERE)
+        child = ranks.wait_for(1, "child")
+        ranks.wait_for(1, "loss", 20)
+        os.kill(child, signal.SIGKILL)
+        ends = ranks.end()
+    assert ends[1].startswith("Lost: "), ends
+    assert ends[0].startswith(("Lost: ", "Refused: ")), ends
+    assert "its host 1 is gone" in served.said() + "".join(ends), served.said()
+
+
+def test_two_hosts_that_cover_a_tensor_twice_are_refused(tmp_path: Path) -> None:
+    """Both ranks hear which tensor, which element, and which hosts."""
+
+    def wrong(diary: Diary, rank: int, world: int) -> None:
+        model = Parallel()
+        said = {"up.weight": Split(0, 0, 1), "head.bias": None}
+        mistura.join(model, None, name="one", rate="own", own_data=True, data_parallel=(0, 1), layout=lambda n, _: kept(said.get(n), rank))
+
+    with coordinator(tmp_path, STEPS * ROWS, ["one"]) as served:
+        ranks = Hosts(tmp_path / "one", wrong, {"MISTURA_JOIN": served.join_string()}, HERE)
+        ends = ranks.end()
+    for end in ends:
+        assert "tensor up.weight [12 8]: element [0 0] is in two pieces" in end and "(hosts 0 and 1)" in end, ends
+
+
+def kept(split: Split | None, rank: int) -> Split | None:
+    """Rank 1 claims to be the original, too."""
+    return None if split is None else Split(split.dim, split.index, split.count, replica=0)
+
+
+@pytest.mark.skipif(bool(missing_namespaces()) and not os.environ.get("CI"), reason=f"needs {missing_namespaces()}")
+def test_two_hosts_in_network_namespaces(tmp_path: Path) -> None:
+    """Coordinator, two hosts of one island and an island of one rank, each on a network of its own."""
+    with machines(4) as places, coordinator(tmp_path, 100 * ROWS, ["one", "two"], places[0][1], places[0][0]) as served:
+        join = {"MISTURA_JOIN": served.join_string()}
+        hosts: list[tuple[str | None, str]] = [(name, "eth0") for name, _ in places[1:3]]
+        one = Hosts(tmp_path / "one", trainer(True), join, hosts)
+        two = Lone(tmp_path / "two", trainer(True, "two", pause=0.01), join, places[3][0])
+        assert one.end() == ["done", "done"], served.said()
+        assert two.end() == ["done"], served.said()
+        summary = served.finish()
+    assert one.diaries[0].all("head.weight") == one.diaries[1].all("head.weight")
+    assert len(one.diaries[0].all("loss")) > 0 and len(two.diaries[0].all("loss")) > 0
+    assert summary["tokens"] == 100 * ROWS
+
+
+def _lone(diary: Diary, namespace: str, environment: dict[str, str], body: Any) -> None:
+    enter(namespace)
+    _rank(diary, 0, 1, "", body, environment)
+
+
+class Lone(Ranks):
+    """One rank in a namespace."""
+
+    def __init__(self, folder: Path, body: Any, environment: dict[str, str], namespace: str) -> None:
+        folder.mkdir()
+        self.diaries = [Diary(folder / "rank0")]
+        self.processes = [multiprocessing.get_context("fork").Process(target=_lone, args=(self.diaries[0], namespace, environment, body))]
+        self.processes[0].start()
