@@ -44,10 +44,11 @@ type Crew struct {
 
 // Options of Listen.
 type Options struct {
-	Path    string // of the socket
-	Version string // of this program
-	Logger  *slog.Logger
-	Lost    func(error) // called once when a rank is lost; it must not wait
+	Path     string // of the socket
+	Version  string // of this program
+	Logger   *slog.Logger
+	Lost     func(error)   // called once when a rank is lost; it must not wait
+	Patience time.Duration // how long a process that listens there may take to go; 0: it is an error at once
 
 	Describe func() (*Run, error) // which run this is, for ranks that ask before hello; nil: nobody knows
 }
@@ -58,7 +59,7 @@ func Listen(o Options) (*Crew, error) {
 	if len(o.Path) > maxPath {
 		return nil, &fault.Input{Where: "socket", Value: o.Path, Problem: fmt.Sprintf("%d bytes are too long for a Unix socket", len(o.Path)), Next: fmt.Sprintf("use a path of at most %d bytes", maxPath)}
 	}
-	if err := sweep(o.Path); err != nil {
+	if err := sweep(o.Path, o.Patience); err != nil {
 		return nil, err
 	}
 	lis, err := net.Listen("unix", o.Path)
@@ -80,8 +81,12 @@ func Listen(o Options) (*Crew, error) {
 // with the zero behind it.
 const maxPath = 103
 
-// sweep removes a socket that nobody listens on.
-func sweep(path string) error {
+// sweepEvery is the pause before a socket that is in use is looked at again.
+const sweepEvery = 250 * time.Millisecond
+
+// sweep removes a socket that nobody listens on. Whoever does may be on its way out, as an
+// island is whose parent was killed.
+func sweep(path string, patience time.Duration) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -89,11 +94,21 @@ func sweep(path string) error {
 	if err == nil && info.Mode().Type() != fs.ModeSocket {
 		return &fault.Input{Where: "socket", Value: path, Problem: "is there already and no socket", Next: "use another path"}
 	}
-	if conn, err := net.Dial("unix", path); err == nil {
+	for began := time.Now(); ; time.Sleep(sweepEvery) {
+		conn, err := net.Dial("unix", path)
+		if err != nil {
+			break
+		}
 		conn.Close()
+		if time.Since(began) < patience {
+			continue
+		}
 		return &fault.Input{Where: "socket", Value: path, Problem: "another process listens there", Next: "end it, or use another path"}
 	}
-	return os.Remove(path)
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil // it took it along
 }
 
 // Path of the socket.

@@ -294,3 +294,25 @@ func TestSocketOfTheDead(t *testing.T) {
 	}
 	c.Close()
 }
+
+// A run that was killed and is resumed at once finds its islands' sockets still in use by
+// islands that are on their way out.
+func TestListenWaitsForWhoLeaves(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	old, err := attach.Listen(attach.Options{Path: path, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaving := time.AfterFunc(50*time.Millisecond, old.Close)
+	defer leaving.Stop()
+	c, err := attach.Listen(attach.Options{Path: path, Logger: slog.New(slog.DiscardHandler), Patience: 20 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+}

@@ -20,6 +20,10 @@ const socketVariable = "MISTURA_SOCKET"
 // trainerPatience is how long a trainer may take to end after its island has.
 const trainerPatience = 10 * time.Second
 
+// socketPatience is how long an island may take to leave the socket whose parent was
+// killed: a run that is resumed at once uses the same one.
+const socketPatience = 10 * time.Second
+
 // trainer is the program that trains for an island.
 type trainer struct {
 	command   []string // none for the native engine, and for a program that somebody else starts
@@ -60,6 +64,7 @@ func runExternal(ctx context.Context, env *Env, o island.Options, socket string,
 	if train.describe != nil {
 		listen.Describe = func() (*attach.Run, error) { return train.describe(o) }
 	}
+	listen.Patience = socketPatience
 	crew, err := attach.Listen(listen)
 	if err != nil {
 		return err
