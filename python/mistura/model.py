@@ -45,7 +45,7 @@ class Places:
     cos: Tensor  # [B or 1, 1, T, R/2] of the angles by which positions turn R elements of a head
     sin: Tensor
     visible: Tensor  # [B or 1, 1, T, T] bool: keys that a query may see
-    causal: bool  # it sees all keys up to its own
+    causal: bool  # it sees all keys up to its own, for there is one document in each sequence
 
     @staticmethod
     def of(c: Config, documents: Documents, like: Tensor) -> Places:
@@ -53,7 +53,8 @@ class Places:
         rate = c.rope_theta ** (-2 * torch.arange(c.turned // 2, dtype=torch.float64) / c.turned)
         angle = documents.position[:, None, :, None].double() * rate
         cos, sin = (a.to(like.device, like.dtype) for a in (angle.cos(), angle.sin()))
-        return Places(cos, sin, documents.visible()[:, None].to(like.device), len(documents.number) == 1)
+        causal = bool((documents.number == documents.number[:, :1]).all())
+        return Places(cos, sin, documents.visible()[:, None].to(like.device), causal)
 
 
 def rotate(x: Tensor, places: Places) -> Tensor:

@@ -139,7 +139,7 @@ def test_bf16_stays_within_its_bounds(name: str) -> None:
     assert own.losses.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in model.parameters())
     assert all(g.dtype == torch.float32 for g in found.values())
-    assert off(own.losses, told.losses) < 1e-2
+    assert off(own.losses, told.losses) < 2e-2
     whole = (torch.cat([of[tensor].flatten().double() for tensor in want]) for of in (found, want))
     assert 1e-5 < off(*whole) < 0.1  # and it is bf16: fp32 would be nearer
 
@@ -223,10 +223,28 @@ def test_only_state_is_without_a_gradient() -> None:
 
 if hasattr(torch.nn.functional, "scaled_dot_product_attention"):  # torch 2
 
+    @pytest.mark.parametrize("rows", [1, ROWS])
     @pytest.mark.parametrize("end", [None, END])
-    def test_fused_attention_is_the_plain_one(end: int | None) -> None:
+    def test_fused_attention_is_the_plain_one(end: int | None, rows: int) -> None:
         draw = torch.Generator().manual_seed(3)
         c = models.config("grouped queries, no shared expert")
-        q, k, v = (torch.randn(ROWS, h, LENGTH, 4, dtype=torch.float64, generator=draw) for h in (6, 2, 2))
-        places = Places.of(c, Documents.split(models.tokens(ROWS, LENGTH, 7), end), q)
+        q, k, v = (torch.randn(rows, h, LENGTH, 4, dtype=torch.float64, generator=draw) for h in (6, 2, 2))
+        places = Places.of(c, Documents.split(models.tokens(rows, LENGTH, 7), end), q)
         assert off(attend_fused(q, k, v, places), attend_plain(q, k, v, places)) < 1e-12
+
+
+if hasattr(torch.nn.functional, "grouped_mm"):  # torch 2.10, on CPUs too
+
+    def test_the_grouped_product_is_the_loop_in_bf16() -> None:
+        draw = torch.Generator().manual_seed(1)
+        layer = experts.Experts(5, 16, 24)
+        for p in layer.parameters():
+            p.data.normal_(std=0.3, generator=draw)
+        counts = [3, 0, 7, 1, 5]
+        rows = torch.randn(sum(counts), 16, generator=draw).bfloat16()
+        grouped = experts.grouped(rows, counts, layer.gate, layer.up, layer.down)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loop = experts.loop(rows, counts, layer.gate, layer.up, layer.down)
+        assert off(grouped, loop) < 1e-2
+        found = (torch.autograd.grad(y.float().square().sum(), layer.parameters()) for y in (grouped, loop))
+        assert all(off(a, b) < 1e-2 for a, b in zip(*found))
