@@ -141,7 +141,7 @@ def test_bf16_stays_within_its_bounds(name: str) -> None:
     assert all(g.dtype == torch.float32 for g in found.values())
     assert off(own.losses, told.losses) < 2e-2
     whole = (torch.cat([of[tensor].flatten().double() for tensor in want]) for of in (found, want))
-    assert 1e-5 < off(*whole) < 0.1  # and it is bf16: fp32 would be nearer
+    assert 1e-5 < off(*whole) < 0.2  # and it is bf16: fp32 would be nearer
 
 
 def test_the_router_is_never_rounded() -> None:
