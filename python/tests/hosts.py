@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from served import Served, program
+from served import Open, Served
 
 CLONE_NEWNET = 0x40000000
 
@@ -58,26 +57,14 @@ def machines(count: int) -> Iterator[list[tuple[str, str]]]:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
-class Coordinator(Served):
-    """`mistura serve` in a folder, and in a namespace if one is named."""
+class Coordinator(Open):
+    """`mistura serve` in a folder, at an address, and in a namespace if one is named."""
 
     def __init__(self, folder: Path, run_file: str, address: str, namespace: str | None = None) -> None:
         self._namespace = namespace
-        self._address = address
-        super().__init__(folder, run_file)
+        Served.__init__(self, folder, run_file, "--listen", f"{address}:0")
 
     def start(self) -> list[str]:
         """The program and what it does, in its namespace."""
         inside = ["ip", "netns", "exec", self._namespace] if self._namespace else []
-        return [*inside, program(), "serve", "--listen", f"{self._address}:0"]
-
-    def join_string(self) -> str:
-        """What islands join with."""
-        found: list[str] = []
-
-        def there() -> bool:
-            found[:] = re.findall(r"MISTURA_JOIN='([^']+)'", self.said())
-            return bool(found)
-
-        self._await(there, "join string")
-        return found[0]
+        return [*inside, *super().start()]
