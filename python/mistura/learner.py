@@ -62,6 +62,15 @@ class LossScale:
         self.value = self.first if on else 1.0
         self._good = 0
 
+    def kept(self) -> tuple[float, int]:
+        """What a checkpoint keeps: the scale and the good steps since it changed; 0 where nothing is scaled."""
+        return (self.value, self._good) if self.on else (0.0, 0)
+
+    def take(self, value: float, good: int) -> None:
+        """Go on from what was kept; an island in another precision scales nothing."""
+        if self.on:
+            self.value, self._good = value, good
+
     def too_large(self, loss: float, norm: float) -> bool:
         """A smaller scale may help; at 1 or below it does not, nor when the loss itself is no number."""
         return self.on and self.value > 1 and math.isfinite(loss) and not math.isfinite(norm)
@@ -91,10 +100,10 @@ def adamw(model: Model, t: Training) -> torch.optim.AdamW:
 class Learner:
     """A model and its optimizer. Ranks hold the same weights and train samples of their own."""
 
-    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, training: Training, seed: int) -> None:
+    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, training: Training, seed: int, scale: LossScale | None = None) -> None:
         self.model, self.optimizer, self.t, self.seed = model, optimizer, training, seed
         self.c: Config = model.c
-        self.scale = LossScale(model.autocast == torch.float16)
+        self.scale = scale or LossScale(model.autocast == torch.float16)
         self.ranks = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
         self._group = dist.new_group(backend="gloo") if self.ranks > 1 else None  # for numbers, which stay on the CPU
 

@@ -29,7 +29,7 @@ from . import device as devices
 from .adapters import Adapter
 from .config import Config, Training, section
 from .errors import Error, InputError
-from .learner import Batch, Learner, adamw
+from .learner import Batch, Learner, LossScale, adamw
 from .model import Model
 from .stacked import stacked
 
@@ -88,6 +88,7 @@ class Built:
     model: Model
     optimizer: torch.optim.Optimizer
     training: Training
+    scale: LossScale
 
 
 def build(run: dict[str, Any], device: torch.device, args: argparse.Namespace) -> Built:
@@ -96,7 +97,7 @@ def build(run: dict[str, Any], device: torch.device, args: argparse.Namespace) -
         raise InputError("model.tensors", None, "the run's model is not one that the reference learner knows", "join with its own trainer")
     c, t = section(Config, run, "model"), section(Training, run, "train")
     model = Model(c, devices.autocast_dtype(args.precision, device), args.activation_checkpointing).to(device)
-    return Built(model, adamw(model, t), t)
+    return Built(model, adamw(model, t), t, LossScale(model.autocast == torch.float16))
 
 
 def rows(island: Any, samples: Sequence[int]) -> tuple[torch.Tensor, int | None]:
@@ -215,7 +216,9 @@ def run(args: argparse.Namespace) -> None:
     def make(settings: dict[str, Any]) -> tuple[Model, torch.optim.Optimizer, Adapter]:
         built.append(build(settings, device, args))
         b = built[0]
-        return b.model, b.optimizer, stacked(b.model, b.optimizer)
+        held: Any = stacked(b.model, b.optimizer)
+        held.scale, held.set_scale = b.scale.kept, b.scale.take  # into checkpoints of the run, and back
+        return b.model, b.optimizer, held
 
     text = None if args.join is None else read_join(args.join)
     island = mistura.join(
@@ -228,7 +231,7 @@ def run(args: argparse.Namespace) -> None:
     )
     b = built[0]
     told = Told(quiet=rank != 0, began=time.monotonic())
-    train(island, Learner(b.model, b.optimizer, b.training, int(island.run["seed"])), told, leaving)
+    train(island, Learner(b.model, b.optimizer, b.training, int(island.run["seed"]), b.scale), told, leaving)
     if args.json and rank == 0:
         print(json.dumps(told.summary(island, args)), flush=True)
     if world > 1:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mistura
+from mistura.learner import LossScale
 from served import Served, missing, run_file
 from trainers import Diary, Ranks, Small, digest, hash_of, loss_of, write_first
 
@@ -113,3 +114,14 @@ def test_trainer_saves_itself(tmp_path: Path) -> None:
         assert served.process.wait(60) == 2
         said = served.said()
     assert f'state of island one, rank 1 "{path}": has SHA-256' in said
+
+
+def test_loss_scale_is_kept() -> None:
+    """The scale and its good steps go to a checkpoint and come back; where nothing is scaled there is none to keep."""
+    old, new, other = LossScale(True), LossScale(True), LossScale(False)
+    old.overflowed()
+    old.applied()
+    new.take(*old.kept())
+    other.take(*old.kept())
+    assert new.kept() == old.kept() == (2.0**15, 1)
+    assert other.kept() == (0.0, 0)
