@@ -42,7 +42,7 @@ train: {{sequence_tokens: 1, batch_sequences: {rows}}}
 model: {{from: seed}}
 checkpoint: {{every_tokens: {rows * 500_000}}}
 exchange: {{fragments: {FRAGMENTS}, period_tokens: {rows * BLOCK}, outer_rate: 0.7, outer_momentum: 0.5}}
-limits: {{stall_seconds: 600, runway_seconds: 600}}
+limits: {{stall_seconds: 600, first_step_seconds: 600, runway_seconds: 600}}
 islands: [{{name: one, engine: external, seed: true}}]
 """
 

@@ -21,7 +21,17 @@ func main() {
 		Stderr:  os.Stderr,
 		Getenv:  os.Getenv,
 		Signals: signals(),
+		Anew:    anew,
 	}))
+}
+
+// anew becomes this program again, with other arguments and one more variable.
+func anew(args []string, variable string) error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return syscall.Exec(exe, args, append(os.Environ(), variable))
 }
 
 // signals hands on interrupts, terminations and hang-ups, the closing of a terminal.

@@ -47,7 +47,7 @@ type Authority struct {
 }
 
 // Open gives the authority of a run folder; the first caller makes it. The file is
-// readable by its owner alone, and refused when it is not.
+// readable by its owner alone, and refused when it cannot be.
 func Open(dir string) (*Authority, error) {
 	path := filepath.Join(dir, Folder, fileName)
 	data, err := os.ReadFile(path)
@@ -60,18 +60,35 @@ func Open(dir string) (*Authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the authority of the run: %w", err)
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("reading the authority of the run: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return nil, &fault.Input{Where: path, Value: info.Mode().Perm().String(), Problem: "others than its owner may read or change it", Next: "chmod 600 it"}
+	if err := closeToOthers(path); err != nil {
+		return nil, err
 	}
 	a, err := decode(data)
 	if err != nil {
 		return nil, &fault.Input{Where: path, Problem: "is no authority of a run: " + err.Error(), Next: "restore it, or delete it to have a new one made (join strings of before are then refused)"}
 	}
 	return a, nil
+}
+
+// closeToOthers takes away what rights others have to the file, as copies of a run folder
+// may give them.
+func closeToOthers(path string) error {
+	open := func() (mode fs.FileMode, is bool) {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0, true
+		}
+		mode = info.Mode().Perm()
+		return mode, mode&0o077 != 0
+	}
+	if _, is := open(); !is {
+		return nil
+	}
+	os.Chmod(path, 0o600) //nolint:errcheck // the next line sees whether it helped
+	if mode, is := open(); is {
+		return &fault.Input{Where: path, Value: mode.String(), Problem: "others than its owner may read or change it", Next: "keep the run on a file system with rights, and chmod 600 it"}
+	}
+	return nil
 }
 
 // Exists says whether a run folder has an authority that this user can read.

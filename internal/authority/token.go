@@ -21,6 +21,21 @@ type Token struct {
 	Island  string    // the one name that it is for
 }
 
+// Words are the limits of a token, for people, with a leading space; empty: none.
+func (t Token) Words() string {
+	var out string
+	if t.Island != "" {
+		out += " as " + t.Island
+	}
+	if t.Uses > 0 {
+		out += fmt.Sprintf(" %d times", t.Uses)
+	}
+	if !t.Expires.IsZero() {
+		out += " until " + t.Expires.UTC().Format("2006-01-02 15:04:05 MST")
+	}
+	return out
+}
+
 // MaxUses bounds Token.Uses.
 const MaxUses = 1 << 20
 
@@ -97,7 +112,18 @@ func parseToken(text string) (Token, bool) {
 // Pass is the secret of one incarnation, which it has from its welcome: it outlives the
 // join string, so that who is in stays in.
 func (a *Authority) Pass(runID string, era uint32, incarnation uint64) string {
-	return a.proof("pass", runID, fmt.Sprintf("%d %d", era, incarnation))
+	text := fmt.Sprintf("%d~%d", era, incarnation)
+	return text + "~" + a.proof("pass", runID, text)
+}
+
+// Passes says whether a secret is a pass of an era of the run, and whose.
+func (a *Authority) Passes(runID string, era uint32, secret string) (incarnation uint64, ok bool) {
+	parts := strings.Split(secret, "~")
+	if len(parts) != 3 {
+		return 0, false
+	}
+	incarnation, err := strconv.ParseUint(parts[1], 10, 64)
+	return incarnation, err == nil && Holds(secret, a.Pass(runID, era, incarnation))
 }
 
 // Holds compares a secret with what it should be, in constant time.

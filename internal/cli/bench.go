@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/gauge"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
@@ -138,7 +138,7 @@ func (f *benchFlags) options(cmd *cobra.Command) (gauge.Options, error) {
 	if err != nil {
 		return gauge.Options{}, err
 	}
-	threads := runtime.NumCPU()
+	threads := machine.CPUs()
 	if cmd.Flags().Changed("threads") {
 		threads = f.threads
 	}

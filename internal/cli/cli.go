@@ -20,6 +20,7 @@ type Env struct {
 	Stderr  io.Writer
 	Getenv  func(string) string                                                // nil: os.Getenv
 	Signals <-chan os.Signal                                                   // interrupts and terminations, one after the other
+	Anew    func(args []string, variable string) error                         // becomes this program again, with other arguments and one more variable; nil: that cannot be done
 	Train   func(ctx context.Context, o serve.Options) (ledger.Summary, error) // nil: serve.Train
 }
 
@@ -58,7 +59,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
-	root.AddCommand(newTrain(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newDebug(env))
+	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newDebug(env))
 	return root
 }
 

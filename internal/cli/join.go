@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -22,60 +24,113 @@ const fromStdin = "-"
 // maxJoinBytes bounds a join string.
 const maxJoinBytes = 4096
 
+// Where a join string may come from beside the command line.
+const joinVariable = "MISTURA_JOIN"
+
+// joinFlags are the flags of join.
+type joinFlags struct {
+	engine, socket, name, file, data string
+	noGate                           bool
+}
+
 func newJoin(env *Env) *cobra.Command {
-	var engine, socket, name string
-	noGate := false
-	torch := &torchFlags{}
+	f, torch := &joinFlags{}, &torchFlags{}
 	cmd := &cobra.Command{
-		Use:   "join JOINSTRING [-- COMMAND [ARG]...]",
+		Use:   "join [JOINSTRING] [-- COMMAND [ARG]...]",
 		Short: "Join a run as one of its islands",
 		Long: `Join a run as one of its islands and train until the run is done.
 
-JOINSTRING says where the run is and who may enter; "-" reads it from the first
-line of stdin and leaves when stdin ends, which is how "mistura train" starts
-islands. With --engine external a program of yours trains: the command behind "--",
-which finds the socket in MISTURA_SOCKET, or whatever opens the socket that is
-printed (Python: mistura.join). With --engine torch that program is the reference
-learner, on any device that PyTorch reaches. The first interrupt finishes the step, hands over what was trained and
-leaves; a second one stops at once.`,
-		Example: `  mistura join 'mistura://10.0.0.5:7070/4f1d?era=1&island=rack2&secret=…'
-  mistura join - --engine torch --device npu --precision bf16 --ranks 8 < join.txt
+The join string says where the run is and who may enter. It is read from
+MISTURA_JOIN, from --join-file, or, with "-", from the first line of stdin, whose end
+then ends the island: that is how "mistura train" starts islands. One that is given
+as argument is moved to the environment before anything else happens, because others
+on the host can read command lines.
+
+With --engine external a program of yours trains: the command behind "--", which
+finds the socket in MISTURA_SOCKET, or whatever opens the socket that is printed
+(Python: mistura.join). With --engine torch that program is the reference learner, on
+any device that PyTorch reaches. The first interrupt finishes the step, hands over
+what was trained and leaves; a second one stops at once.`,
+		Example: `  MISTURA_JOIN='mistura://10.0.0.5:7070/4f1d?authority=…&token=…' mistura join
+  mistura join --join-file rack2.join --engine torch --device npu --precision bf16 --ranks 8
   mistura join - --engine external -- torchrun --nproc-per-node 8 train.py`,
-		Args: joinArgs,
-		RunE: func(_ *cobra.Command, args []string) error {
-			torch.NoGate = noGate
-			train, err := trainerOf(engine, args[1:], torch, args[0] == fromStdin)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			given, command, err := splitJoin(cmd, args)
 			if err != nil {
 				return err
 			}
-			return runJoin(env, args[0], name, func(ctx context.Context, o island.Options) error {
-				o.NoGate = noGate
-				if engine == runfile.Native {
+			torch.NoGate = f.noGate
+			train, err := trainerOf(f.engine, command, torch, given == fromStdin)
+			if err != nil {
+				return err
+			}
+			text, err := f.text(env, given)
+			if err != nil {
+				return err
+			}
+			return runJoin(env, text, f, func(ctx context.Context, o island.Options) error {
+				if f.engine == runfile.Native {
 					return island.Run(ctx, o)
 				}
-				return runExternal(ctx, env, o, socket, train)
+				return runExternal(ctx, env, o, f.socket, train)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&engine, "engine", runfile.Native, "what trains: native, torch (the reference learner in PyTorch), or external for a program of yours")
 	torch.add(cmd)
-	cmd.Flags().StringVar(&socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
-	cmd.Flags().BoolVar(&noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
-	cmd.Flags().StringVar(&name, "name", "", "of the island, if the join string has none")
+	flags := cmd.Flags()
+	flags.StringVar(&f.engine, "engine", runfile.Native, "what trains: native, torch (the reference learner in PyTorch), or external for a program of yours")
+	flags.StringVar(&f.socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
+	flags.BoolVar(&f.noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
+	flags.StringVar(&f.name, "name", "", "of the island, if the join string has none")
+	flags.StringVar(&f.file, "join-file", "", "`FILE` whose first line is the join string")
+	flags.StringVar(&f.data, "data", "", "folder `DIR` of the run's tokens on this host (default fetched from the coordinator, once)")
 	return cmd
 }
 
-// joinArgs demands a join string; behind "--" there may be a command.
-func joinArgs(cmd *cobra.Command, args []string) error {
+// splitJoin divides the arguments at "--" into at most one join string and a command.
+func splitJoin(cmd *cobra.Command, args []string) (given string, command []string, err error) {
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
-		args = args[:dash]
+		args, command = args[:dash], args[dash:]
 	}
-	return oneArg("JOINSTRING")(cmd, args)
+	switch len(args) {
+	case 0:
+		return "", command, nil
+	case 1:
+		return args[0], command, nil
+	}
+	return "", nil, usage("JOINSTRING", "", "must be one argument", "see "+cmd.CommandPath()+" --help")
+}
+
+// text is the join string, or "-". One on the command line leaves it: this program
+// starts anew with the string in its environment.
+func (f *joinFlags) text(env *Env, given string) (string, error) {
+	variable := env.Getenv(joinVariable)
+	switch {
+	case given == fromStdin:
+		return given, nil
+	case given != "" && f.file != "":
+		return "", usage("--join-file", f.file, "goes with no join string", "leave one of them out")
+	case given != "":
+		if j, err := wire.ParseJoin(given); err == nil && env.Anew != nil && (j.Secret != "" || j.Token != "") {
+			return "", env.Anew(slices.DeleteFunc(slices.Clone(env.Args), func(a string) bool { return a == given }), joinVariable+"="+given)
+		}
+		return given, nil
+	case f.file != "":
+		data, err := os.ReadFile(f.file)
+		if err != nil {
+			return "", usage("--join-file", f.file, "cannot be read: "+reason(err), "give the file that holds the join string")
+		}
+		line, _, _ := strings.Cut(string(data), "\n")
+		return strings.TrimSpace(line), nil
+	case variable != "":
+		return variable, nil
+	}
+	return "", usage("JOINSTRING", "", "is missing", "set "+joinVariable+", or give --join-file FILE, or \"-\" to read it from stdin")
 }
 
 // runJoin reads the join string and has run train until the run is done.
-func runJoin(env *Env, text, name string, run func(context.Context, island.Options) error) error {
-	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil))}
+func runJoin(env *Env, text string, f *joinFlags, run func(context.Context, island.Options) error) error {
+	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Data: f.data}
 	if text == fromStdin {
 		stdin := bufio.NewReaderSize(env.Stdin, maxJoinBytes)
 		line, err := stdin.ReadSlice('\n')
@@ -89,7 +144,7 @@ func runJoin(env *Env, text, name string, run func(context.Context, island.Optio
 	if o.Join, err = wire.ParseJoin(text); err != nil {
 		return err
 	}
-	o.Join.Island = cmp.Or(o.Join.Island, name)
+	o.Join.Island = cmp.Or(o.Join.Island, f.name)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	leave := make(chan struct{})

@@ -20,7 +20,8 @@ import (
 )
 
 // newRun is the run that file and flags ask for, resolved.
-func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
+// Open: without a list of islands it takes whoever joins.
+func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags, open bool) (runfile.Run, error) {
 	file, data, err := splitArgs(args, f.data)
 	if err != nil {
 		return runfile.Run{}, err
@@ -33,6 +34,9 @@ func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags) (runfile
 		if r, err = readRun(file); err != nil {
 			return r, err
 		}
+	}
+	if open && !slices.Contains(r.Sections(), "islands") {
+		r.Islands = nil
 	}
 	if r, err = override(r, cmd.Flags(), f, data); err != nil {
 		return r, err
@@ -227,7 +231,7 @@ func onlyForResume(cmd *cobra.Command, args []string) error {
 	var err error
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		switch flag.Name {
-		case "resume", "islands", "tokens", "json":
+		case "resume", "islands", "tokens", "json", "listen", "token-expires", "token-uses", "token-name":
 		default:
 			err = usage("--"+flag.Name, flag.Value.String(), "cannot change when a run is resumed", "leave it out, or start a new run")
 		}

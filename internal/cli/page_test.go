@@ -20,7 +20,7 @@ func TestPageIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := string(data)
-	want := []string{noColorVariable, termVariable, gcVariable, kernel.Variable}
+	want := []string{noColorVariable, termVariable, gcVariable, kernel.Variable, joinVariable}
 	for _, v := range newRoot(&Env{}).Commands() {
 		want = append(want, "mistura "+v.Name())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,6 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/machine"
 )
 
 type sampleFlags struct {
@@ -98,7 +98,7 @@ func newEngine(m checkpointMeta) (*engine.Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return engine.New(m.Model, engine.Options{Threads: runtime.NumCPU(), Kernel: set})
+	return engine.New(m.Model, engine.Options{Threads: machine.CPUs(), Kernel: set})
 }
 
 // sample writes a text, or with --json the object that holds it.

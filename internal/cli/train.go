@@ -57,9 +57,15 @@ stops at once.`,
   mistura train --resume runs/ling-nano-1 other-islands.yaml`,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runTrain(env, cmd, args, f)
+			return runTrain(env, cmd, args, f, &serve.Options{})
 		},
 	}
+	f.add(cmd)
+	return cmd
+}
+
+// add declares what train and serve have in common.
+func (f *trainFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&f.data, "data", nil, "text `PATH` to train on: file, folder or JSON Lines with a \"text\" field; may be repeated (default the Go source tree)")
 	flags.Var(&f.tokens, "tokens", "`N` tokens to train in all, such as 400k, 2M, 1B")
@@ -71,7 +77,6 @@ stops at once.`,
 	flags.BoolVar(&f.json, "json", false, "end stdout with one JSON object on one line; progress goes to stderr")
 	flags.StringVar(&f.resume, "resume", "", "go on with the run in `DIR`; with it go --tokens, --json, and other islands: --islands or a RUN.yaml of nothing else")
 	complete(cmd, "model", model.PresetNames())
-	return cmd
 }
 
 // complete offers fixed values for a flag.
@@ -81,41 +86,49 @@ func complete(cmd *cobra.Command, flag string, values []string) {
 	}
 }
 
-func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags) error {
+// runTrain begins a run or goes on with one: train and serve differ in o only.
+func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags, o *serve.Options) error {
 	env.keepHeapSmall()
-	if cmd.Flags().Changed("resume") {
-		run, err := resumedRun(cmd, args, f)
-		if err != nil {
-			return err
-		}
-		if err := serve.CheckMemory(run); err != nil {
-			return err
-		}
-		return env.train(run, f.resume, true, f.json)
+	var err error
+	if o.Resume = cmd.Flags().Changed("resume"); o.Resume {
+		o.Run, err = resumedRun(cmd, args, f)
+	} else {
+		o.Run, err = newRun(env, cmd, args, f, o.Outside)
 	}
-	run, err := newRun(env, cmd, args, f)
 	if err != nil {
 		return err
 	}
-	if err := serve.CheckMemory(run); err != nil {
+	if len(o.Run.Islands) == 0 && !o.Outside {
+		return usage(o.Run.Where("islands"), "", "are none, so that nobody trains", "list some, or let them join: "+env.self()+" serve")
+	}
+	if err := o.Run.LimitsInOrder(); err != nil {
 		return err
 	}
-	dir, undo, err := claim(run)
+	if err := serve.CheckMemory(*o); err != nil {
+		return err
+	}
+	if o.Resume {
+		o.Dir = f.resume
+		return env.train(*o, f.json)
+	}
+	dir, undo, err := claim(o.Run)
 	if err != nil {
 		return err
 	}
-	if err = env.train(run, dir, false, f.json); err != nil {
+	o.Dir = dir
+	if err = env.train(*o, f.json); err != nil {
 		undo() // only if no run has begun
 	}
 	return err
 }
 
 // train runs until the end or an interrupt, shows it, and reports.
-func (env *Env) train(run runfile.Run, dir string, resume, asJSON bool) error {
+func (env *Env) train(o serve.Options, asJSON bool) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("finding the program that islands run: %w", err)
 	}
+	o.StartIsland = []string{exe, "join", fromStdin}
 	out := env.Stdout
 	if asJSON {
 		out = env.Stderr
@@ -124,32 +137,34 @@ func (env *Env) train(run runfile.Run, dir string, resume, asJSON bool) error {
 	var sum ledger.Summary
 	err = env.watch(d, func(ctx context.Context, interrupt <-chan struct{}) error {
 		var err error
-		sum, err = env.Train(ctx, serve.Options{
-			Run:         run,
-			Dir:         dir,
-			Resume:      resume,
-			StartIsland: []string{exe, "join", fromStdin},
-			Emit:        d.Show,
-			Interrupt:   interrupt,
-			Logger:      slog.New(slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelWarn})),
-		})
+		o.Emit, o.Interrupt = d.Show, interrupt
+		o.Logger = slog.New(slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelWarn}))
+		sum, err = env.Train(ctx, o)
 		return err
 	})
-	if resume && errors.Is(err, store.ErrNoCheckpoint) {
+	if o.Resume && errors.Is(err, store.ErrNoCheckpoint) {
 		if in := (*fault.Input)(nil); errors.As(err, &in) {
 			err = in.Err // where and what next are said here
 		}
-		return &fault.Input{Where: "--resume", Value: dir, Problem: "there is nothing to go on from", Next: "begin the run anew by " + env.again(dir), Err: err}
+		return &fault.Input{Where: "--resume", Value: o.Dir, Problem: "there is nothing to go on from", Next: "begin the run anew by " + env.again(o), Err: err}
 	}
 	if sum.RunID == "" {
 		return err
 	}
-	return env.report(out, env.next(run, dir, resume, sum), asJSON, err)
+	return env.report(out, env.next(o, sum), asJSON, err)
 }
 
 // again is the command that runs a run once more from its beginning.
-func (env *Env) again(dir string) string {
-	return fmt.Sprintf("%s train %s", env.self(), shellQuote(filepath.Join(dir, runFileName)))
+func (env *Env) again(o serve.Options) string {
+	return fmt.Sprintf("%s %s %s", env.self(), verbOf(o), shellQuote(filepath.Join(o.Dir, runFileName)))
+}
+
+// verbOf is the verb of a run.
+func verbOf(o serve.Options) string {
+	if o.Outside {
+		return "serve"
+	}
+	return "train"
 }
 
 // watch calls work while it relays signals and the time: the first signal closes
@@ -199,15 +214,15 @@ func tick(ctx context.Context, d *dash.Dash) {
 }
 
 // next is the report with the commands for what comes next.
-func (env *Env) next(run runfile.Run, dir string, resumed bool, sum ledger.Summary) dash.Report {
+func (env *Env) next(o serve.Options, sum ledger.Summary) dash.Report {
 	r := dash.Report{Summary: sum}
-	if !run.Model.Foreign() {
-		r.Sample = fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(dir), shellQuote(promptFor(run)))
+	if !o.Run.Model.Foreign() {
+		r.Sample = fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(o.Dir), shellQuote(promptFor(o.Run)))
 	}
-	if sum.Checkpoint != nil || resumed {
-		r.Resume = fmt.Sprintf("%s train --resume %s", env.self(), shellQuote(dir))
+	if sum.Checkpoint != nil || o.Resume {
+		r.Resume = fmt.Sprintf("%s %s --resume %s", env.self(), verbOf(o), shellQuote(o.Dir))
 	} else {
-		r.Anew = env.again(dir)
+		r.Anew = env.again(o)
 	}
 	return r
 }

@@ -2,7 +2,6 @@ package footprint
 
 import (
 	"cmp"
-	"runtime"
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/fragment"
@@ -14,10 +13,10 @@ import (
 // streamBytes is about what a stream's frames and messages take on either end. Measured.
 const streamBytes = 8 << 20
 
-// Threads is the number of workers of an island of the run. Of a container's limit only
-// GOMAXPROCS knows: 128 cores with a limit of 8 are 8 (case G17).
+// Threads is the number of workers of an island of the run: a container's limit counts,
+// not the host's cores (case G17).
 func Threads(run runfile.Run, i runfile.Island) int {
-	return cmp.Or(i.Threads, max(1, runtime.GOMAXPROCS(0)/len(run.Islands)))
+	return cmp.Or(i.Threads, max(1, machine.CPUs()/max(1, len(run.Islands))))
 }
 
 // island is the process of one island: what packages engine and island hold. Where a
@@ -60,7 +59,7 @@ func measuring(run runfile.Run, evalRows int) int64 {
 	if run.Model.Foreign() || run.Data.Own {
 		return 0
 	}
-	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, runtime.NumCPU())
+	eval := engine.MemoryOf(run.Model.Config, evalRows, run.Train.SequenceTokens, machine.CPUs())
 	return eval.Total() - eval.Moments + 4*int64(run.Size())
 }
 
@@ -77,7 +76,7 @@ func gating(run runfile.Run) int64 {
 	if run.Model.Foreign() {
 		return 2 * 4 * int64(run.Size()) // as they are asked for, and on their way
 	}
-	probe := engine.MemoryOf(run.Model.Config, gate.Rows, min(run.Train.SequenceTokens, gate.LongestSequence), runtime.NumCPU())
+	probe := engine.MemoryOf(run.Model.Config, gate.Rows, min(run.Train.SequenceTokens, gate.LongestSequence), machine.CPUs())
 	return probe.Total() - probe.Moments + 4*int64(run.Size())
 }
 

@@ -3,6 +3,7 @@ package island
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -59,7 +60,8 @@ func (r *runner) drain(ctx context.Context) error {
 			return context.Cause(ctx)
 		default:
 		}
-		if len(r.link.in) == 0 && len(r.asides.events) == 0 && !r.wantsToLeave() {
+		// What comes behind the stop is the end of the session.
+		if r.stopped || len(r.link.in) == 0 && len(r.asides.events) == 0 && !r.wantsToLeave() {
 			return nil
 		}
 		m, err := r.next(ctx)
@@ -109,6 +111,9 @@ func (r *runner) note(m transport.Down) {
 		r.stopped, r.why = true, b.Stop.Reason
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
+		if b.Rejected.Retry {
+			r.again = fmt.Errorf("%w: %s", errAgain, b.Rejected.Reason)
+		}
 	}
 }
 

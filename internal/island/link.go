@@ -57,6 +57,7 @@ func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, p
 			var m transport.Down
 			if m, err = k.answer(ctx); err == nil && !m.GetRejected().GetRetry() {
 				k.first = &m
+				k.welcomed(m.GetWelcome())
 				return k, nil
 			}
 			k.close()
@@ -96,6 +97,17 @@ func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.
 		return nil, fmt.Errorf("joining %s: %w", join.Redacted(), err)
 	}
 	return &link{join: join, hello: hello, patience: patience, log: log, in: make(chan any, 64), conn: conn}, nil
+}
+
+// welcomed is who somebody from outside is from here on: what a broken stream is opened
+// again with, and what calls beside it go under.
+func (k *link) welcomed(w *wire.Welcome) {
+	if w == nil || w.Secret == "" || k.join.Incarnation != 0 {
+		return
+	}
+	o := k.conn.Origin()
+	k.join.Era, k.join.Incarnation, k.join.Island = o.GetEra(), o.GetIncarnation(), w.GetIsland()
+	k.join.Secret, k.join.Token, k.hello.Island = w.GetSecret(), "", w.GetIsland()
 }
 
 // send queues a message. What cannot be sent now is either repeated after the

@@ -17,6 +17,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/footprint"
+	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
@@ -41,6 +42,12 @@ const dismissal = 5 * time.Second
 // ErrExpelled: the coordinator refused or closed this incarnation.
 var ErrExpelled = errors.New("expelled by the coordinator")
 
+// errDismissed: the run ended before this island had begun.
+var errDismissed = errors.New("the run is over")
+
+// errAgain: the run goes on in another era, and an island from outside may join it anew.
+var errAgain = errors.New("asked to join again")
+
 // Options of Run.
 type Options struct {
 	Join        wire.Join
@@ -49,6 +56,8 @@ type Options struct {
 	ParentStdin io.Reader       // its end means that the parent is gone; nil: no parent to watch
 	Logger      *slog.Logger
 	Crew        *attach.Crew // an external trainer's ranks; nil: the native engine trains
+
+	Data string // folder of the run's tokens; empty: the run's own, fetched if need be
 
 	NoGate bool // it will not answer at the gate, which is recorded
 
@@ -75,6 +84,17 @@ func Run(ctx context.Context, o Options) error {
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
+	for {
+		err := run(ctx, o)
+		if o.Crew != nil || o.Join.Incarnation != 0 || !errors.Is(err, errAgain) || ctx.Err() != nil {
+			return err
+		}
+		o.Logger.Info("joining_again", "reason", err)
+	}
+}
+
+// run is one life of the island.
+func run(ctx context.Context, o Options) error {
 	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, faults: o.SpoilGate, version: o.Version}
 	if o.Crew != nil {
 		defer o.Crew.Close()
@@ -109,6 +129,12 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	hello.Version, hello.Pid = o.Version, uint64(os.Getpid())
 	hello.Island = cmp.Or(o.Join.Island, hello.Island)
 	hello.NoGate = hello.NoGate || o.NoGate
+	if o.Data != "" {
+		if hello.DataDigest, err = DataDigest(o.Data); err != nil {
+			return err
+		}
+	}
+	r.ownData, r.outside = o.Data, o.Join.Incarnation == 0
 	if hello.Part > 0 {
 		return r.follow(ctx, o, hello)
 	}
@@ -130,8 +156,18 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	r.link, r.asides = k, newAsides(life, r.crew != nil)
 	defer r.asides.wg.Wait()
 	defer stop()
+	defer func() {
+		if r.away != nil {
+			r.away.calls.Close()
+		}
+	}()
 
-	if err = r.enter(ctx, o.Join); err != nil {
+	if err = r.enter(ctx, k.join); errors.Is(err, errDismissed) {
+		return nil
+	} else if err != nil {
+		if r.again != nil && ctx.Err() == nil {
+			return r.again
+		}
 		r.sayWhy(cause(ctx, err)) // sooner than the end of the stream, which says nothing
 		return err
 	}
@@ -145,9 +181,23 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	return r.giveUp(ctx, o.Join, r.loop(ctx))
 }
 
+// reached tells once how the coordinator's host is reached.
+func (r *runner) reached(ctx context.Context, join wire.Join, away *remote) {
+	r.away = away
+	way, err := measure(ctx, join)
+	if err != nil {
+		r.log.Warn("way_not_measured", "err", err)
+		return
+	}
+	r.log.Info("reached", "way", way)
+}
+
 // giveUp tells the coordinator at once why the island ends, unless who has started this
 // process tells it.
 func (r *runner) giveUp(ctx context.Context, join wire.Join, err error) error {
+	if err != nil && r.again != nil && ctx.Err() == nil {
+		return r.again
+	}
 	if err = cause(ctx, err); err != nil && r.crew != nil && join.Incarnation == 0 {
 		r.sayWhy(err)
 	}
@@ -170,8 +220,11 @@ func cause(ctx context.Context, err error) error {
 type runner struct {
 	link    *link
 	log     *slog.Logger
-	version string // of this program
-	island  string // its name
+	version string  // of this program
+	island  string  // its name
+	outside bool    // nobody else of the run need be on this host
+	again   error   // the coordinator asks it to come again
+	away    *remote // the run folder's host is another; nil: it is this one
 	leave   <-chan struct{}
 	kernel  *kernel.Set
 	crew    *crew // nil: the native engine trains
@@ -184,6 +237,7 @@ type runner struct {
 	data    *corpus.Set
 	numeric string // what it emulates, for the log
 	store   store.Store
+	ownData string // folder of tokens that the user named
 	run     runfile.Run
 	pacer   pacer
 
@@ -228,7 +282,7 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 		switch b := down.Body.(type) {
 		case *wire.ToLearner_Welcome:
 			welcome = b.Welcome
-			if err := r.prepare(down, join); err != nil {
+			if err := r.prepare(ctx, down, join); err != nil {
 				return err
 			}
 			if x, ok := r.learner.trainer.(*external); ok && x.holding.hosts() > 1 { // the other hosts enter by what its ranks hear
@@ -245,7 +299,9 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 			}
 			seeded++
 		default:
-			r.note(down)
+			if r.note(down); r.stopped {
+				return errDismissed
+			}
 		}
 	}
 	stamp := r.learner.clock.stamp
@@ -305,21 +361,24 @@ func (r *runner) tellRestored(got *wire.Restored) {
 }
 
 // prepare opens what the welcome names, and makes the learner.
-func (r *runner) prepare(m transport.Down, join wire.Join) error {
+func (r *runner) prepare(ctx context.Context, m transport.Down, join wire.Join) error {
 	w := m.GetWelcome()
 	run, err := runOf(m)
 	if err != nil {
 		return err
 	}
 	r.run, r.pacer, r.island = run, pacer{pace: 1}, join.Island
-	if r.store, err = store.OpenFolder(w.RunDir); err != nil {
+	if r.store, err = openStore(w, join); err != nil {
 		return err
+	}
+	if away, ok := r.store.(*remote); ok {
+		r.reached(ctx, join, away)
 	}
 	var t trainer
 	if r.crew != nil {
 		t, err = r.external(w, join)
 	} else {
-		t, err = r.native(w)
+		t, err = r.native(ctx, w, join)
 	}
 	if err != nil {
 		return err
@@ -329,16 +388,19 @@ func (r *runner) prepare(m transport.Down, join wire.Join) error {
 }
 
 // native makes the engine of this program, for the run's data.
-func (r *runner) native(w *wire.Welcome) (*native, error) {
-	threads, emulated := 1, ""
+func (r *runner) native(ctx context.Context, w *wire.Welcome, join wire.Join) (*native, error) {
+	threads, emulated := machine.CPUs(), "" // a host of its own, unless the run file says more
 	for _, i := range r.run.Islands {
 		if i.Name == r.island {
 			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, i.Layout().String()
-			threads = footprint.Threads(r.run, i)
+			threads = cmp.Or(i.Threads, threads)
+			if !r.outside {
+				threads = footprint.Threads(r.run, i)
+			}
 		}
 	}
 	var err error
-	if r.data, err = corpus.Open(w.DataDir); err != nil {
+	if r.data, err = openData(ctx, w, join, r.ownData); err != nil {
 		return nil, err
 	}
 	profile, err := numeric.Find(emulated)

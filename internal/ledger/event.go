@@ -21,6 +21,7 @@ type RunStarted struct {
 	TokensDone              int64 // committed before, by earlier eras
 	Params, ActiveParams    int64 // of the model, and those that a token meets; 0: not known
 	Islands                 []string
+	Outside                 bool // islands join from elsewhere
 	Resumed                 bool
 	Checkpoint              string  // path of the one that it goes on from; empty: from the beginning
 	BigramNats, TrigramNats float64 // cross-entropy of the held-out text, per token
@@ -42,6 +43,9 @@ type IslandStarted struct {
 	Incarnation uint64
 	Restart     bool
 	Numeric     string // what it emulates, "emulated" and the profile; empty: nothing
+	From        string // network address that it came from; empty: it was started here
+	Engine      string // that trains in it; empty: not said
+	Device      string // that it computes on, as it says; empty: not said
 }
 
 // IslandReady: the island holds the model and begins to train. Steps and Tokens are
@@ -86,6 +90,7 @@ type StepDone struct {
 	ExpertLoad             float64 // busiest expert over mean, worst layer; 0: not known, or no experts
 	Rate                   float64 // learning rate; below 0: not known
 	StepSeconds            float64 // pacing included
+	BusySeconds            float64 // of them, without waiting for others inside the island; 0: unknown
 	SkippedSteps           uint64  // not applied, of this incarnation so far
 }
 
@@ -248,10 +253,14 @@ func (e IslandStarted) String() string {
 	if e.Numeric != "" {
 		what = ", " + e.Numeric
 	}
-	if e.Restart {
-		return fmt.Sprintf("island %s started again (incarnation %d)%s", e.Island, e.Incarnation, what)
+	verb := "started"
+	if e.From != "" {
+		verb, what = "joined", what+" from "+e.From
 	}
-	return fmt.Sprintf("island %s started%s", e.Island, what)
+	if e.Restart {
+		return fmt.Sprintf("island %s %s again (incarnation %d)%s", e.Island, verb, e.Incarnation, what)
+	}
+	return fmt.Sprintf("island %s %s%s", e.Island, verb, what)
 }
 
 func (e IslandReady) String() string { return fmt.Sprintf("island %s trains", e.Island) }
@@ -341,6 +350,9 @@ func (e RunEnded) String() string { return fmt.Sprintf("run %s%s", e.Outcome, be
 
 // crew names islands as long as they are few.
 func crew(islands []string) string {
+	if len(islands) == 0 {
+		return "islands join from outside"
+	}
 	const few = 4
 	if len(islands) > few {
 		return fmt.Sprintf("%d islands", len(islands))

@@ -26,6 +26,9 @@ type Island struct {
 	Reason   string // of the last departure
 	Restarts int
 	Numeric  string // what it emulates; empty: nothing
+	Engine   string // that trains in it; empty: the native one
+	Device   string // that it computes on; empty: not said
+	From     string // network address that it came from; empty: it was started here
 
 	Tokens  int64 // trained
 	Steps   int64 // inner steps
@@ -42,6 +45,7 @@ type Island struct {
 	since       time.Time // first start of training
 	last        time.Time // last step
 	meter       meter
+	busy        []float64 // seconds of the last steps of this incarnation, oldest first
 }
 
 // numeric says what the island computes in, nil while nobody knows.
@@ -54,7 +58,7 @@ func (i *Island) numeric() *string {
 }
 
 func (i *Island) start(e IslandStarted) {
-	i.State, i.Numeric = Starting, e.Numeric
+	i.State, i.Numeric, i.Engine, i.Device, i.From = Starting, e.Numeric, e.Engine, e.Device, e.From
 	if e.Restart {
 		i.Restarts++
 	}
@@ -108,6 +112,9 @@ func (i *Island) step(e StepDone) (skipped int64, news bool) {
 	i.Steps += int64(e.Step - i.inLife.Step)
 	i.Tokens += int64(e.Tokens - min(e.Tokens, i.inLife.Tokens))
 	i.inLife, i.last, i.State = e, e.At, Training
+	if busy := cmp.Or(max(e.BusySeconds, 0), e.StepSeconds); busy > 0 {
+		i.busy = append(i.busy[max(0, len(i.busy)-paceSteps+1):], busy)
+	}
 	i.Loss, i.GradientNorm = Known(e.Loss), told(e.GradientNorm)
 	i.ExpertLoad, i.Rate = entropy(e.ExpertLoad), told(e.Rate)
 	i.meter.add(e.At, i.Tokens)
@@ -125,7 +132,7 @@ func told(x float64) Value {
 // enter begins to count a new incarnation.
 func (i *Island) enter(incarnation uint64) {
 	if incarnation != i.incarnation {
-		i.incarnation, i.inLife = incarnation, StepDone{}
+		i.incarnation, i.inLife, i.busy = incarnation, StepDone{}, nil
 	}
 }
 

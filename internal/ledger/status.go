@@ -14,11 +14,12 @@ type Status struct {
 	Ended   *RunEnded  // nil while the run goes on
 	Islands []Island   // in the order of the run file, later joiners behind
 
-	Consumed int64 // tokens committed, earlier eras included
-	Merges   int   // of fragments, in this era
-	Dropped  int   // contributions too old
-	Refused  int   // contributions unusable
-	Skipped  int64 // inner steps that were not applied
+	Consumed int64    // tokens committed, earlier eras included
+	Merges   int      // of fragments, in this era
+	Versions []uint64 // newest by fragment, of this era
+	Dropped  int      // contributions too old
+	Refused  int      // contributions unusable
+	Skipped  int64    // inner steps that were not applied
 
 	Spikes         int       // decisions of the spike rule, since this status began
 	Rollbacks      int       // of the run, earlier eras included
@@ -61,6 +62,10 @@ func (s *Status) Apply(e Event) {
 		s.Run.Era, s.Rollbacks, s.SkippedSamples, s.Consumed = e.Era, e.Rollbacks, e.Skipped, e.Tokens
 	case Merged:
 		s.Merges++
+		for len(s.Versions) <= e.Fragment {
+			s.Versions = append(s.Versions, 0)
+		}
+		s.Versions[e.Fragment] = e.Version
 	case Ruled:
 		s.rule(e)
 	case Consumed:

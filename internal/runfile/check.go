@@ -79,7 +79,7 @@ func (r Run) headRules() []rule {
 		whole("train.sequence_tokens", t.SequenceTokens, 1, 1<<20),
 		whole("train.batch_sequences", t.BatchSequences, 1, maxBatch(r.Data.Own)),
 		whole("train.accumulate", t.Accumulate, 1, 1<<16),
-		{"islands", len(r.Islands), len(r.Islands) > 0 && len(r.Islands) <= 1024, "a list of 1 to 1024 islands"},
+		{"islands", len(r.Islands), len(r.Islands) <= 1024, "a list of at most 1024 islands"},
 	}
 }
 
@@ -142,8 +142,30 @@ func (r Run) bodyRules() []rule {
 	}
 }
 
+// LimitsInOrder refuses limits of which a larger wait would end before a smaller one: the
+// outer watchdog would act before the inner one could. Silence is noticed first, then a
+// step that does not end, then one that never begins.
+func (r Run) LimitsInOrder() error {
+	l := r.Limits
+	for _, c := range []struct {
+		path, below string
+		value, of   float64
+	}{
+		{"limits.stall_seconds", "limits.heartbeat_seconds", l.StallSeconds, l.HeartbeatSeconds},
+		{"limits.first_step_seconds", "limits.stall_seconds", l.FirstStepSeconds, l.StallSeconds},
+	} {
+		if c.value < c.of {
+			return r.fault(c.path, c.value, fmt.Sprintf("must be at least %s, which is %v", c.below, c.of), "raise the one or lower the other")
+		}
+	}
+	return nil
+}
+
 // nameForm keeps names usable as folder and object names everywhere.
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`)
+
+// IsName says whether a text can be the name of an island.
+func IsName(s string) bool { return nameForm.MatchString(s) }
 
 // Values of gate.
 const (

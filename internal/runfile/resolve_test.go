@@ -185,3 +185,29 @@ func TestJSONHasTheSameKeysAndValues(t *testing.T) {
 		t.Errorf("%+v\n%s", got, text)
 	}
 }
+
+// TestC4LimitsInOrder: an outer watchdog that ends before the inner one kills a process
+// before recovery can act, and finding that out costs days.
+func TestC4LimitsInOrder(t *testing.T) {
+	for name, c := range map[string]struct{ limits, want string }{
+		"in order":         {"heartbeat_seconds: 120\n  stall_seconds: 200\n  first_step_seconds: 300", ""},
+		"equal":            {"heartbeat_seconds: 9\n  stall_seconds: 9\n  first_step_seconds: 9", ""},
+		"stall first":      {"heartbeat_seconds: 300\n  stall_seconds: 200", `run.yaml:3: limits.stall_seconds "200": must be at least limits.heartbeat_seconds, which is 300; raise the one or lower the other`},
+		"first step first": {"stall_seconds: 600", `run.yaml: limits.first_step_seconds "300": must be at least limits.stall_seconds, which is 600; raise the one or lower the other`},
+	} {
+		r, err := Parse("run.yaml", []byte("limits:\n  "+c.limits+"\n"))
+		if err == nil {
+			r, err = r.Resolve()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := r.LimitsInOrder(); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -100,6 +100,10 @@ func (h *host) coordinate(e coord.Effect) {
 		}
 	case coord.Launch:
 		h.launch(e)
+	case coord.Accept:
+		h.accept(e)
+	case coord.Refuse:
+		h.turnAway(e)
 	case coord.Admit:
 		h.admit(e)
 	case coord.Let:
@@ -202,8 +206,16 @@ func (h *host) launch(e coord.Launch) {
 
 // admit welcomes a learner; the fragments follow when the gate has let it in.
 func (h *host) admit(e coord.Admit) {
-	h.send(e.Incarnation, h.welcome(&wire.Welcome{RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOf(e)}))
+	h.send(e.Incarnation, h.welcome(e.Incarnation, h.restoreOf(e)))
 	h.gate(e.Incarnation)
+}
+
+// runDir is the run folder for processes of this host, wherever they are started.
+func (h *host) runDir() string {
+	if dir, err := filepath.Abs(h.opts.Dir); err == nil {
+		return dir
+	}
+	return h.opts.Dir
 }
 
 // expel ends a session with a reason and sees to it that the process ends.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"sync"
 
@@ -14,6 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/probe"
 	"github.com/mistura-project/mistura/internal/store"
 )
@@ -182,7 +182,7 @@ func (d *door) lend(use func(*engine.Engine) error) error {
 	if d.engine != nil {
 		return d.engine.lend(use)
 	}
-	eng, err := engine.New(d.op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: d.op.kernel})
+	eng, err := engine.New(d.op.run.Model.Config, engine.Options{Threads: machine.CPUs(), Kernel: d.op.kernel})
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (d *door) cost(q *question, format string) (*gate.Own, error) {
 		} else {
 			copy(eng.Params(), q.weights)
 		}
-		own, err = probe.Own(eng, d.op.kernel, runtime.NumCPU(), profile, q.record)
+		own, err = probe.Own(eng, d.op.kernel, machine.CPUs(), profile, q.record)
 		return err
 	})
 	if err != nil {

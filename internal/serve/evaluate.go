@@ -3,7 +3,6 @@ package serve
 import (
 	"fmt"
 	"math"
-	"runtime"
 	"sync"
 	"time"
 
@@ -11,6 +10,7 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -37,7 +37,7 @@ func newEvaluator(op *opened) (*evaluator, error) {
 	if !measurable(op.run) {
 		return nil, nil
 	}
-	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: runtime.NumCPU(), Kernel: op.kernel})
+	eng, err := engine.New(op.run.Model.Config, engine.Options{Threads: machine.CPUs(), Kernel: op.kernel})
 	if err != nil {
 		return nil, fmt.Errorf("making the engine for validation: %w", err)
 	}

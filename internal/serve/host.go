@@ -32,15 +32,15 @@ type host struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	server  *transport.Server
-	secret  string
-	crew    crew
-	parties *parties
-	brought sync.Map                          // incarnation → restore it was admitted with
-	told    map[uint64]bool                   // incarnations whose restored state is on the tape
-	awaited map[uint64]map[int]*wire.Restored // what hosts of an incarnation have restored, until all have told
-	ahead   map[uint64]map[int]*wire.Stored   // what further hosts have stored before the first has captured
-	copied  *cutState                         // of the checkpoint under way, until its record is on the tape
+	server   *transport.Server
+	crew     crew
+	arrivals arrivals
+	parties  *parties
+	brought  sync.Map                          // incarnation → restore it was admitted with
+	told     map[uint64]bool                   // incarnations whose restored state is on the tape
+	awaited  map[uint64]map[int]*wire.Restored // what hosts of an incarnation have restored, until all have told
+	ahead    map[uint64]map[int]*wire.Stored   // what further hosts have stored before the first has captured
+	copied   *cutState                         // of the checkpoint under way, until its record is on the tape
 
 	evaluator *evaluator
 	asker     asker

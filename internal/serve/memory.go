@@ -8,7 +8,13 @@ import (
 
 // CheckMemory refuses a resolved run that this machine has not the memory for, with a
 // *fault.Input.
-func CheckMemory(run runfile.Run) error { return memoryOf(run).Fits(run, machine.MemoryBytes()) }
+func CheckMemory(o Options) error {
+	m := memoryOf(o.Run)
+	if o.Outside {
+		m.Islands = nil // they are on other hosts
+	}
+	return m.Fits(o.Run, machine.MemoryBytes())
+}
 
 // memoryOf is what the processes of a run take at most.
 func memoryOf(run runfile.Run) footprint.Run { return footprint.Of(run, evalRows) }

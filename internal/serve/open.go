@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
@@ -34,15 +35,21 @@ const (
 
 // opened is a run that is ready to begin or to go on.
 type opened struct {
-	run     runfile.Run
-	runID   string
-	era     uint32
-	store   store.Store
-	corpus  *corpus.Set // nil: islands bring their own data
-	dataDir string
-	kernel  *kernel.Set
-	notes   []string        // to tell the user
-	origin  json.RawMessage // of a model that was imported: what import noted; goes into checkpoints
+	run       runfile.Run
+	runID     string
+	era       uint32
+	store     store.Store
+	corpus    *corpus.Set // nil: islands bring their own data
+	dataDir   string
+	kernel    *kernel.Set
+	authority *authority.Authority
+	outside   bool   // no island is started here
+	listening string // host:port for other hosts; empty: none
+	public    string // address of that port once it is open
+	nonce     string
+	limits    authority.Token // of the join string that is shown
+	notes     []string        // to tell the user
+	origin    json.RawMessage // of a model that was imported: what import noted; goes into checkpoints
 
 	fromCheckpoint string // path of the one it goes on from; empty for a new run
 
@@ -87,7 +94,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		st = o.wrap(st)
 	}
 	op := &opened{
-		run: o.Run, store: st, kernel: set, dataDir: filepath.Join(o.Dir, dataFolder),
+		run: o.Run, store: st, kernel: set, dataDir: filepath.Join(o.Dir, dataFolder), outside: o.Outside, listening: o.Listen, limits: o.Limits,
 		restores: map[string]restore{}, captures: map[uint64]*captured{},
 	}
 	if o.Resume {
@@ -105,6 +112,10 @@ func open(ctx context.Context, o Options) (*opened, error) {
 		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
 	}
 	if op.corpus, err = openCorpus(ctx, o, op.dataDir); err != nil {
+		return nil, err
+	}
+	if op.authority, err = authority.Open(o.Dir); err != nil {
+		op.close()
 		return nil, err
 	}
 	if err := op.takeUp(ctx, o); err != nil {
@@ -151,7 +162,7 @@ func checkNew(ctx context.Context, o Options) (runfile.Run, error) {
 	case run.Model.From == runfile.FromSeed:
 		return run, nil
 	case run.Model.FromFile():
-		if err := CheckMemory(run); err != nil { // nobody knew its size before
+		if err := CheckMemory(Options{Run: run, Outside: o.Outside}); err != nil { // nobody knew its size before
 			return run, err
 		}
 		return run, checkWeights(run)
@@ -386,12 +397,18 @@ func (op *opened) coordConfig() coord.Config {
 		Seed: op.run.Seed, SpikeLimit: op.run.Spike.Limit, SpikeSteps: int64(op.run.Spike.LimitSteps), Rollbacks: op.run.Spike.Rollbacks,
 	}
 	c.Evaluator = evaluatorOf(op.run)
+	var names []string
 	for _, i := range op.run.Islands {
-		c.Islands = append(c.Islands, i.Name)
+		names = append(names, i.Name)
 		if i.Engine == runfile.External {
 			c.Patient = append(c.Patient, i.Name)
 		}
 	}
+	if !op.outside {
+		c.Islands = names
+		return c
+	}
+	c.Outside, c.Open = names, len(names) == 0
 	return c
 }
 

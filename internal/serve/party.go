@@ -22,7 +22,7 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 	}
 	h.log.Info("host_joined", "island", hello.Island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
 	h.coordFX.push(func() { // behind the welcome of the first host
-		if err := p.Send(h.welcome(&wire.Welcome{RunDir: h.opts.Dir, DataDir: h.dataDir, Restore: h.restoreOfHost(inc)})); err != nil {
+		if err := p.Send(h.welcome(inc, h.restoreOfHost(inc))); err != nil {
 			h.log.Warn("not_sent", "incarnation", inc, "part", hello.Part, "err", err)
 		}
 		h.gate(inc)

@@ -15,11 +15,19 @@ import (
 // transport.Handler, as the next two.
 func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) {
 	inc := origin.GetIncarnation()
-	if origin.GetEra() != h.era {
+	if inc == 0 {
+		h.arrive(p, hello)
+		return
+	}
+	if era := origin.GetEra(); era != h.era && (era != 0 || hello.Part == 0) { // a further host may not know it yet
 		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
 		return
 	}
-	if why := refusal(h.run, h.kernel.Name(), hello); why != "" {
+	kernels := h.kernel.Name()
+	if h.opts.Outside {
+		kernels = hello.KernelSet
+	}
+	if why := refusal(h.run, kernels, hello); why != "" {
 		p.Close(why)
 		return
 	}
@@ -178,7 +186,7 @@ func (h *host) progress(inc uint64, p *wire.Progress) {
 	h.emit(ledger.StepDone{
 		At: time.Now(), Island: h.crew.island(inc), Incarnation: inc, Step: p.Step, Position: p.Position, Tokens: p.Tokens,
 		Loss: p.Loss, GradientNorm: p.GradientNorm, ExpertLoad: p.ExpertLoad, Rate: p.Rate, StepSeconds: p.StepSeconds,
-		SkippedSteps: p.SkippedSteps,
+		BusySeconds: p.BusySeconds, SkippedSteps: p.SkippedSteps,
 	})
 }
 

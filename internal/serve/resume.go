@@ -111,7 +111,7 @@ func (op *opened) nobodyCoordinates(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	who, err := transport.Identify(ctx, wire.Join{Address: c.Address, RunID: c.RunID})
+	who, err := transport.Identify(ctx, c.join())
 	if err != nil || who.GetRunId() != c.RunID {
 		return nil
 	}
@@ -257,7 +257,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 	for _, m := range snap.Members {
 		saved, ok := meta.Islands[m.Island]
 		seed, usable := coord.SeedOf(m)
-		if !ok || !usable || !inRun[m.Island] || saved.Incarnation != m.Incarnation || !c.Has(islandPart(m.Island)) {
+		if !ok || !usable || !(inRun[m.Island] || op.outside && len(inRun) == 0) || saved.Incarnation != m.Incarnation || !c.Has(islandPart(m.Island)) {
 			continue
 		}
 		r := restore{state: &wire.IslandState{

@@ -18,7 +18,7 @@ import (
 // whoever looks on.
 func (op *opened) rollBack(ctx context.Context) (*opened, error) {
 	next := &opened{
-		run: op.run, runID: op.runID, store: op.store, corpus: op.corpus, dataDir: op.dataDir, kernel: op.kernel,
+		run: op.run, runID: op.runID, store: op.store, corpus: op.corpus, dataDir: op.dataDir, kernel: op.kernel, authority: op.authority, outside: op.outside, listening: op.listening, public: op.public,
 		restores: map[string]restore{}, captures: map[uint64]*captured{}, incarnation: op.coord.Incarnation(),
 	}
 	next.bank = next.newBank()

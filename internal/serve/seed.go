@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"sync"
 	"time"
@@ -42,14 +41,17 @@ func (op *opened) awaitSeed(ctx context.Context, o Options) error {
 	}
 	s.island = op.run.Islands[slices.IndexFunc(op.run.Islands, func(i runfile.Island) bool { return i.Seed })].Name
 	op.secret = randomName(16)
-	lis, err := op.openPort(ctx)
+	listeners, err := op.openPorts(ctx)
 	if err != nil {
 		return err
 	}
-	server := transport.New(transport.Options{RunID: op.runID, Era: op.era, View: firstView, Secret: op.secret, Seed: s}, s)
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(lis) }()
+	server := transport.New(transport.Options{RunID: op.runID, Era: op.era, View: firstView, Allow: op.allowHello, Seed: s, Desk: s}, s)
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		go func() { failed <- server.Serve(l) }()
+	}
 	s.say("waiting for the first weights from island " + s.island)
+	op.tellJoins(s.emit)
 	op.early = newForerunners(op, o)
 	err = op.early.start()
 	if err == nil {
@@ -64,8 +66,10 @@ func (op *opened) awaitSeed(ctx context.Context, o Options) error {
 		}
 	}
 	server.Close()
-	if served := <-failed; err == nil && served != nil {
-		err = fmt.Errorf("serving the islands: %w", served)
+	for range listeners {
+		if served := <-failed; err == nil && served != nil {
+			err = fmt.Errorf("serving the islands: %w", served)
+		}
 	}
 	if err != nil {
 		op.early.end()
@@ -75,24 +79,23 @@ func (op *opened) awaitSeed(ctx context.Context, o Options) error {
 	return nil
 }
 
-// openPort opens the port for the islands, the same one again once there was one, and
-// says on the store who coordinates here.
-func (op *opened) openPort(ctx context.Context) (net.Listener, error) {
-	address := op.address
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	lis, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("opening a port for the islands: %w", err)
-	}
-	op.address = lis.Addr().String()
-	if err := op.sayWhere(ctx); err != nil {
-		lis.Close()
-		return nil, fmt.Errorf("saying who coordinates: %w", err)
-	}
-	return lis, nil
+// Allow implements transport.Desk: credentials are those of the run to come.
+func (s *seeding) Allow(who *wire.Credentials) string {
+	return s.op.allow(who.GetSecret(), who.GetToken())
 }
+
+var errNotBegun = errors.New("the run has not begun: it waits for its first weights")
+
+// Fetch implements transport.Desk.
+func (s *seeding) Fetch(context.Context, string) (transport.File, error) { return nil, errNotBegun }
+
+// Store implements transport.Desk.
+func (s *seeding) Store(context.Context, string, uint64, io.Reader) (*wire.StoreReply, error) {
+	return nil, errNotBegun
+}
+
+// Status implements transport.Desk.
+func (s *seeding) Status(context.Context) ([]byte, error) { return nil, errNotBegun }
 
 func (s *seeding) say(text string) { s.emit(ledger.Note{At: time.Now(), Text: text}) }
 
@@ -133,6 +136,7 @@ func (s *seeding) Gone(*transport.Peer, error) {}
 var (
 	_ transport.Handler  = (*seeding)(nil)
 	_ transport.SeedSink = (*seeding)(nil)
+	_ transport.Desk     = (*seeding)(nil)
 )
 
 // Wanted implements transport.SeedSink.
@@ -190,7 +194,7 @@ func (s *seeding) store(ctx context.Context, file io.Reader) (run runfile.Run, d
 	if err := store.CheckSpace(ctx, s.op.store, sized.saveBytes()+in.Bytes(), run.Checkpoint.Keep); err != nil {
 		return run, "", err
 	}
-	if err := CheckMemory(run); err != nil {
+	if err := CheckMemory(Options{Run: run, Outside: s.op.outside}); err != nil {
 		return run, "", err
 	}
 	o, err := s.op.store.Put(ctx, SeedName, in.CopyFinite)

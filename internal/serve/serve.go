@@ -5,14 +5,12 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -43,6 +41,9 @@ type Options struct {
 	StartIsland []string           // program and arguments that start an island; its join string goes to stdin
 	Emit        func(ledger.Event) // called one at a time; nil: nobody listens
 	Interrupt   <-chan struct{}    // closed: finish the step, flush, save
+	Outside     bool               // no island is started here: all come from outside, with join strings
+	Listen      string             // host:port that other hosts reach this one by, over TLS; empty: this host only
+	Limits      authority.Token    // of the join string that is shown when the run begins
 	GateOwn     bool               // islands that are started here are asked at the gate, too, although they compute the same bits
 	Logger      *slog.Logger
 
@@ -87,8 +88,9 @@ func Train(ctx context.Context, o Options) (ledger.Summary, error) {
 func newHost(ctx context.Context, op *opened, o Options, status *ledger.Status) (*host, error) {
 	h := &host{
 		opened: op, opts: o, log: o.Logger, inbox: make(chan func(), 1024), ended: make(chan struct{}),
-		crew: newCrew(), told: map[uint64]bool{}, awaited: map[uint64]map[int]*wire.Restored{}, ahead: map[uint64]map[int]*wire.Stored{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status, secret: cmp.Or(op.secret, randomName(16)),
+		crew: newCrew(), arrivals: arrivals{waiting: map[uint64]arrival{}}, told: map[uint64]bool{}, awaited: map[uint64]map[int]*wire.Restored{}, ahead: map[uint64]map[int]*wire.Stored{}, parties: newParties(op.run.Table(), op.bank.fragments), reasons: map[string]string{}, steps: map[uint64]uint64{}, ledger: status,
 	}
+	h.secret = cmp.Or(h.secret, randomName(16))
 	h.ctx, h.cancel = context.WithCancel(ctx)
 	h.asker = newAsker(op)
 	var err error
@@ -118,6 +120,9 @@ func (h *host) live(why string) error {
 	h.cancel() // retries of the store end here
 	h.coordFX.close()
 	h.syncFX.close()
+	if h.result != nil && h.result.Outcome == coord.RolledBack {
+		h.callBack()
+	}
 	h.disband(h.patienceFor(err))
 	h.server.Close()
 	h.saving.Wait()
@@ -154,24 +159,6 @@ func (h *host) patienceFor(err error) time.Duration {
 	return dismissPatience
 }
 
-// listen opens the port, says on the store who coordinates here, and serves.
-func (h *host) listen(ctx context.Context) error {
-	lis, err := h.openPort(ctx)
-	if err != nil {
-		return err
-	}
-	h.server = transport.New(transport.Options{
-		RunID: h.runID, Era: h.era, View: firstView, Secret: h.secret, Seed: seeded{h.run}, MaxPayloadBytes: h.maxPayload(),
-		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20 + 2*int64(len(h.run.Marshal())), // weights of a probe, a seed, a verdict for every fragment, a gate record, messages and the run file
-	}, h)
-	go func() {
-		if err := h.server.Serve(lis); err != nil {
-			h.fail(fmt.Errorf("serving the islands: %w", err))
-		}
-	}()
-	return nil
-}
-
 // maxPayload is the largest fragment in bytes, or an answer to the gate.
 func (h *host) maxPayload() int64 {
 	most := 0
@@ -195,13 +182,17 @@ func (h *host) started() {
 	for _, i := range h.run.Islands {
 		e.Islands = append(e.Islands, i.Name)
 	}
+	e.Outside = h.opts.Outside
 	h.tokens = e.TokensDone
 	h.emit(e)
-	h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
+	if !h.opts.Outside {
+		h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
+	}
 	for _, n := range withoutEffect(h.run) {
 		h.emit(ledger.Note{At: time.Now(), Text: n})
 	}
 	h.tellNotes()
+	h.tellJoins(h.emit)
 }
 
 // parameters counts the model's, and those that a token meets; 0: that is not known.
@@ -258,29 +249,6 @@ func randomName(n int) string {
 	b := make([]byte, n)
 	rand.Read(b) //nolint:errcheck // never fails (crypto/rand)
 	return hex.EncodeToString(b)
-}
-
-// CoordinatorName is the object that says where the run is coordinated.
-const CoordinatorName = "coordinator.json"
-
-// sayWhere puts on the store who coordinates, and where.
-func (op *opened) sayWhere(ctx context.Context) error {
-	place, err := json.Marshal(coordinator{Address: op.address, RunID: op.runID, Era: op.era, PID: os.Getpid()})
-	if err == nil {
-		_, err = op.store.Put(ctx, CoordinatorName, func(w io.Writer) error {
-			_, err := w.Write(append(place, '\n'))
-			return err
-		})
-	}
-	return err
-}
-
-// coordinator is the content of CoordinatorName.
-type coordinator struct {
-	Address string `json:"address"`
-	RunID   string `json:"run_id"`
-	Era     uint32 `json:"era"`
-	PID     int    `json:"pid"`
 }
 
 var _ transport.Handler = (*host)(nil)

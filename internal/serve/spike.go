@@ -66,6 +66,13 @@ func recall(past coord.Past, segments []store.Segment) coord.Past {
 				past.Rollbacks++
 				past.Skipped = append(past.Skipped, r.Skipped...)
 			}
+			var a coord.ArriveRecord
+			if json.Unmarshal(raw, &a) == nil && a.Kind == "arrive" && a.Token != "" {
+				if past.Uses == nil {
+					past.Uses = map[string]int{}
+				}
+				past.Uses[a.Token]++
+			}
 		}
 	}
 	return past

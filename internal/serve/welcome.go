@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"path/filepath"
+
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -9,9 +11,13 @@ import (
 // of a large model goes behind it.
 const inlineRunBytes = 1 << 20
 
-// welcome is the message w with the run file.
-func (op *opened) welcome(w *wire.Welcome) transport.Down {
-	run := op.run.Marshal()
+// welcome is what every host of an incarnation needs to know of the run.
+func (h *host) welcome(incarnation uint64, restore *wire.IslandState) transport.Down {
+	w := &wire.Welcome{
+		RunDir: h.runDir(), DataDir: filepath.Join(h.runDir(), dataFolder), Island: h.crew.island(incarnation), Restore: restore,
+		Secret: h.authority.Pass(h.runID, h.era, incarnation), Nonce: h.nonce, DataDigest: h.data().Digest,
+	}
+	run := h.run.Marshal()
 	m := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: w}}}
 	if len(run) <= inlineRunBytes {
 		w.RunYaml = run

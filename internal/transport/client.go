@@ -260,10 +260,10 @@ func (c *Conn) hear(head frame) error {
 		return err
 	}
 	next := &wire.Origin{Protocol: own.Protocol, RunId: own.RunId, Era: own.Era, Incarnation: own.Incarnation, View: head.GetOrigin().GetView()}
-	if m, ok := head.(*wire.ToLearner); ok && m.GetWelcome() != nil && own.Incarnation == 0 {
+	if m, ok := head.(*wire.ToLearner); ok && m.GetWelcome() != nil && own.Era == 0 {
 		next.Era, next.Incarnation = m.Origin.GetEra(), m.Origin.GetIncarnation()
 	}
-	if next.View != own.View || next.Incarnation != own.Incarnation {
+	if next.View != own.View || next.Era != own.Era {
 		c.origin.Store(next)
 	}
 	return nil

@@ -132,7 +132,10 @@ func (s *Server) Close() {
 		p.Close("the coordinator is closing")
 	}
 	s.running.Wait()
-	s.grpc.Stop()
+	// What the sessions said last may still be on its way to the sockets.
+	limit := time.AfterFunc(s.opts.FlushTimeout, s.grpc.Stop)
+	s.grpc.GracefulStop()
+	limit.Stop()
 }
 
 // beginClose refuses new sessions and lists the open ones.

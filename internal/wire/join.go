@@ -66,10 +66,10 @@ func unlessZero(n uint64) string {
 // Redacted is String without what lets somebody in, for messages and logs.
 func (j Join) Redacted() string {
 	if j.Secret != "" {
-		j.Secret = "***"
+		j.Secret = "hidden"
 	}
 	if j.Token != "" {
-		j.Token = "***"
+		j.Token = "hidden"
 	}
 	return j.String()
 }

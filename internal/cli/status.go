@@ -1,0 +1,166 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// watchEvery is the pause between two looks of status --watch.
+const watchEvery = 2 * time.Second
+
+// statusPatience bounds one look.
+const statusPatience = 10 * time.Second
+
+func newStatus(env *Env) *cobra.Command {
+	asJSON, watch, file := false, false, ""
+	cmd := &cobra.Command{
+		Use:   "status [RUN | JOINSTRING]",
+		Short: "Show how a run stands: members, speeds, who is slow and why",
+		Long: `Show how a run that is under way stands: its islands with engine, device and host,
+tokens and speed, the busy time of a step against the median of the island's own
+kind, and who is slow and why. RUN is the folder of a run on this host; from
+elsewhere a join string says whom to ask, from MISTURA_JOIN or --join-file.`,
+		Example: `  mistura status runs/ling-nano-1
+  mistura status --join-file rack2.join --watch`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f := joinFlags{file: file}
+			join, err := whom(env, cmd, args, &f)
+			if err != nil {
+				return err
+			}
+			return showStatus(env, join, asJSON, watch)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on one line, with --watch one a look")
+	cmd.Flags().BoolVar(&watch, "watch", false, "look again every two seconds until interrupted")
+	cmd.Flags().StringVar(&file, "join-file", "", "`FILE` whose first line is a join string of the run")
+	return cmd
+}
+
+// whom finds the coordinator to ask: of a folder, or by a join string.
+func whom(env *Env, cmd *cobra.Command, args []string, f *joinFlags) (wire.Join, error) {
+	given, rest, err := splitJoin(cmd, args)
+	if err != nil {
+		return wire.Join{}, err
+	}
+	if len(rest) > 0 {
+		return wire.Join{}, usage("command line", rest[0], "is not expected", "see "+cmd.CommandPath()+" --help")
+	}
+	if info, err := os.Stat(given); given != "" && err == nil && info.IsDir() {
+		return serve.Ask(given)
+	}
+	if given != "" && !strings.Contains(given, "://") {
+		return wire.Join{}, usage("RUN", given, "is neither the folder of a run nor a join string", "give the folder of a run that is under way")
+	}
+	text, err := f.text(env, given)
+	if err != nil {
+		return wire.Join{}, err
+	}
+	return wire.ParseJoin(text)
+}
+
+// showStatus asks once, or until interrupted.
+func showStatus(env *Env, join wire.Join, asJSON, watch bool) error {
+	calls, err := transport.Call(join)
+	if err != nil {
+		return err
+	}
+	defer calls.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer env.onSignals(cancel, func() {})()
+	for {
+		if err := look(ctx, env.Stdout, calls, asJSON); err != nil {
+			if watch && ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		if !watch {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchEvery):
+		}
+		if !asJSON {
+			fmt.Fprintln(env.Stdout)
+		}
+	}
+}
+
+func look(ctx context.Context, out io.Writer, calls *transport.Calls, asJSON bool) error {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	text, err := calls.Status(ctx)
+	if err != nil {
+		return err
+	}
+	var f ledger.Fleet
+	if err := json.Unmarshal(text, &f); err != nil {
+		return fmt.Errorf("the coordinator's answer cannot be read: %w", err)
+	}
+	if asJSON {
+		_, err = fmt.Fprintf(out, "%s\n", text)
+		return err
+	}
+	return writeFleet(out, f)
+}
+
+// writeFleet shows a fleet as lines.
+func writeFleet(out io.Writer, f ledger.Fleet) error {
+	fmt.Fprintf(out, "run %s, era %d, %v: %s of %s tokens, %s tokens/s, loss %s, validation loss %s, %d merges\n",
+		f.RunID, f.Era, time.Duration(f.Seconds*float64(time.Second)).Round(time.Second), ledger.Amount(float64(f.Tokens)), ledger.Amount(float64(f.GoalTokens)),
+		amountOf(f.TokensPerSecond), f.Loss.Text(3), f.ValidLoss.Text(3), f.Merges)
+	for _, line := range []struct{ what, text string }{{"", f.Waiting}, {"merges pause: ", f.Paused}, {"saves wait: ", f.Held}} {
+		if line.text != "" {
+			fmt.Fprintf(out, "%s%s\n", line.what, line.text)
+		}
+	}
+	if len(f.Islands) == 0 {
+		return nil
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "island\tlife\tstate\tkind\tfrom\ttokens\ttokens/s\tbusy s/step\tof its kind\tloss\t")
+	for _, m := range f.Islands {
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, m.Kind, orHere(m.Host),
+			ledger.Amount(float64(m.Tokens)), amountOf(m.TokensPerSecond), m.BusySeconds.Text(3), m.Ratio.Text(2), m.Loss.Text(3), note(m))
+	}
+	return w.Flush()
+}
+
+func amountOf(v ledger.Value) string {
+	if x, ok := v.Get(); ok {
+		return ledger.Amount(x)
+	}
+	return v.Text(0)
+}
+
+func orHere(host string) string {
+	if host == "" {
+		return "here"
+	}
+	return host
+}
+
+// note is what else there is to say of a member.
+func note(m ledger.Member) string {
+	if m.State == ledger.Away {
+		return m.Reason
+	}
+	return m.Why
+}

@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mistura-project/mistura/internal/serve"
+)
+
+func newToken(env *Env) *cobra.Command {
+	l := &limitFlags{}
+	cmd := &cobra.Command{
+		Use:   "token RUN",
+		Short: "Print a join string of a run that others serve",
+		Long: `Print a join string for the run in folder RUN, limited as the flags say. It needs
+the folder's key (authority/authority.pem), which only its owner can read, and the
+address at which the run is served, or was served last.`,
+		Example: "  mistura token runs/ling-nano-1 --expires 24h --uses 3 --name rack2",
+		Args:    oneArg("RUN"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if _, err := os.Stat(filepath.Join(args[0], runFileName)); err != nil {
+				return usage("RUN", args[0], "holds no run ("+runFileName+": "+reason(err)+")", "give the folder of a run")
+			}
+			t, err := l.token("", time.Now())
+			if err != nil {
+				return err
+			}
+			joins, err := serve.Joins(args[0], t)
+			if err != nil {
+				return err
+			}
+			for _, j := range joins {
+				if _, err := fmt.Fprintln(env.Stdout, j); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	l.add(cmd, "")
+	return cmd
+}

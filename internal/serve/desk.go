@@ -1,0 +1,132 @@
+package serve
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// desk answers calls beside sessions: it gives other hosts the run's token files and
+// checkpoints, and takes the states that their islands save.
+type desk struct{ h *host }
+
+var _ transport.Desk = desk{}
+
+// Allow implements transport.Desk.
+func (d desk) Allow(who *wire.Credentials) string {
+	if _, ok := d.h.authority.Passes(d.h.runID, d.h.era, who.GetSecret()); ok {
+		return ""
+	}
+	return d.h.allow(who.GetSecret(), who.GetToken())
+}
+
+// sized is an open file that knows its size.
+type sized struct {
+	store.File
+	size int64
+}
+
+func (s sized) Size() int64 { return s.size }
+
+// Fetch implements transport.Desk. Nothing but token files and checkpoints is given out:
+// the folder holds the run's keys, too.
+func (d desk) Fetch(ctx context.Context, name string) (transport.File, error) {
+	if err := store.CheckName(name); err != nil {
+		return nil, notGiven(name, err.Error())
+	}
+	folder, file, _ := strings.Cut(name, "/")
+	switch {
+	case folder == dataFolder && file != "" && !strings.Contains(file, "/"):
+		return d.dataFile(filepath.Join(d.h.dataDir, file), name)
+	case folder == "checkpoints":
+		f, size, err := d.h.store.Open(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil, notGiven(name, "is not there (any more)")
+		}
+		if err != nil {
+			return nil, err
+		}
+		return sized{f, size}, nil
+	}
+	return nil, notGiven(name, "is neither a token file nor part of a checkpoint")
+}
+
+func (d desk) dataFile(path, name string) (transport.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, notGiven(name, "is not there")
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("no regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, notGiven(name, err.Error())
+	}
+	return sized{f, info.Size()}, nil
+}
+
+func notGiven(name, problem string) error {
+	return &fault.Input{Where: "file of the run", Value: name, Problem: problem}
+}
+
+// stateMargin is what a saved state may have beside its tensors, bytes.
+const stateMargin = 64 << 20
+
+// Store implements transport.Desk: an incarnation stores what it was asked to save, under
+// its own name, and no more than a state can have.
+func (d desk) Store(ctx context.Context, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error) {
+	if err := store.CheckName(object); err != nil {
+		return nil, notTaken(object, err.Error())
+	}
+	island := d.h.crew.island(incarnation)
+	parts := strings.SplitN(object, "/", 4)
+	if island == "" || len(parts) < 4 || parts[0] != "checkpoints" || parts[2] != "islands" || !isOf(parts[3], island) {
+		return nil, notTaken(object, fmt.Sprintf("is no state of incarnation %d", incarnation))
+	}
+	limit := 16*int64(d.h.run.Size()) + stateMargin
+	over := false
+	o, err := d.h.store.Put(ctx, object, func(w io.Writer) error {
+		n, err := io.Copy(w, io.LimitReader(data, limit+1))
+		if over = n > limit; over {
+			return errors.New("too long")
+		}
+		return err
+	})
+	if over {
+		return nil, notTaken(object, fmt.Sprintf("has more than the %d bytes that a state may have", limit))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &wire.StoreReply{SizeBytes: uint64(o.Size), Digest: o.SHA256}, nil
+}
+
+// isOf says whether a file below islands/ is of an island: NAME.safetensors, or below NAME/.
+func isOf(file, island string) bool {
+	return file == island+".safetensors" || strings.HasPrefix(file, island+"/") || strings.HasPrefix(file, island+".rank-")
+}
+
+func notTaken(object, problem string) error {
+	return &fault.Input{Where: "saved state", Value: object, Problem: problem}
+}
+
+// Status implements transport.Desk.
+func (d desk) Status(context.Context) ([]byte, error) {
+	d.h.emitMu.Lock()
+	defer d.h.emitMu.Unlock()
+	d.h.ledger.Advance(time.Now())
+	return json.Marshal(d.h.ledger.Fleet())
+}
