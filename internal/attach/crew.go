@@ -121,7 +121,7 @@ func (c *Crew) accept() {
 			return // closed
 		}
 		c.mu.Lock()
-		open := !c.closed
+		open := !c.closed && ours(conn)
 		if open {
 			c.conns[conn] = true
 			c.readers.Go(func() { c.read(conn) })
