@@ -1,6 +1,8 @@
 package island
 
 import (
+	"math"
+
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -36,6 +38,14 @@ func (r *runner) validated(v *attach.Validation) {
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Evaluation{Evaluation: &wire.Evaluation{
 		Step: v.Step, Loss: finiteOr(float64(v.Loss)), Tokens: uint64(max(0, v.Tokens)), StampTokens: uint64(r.learner.clock.stamp), Last: last,
 	}}}, nil)
+}
+
+// unmeasured: a trainer that waits has done what it was told and has not measured; nor will
+// it, for it cannot be asked again before it trains. Nobody waits for it any longer.
+func (r *runner) unmeasured() {
+	if len(r.evaluating) > 0 {
+		r.validated(&attach.Validation{Loss: attach.Number(math.NaN()), Step: r.learner.step})
+	}
 }
 
 // aside says what keeps the learner from stepping even while it was told to; empty: nothing.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,19 +32,21 @@ type external struct {
 	ownRate bool
 	trained map[int]bool // by fragment: its last contribution had tokens
 
-	gathered func(p int, sequence uint64) // the runner's: all ranks have given their part
-	leave    func(reason string)          // the runner's: the trainer wants to leave
-	validate func(v *attach.Validation)   // the runner's: a validation loss was measured
+	gathered   func(p int, sequence uint64) // the runner's: all ranks have given their part
+	leave      func(reason string)          // the runner's: the trainer wants to leave
+	validate   func(v *attach.Validation)   // the runner's: a validation loss was measured
+	unmeasured func()                       // the runner's: what it was asked to measure while it waits, it has not
 
-	mu     sync.Mutex
-	orders []attach.Action
-	then   string // what follows the orders; empty: not decided
-	why    string // of then
-	asked  string // what the control rank waits with for an answer; empty: it does not
-	open   bool   // it has come to its first boundary
-	steps  uint64 // of this session
-	seen   int64  // tokens in the model as last adopted, when the last step began
-	step   *stepping
+	mu        sync.Mutex
+	orders    []attach.Action
+	then      string // what follows the orders; empty: not decided
+	why       string // of then
+	asked     string // what the control rank waits with for an answer; empty: it does not
+	open      bool   // it has come to its first boundary
+	steps     uint64 // of this session
+	measuring bool   // it was told to measure the validation loss, and has not said one
+	seen      int64  // tokens in the model as last adopted, when the last step began
+	step      *stepping
 
 	probing *probing // nil: nothing is asked at the gate
 }
@@ -128,6 +131,7 @@ func (x *external) answer() {
 	case attach.Stop:
 		x.crew.Part()
 	}
+	x.measuring = x.measuring || slices.ContainsFunc(x.orders, func(o attach.Action) bool { return o.Do == attach.Evaluate })
 	x.orders, x.asked, a.TokensSeen = nil, "", x.seen
 	if err := x.holding.control().Send(a); err != nil {
 		x.log.Debug("not_sent", "err", err) // its reader sees the end
@@ -193,6 +197,9 @@ func (x *external) hear(r *attach.Rank, m any) error {
 	case *attach.Judge:
 		return x.judge(r, m)
 	case *attach.Validation:
+		x.mu.Lock()
+		x.measuring = false
+		x.mu.Unlock()
 		x.asides.post(func() { x.validate(m) })
 		return nil
 	}
@@ -212,6 +219,10 @@ func (x *external) again() error {
 		return senseless("again, while no wait was answered")
 	}
 	x.asked = atAgain
+	if x.measuring {
+		x.measuring = false
+		go x.asides.post(x.unmeasured) // the runner may want x
+	}
 	x.answer()
 	return nil
 }

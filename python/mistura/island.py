@@ -96,6 +96,7 @@ class Island:
         self.tokens_seen = 0
         self.left = 0
         self.evaluation_due = False
+        self.evaluate: Callable[[], tuple[Any, Any]] | None = None
         self._closed = False
         self._verdict: Verdict | None = None
         self._judged_norm: float | None = None  # the gradient norm that judge() was told, which step() need not be told again
@@ -356,7 +357,12 @@ class Island:
         self._changed = True
 
     def _evaluate(self, action: dict[str, Any]) -> None:
+        """The loop measures when it next looks; a function can also while the loop waits, as at the end of the run."""
         self.evaluation_due = True
+        if self.evaluate is not None:
+            if self._changed:
+                self._adapter.publish()
+            self.validation(*self.evaluate())
 
     # The end.
 

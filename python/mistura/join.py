@@ -45,7 +45,7 @@ def join(
     adapter: Any = None,
     probe: Any = None,
     seed: bool = False,
-    evaluate: bool = False,
+    evaluate: bool | Callable[[], tuple[Any, Any]] = False,
     rate: str = "run",
     own_data: bool | None = None,
     no_gate: bool = False,
@@ -74,11 +74,13 @@ def join(
             rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
         gate = ranks.each(lambda: Gate(model, probe))
         about = {
-            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": evaluate, "own_data": own_data, "own_rate": rates.own,
+            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": bool(evaluate), "own_data": own_data, "own_rate": rates.own,
             "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(model),
         }  # fmt: skip
         welcome = _enter(ranks, link, model, held, about)
         island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates, gate))
+        if callable(evaluate):
+            island.evaluate = evaluate
         if started is not None:
             started.forget_folder()
         island._begin()
