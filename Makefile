@@ -11,10 +11,10 @@ PYTHON      ?= /usr/bin/python3
 PYTESTFLAGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build test python oracle check bench compare race format vet static tidy generated platforms clean
+.PHONY: help build test python evidence-gpu oracle check bench compare race format vet static tidy generated platforms clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 build: ## build bin/mistura
 	go build -o bin/mistura ./cmd/mistura
@@ -24,6 +24,9 @@ test: ## run all tests; what is not installed is skipped by name
 
 python: ## the Python package's tests, against this program (PYTHON: one with torch, numpy and pytest; Debian's by default)
 	OMP_NUM_THREADS=1 PYTHONPATH=python $(PYTHON) -m pytest -q $(PYTESTFLAGS) python/tests
+
+evidence-gpu: ## what only a machine with a CUDA device can show, as one JSON file under docs/evidence (PYTHON: one with such a torch)
+	$(PYTHON) checks/evidence/gpu.py
 
 oracle: ## everything that is compared with PyTorch, to the end, and the table of it (Debian's python3-torch; minutes)
 	@mkdir -p checks/out

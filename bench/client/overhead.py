@@ -50,14 +50,14 @@ islands: [{{name: one, engine: external, seed: true}}]
 class Loop:
     """An ordinary training loop; data are drawn before it is timed."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, device: str = "cpu") -> None:
         torch.manual_seed(1)
         layers: list[torch.nn.Module] = []
         for _ in range(LAYERS):
             layers += [torch.nn.Linear(WIDTH, WIDTH, bias=False), torch.nn.ReLU()]
-        self.model = torch.nn.Sequential(*layers)
+        self.model = torch.nn.Sequential(*layers).to(device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4)
-        self.x, self.y = torch.randn(rows, WIDTH), torch.randn(rows, WIDTH)
+        self.x, self.y = torch.randn(rows, WIDTH).to(device), torch.randn(rows, WIDTH).to(device)
 
     def step(self) -> torch.Tensor:
         """Forward, backward, update."""
@@ -99,12 +99,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=7, help="pairs of blocks")
     parser.add_argument("--rows", type=int, default=512, help="rows of a batch: they set the step time")
     parser.add_argument("--threads", type=int, default=0, help="of PyTorch; 0: as PyTorch chooses")
+    parser.add_argument("--device", default="cpu", help="what the loop runs on, as PyTorch names it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     o = parser.parse_args()
     if o.threads:
         torch.set_num_threads(o.threads)
     with tempfile.TemporaryDirectory() as folder, Served(Path(folder), run_file(o.rows)) as served:
-        loop = Loop(o.rows)
+        loop = Loop(o.rows, o.device)
         socket = served.environment("one")["MISTURA_SOCKET"]
         island = mistura.join(loop.model, loop.optimizer, socket=socket, rate="own", own_data=True, seed=True)
         rows = measure(loop, island, o.pairs)
@@ -120,6 +121,7 @@ def show(o: argparse.Namespace, rows: list[dict[str, float]]) -> None:
         "fragment_bytes": WIDTH * WIDTH * LAYERS * 4 // FRAGMENTS,
         "steps_between_fragments": EVERY,
         "rows": o.rows,
+        "device": o.device,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "machine": platform.machine(),

@@ -62,3 +62,9 @@ func (r Run) Sections() []string {
 	slices.Sort(out)
 	return out
 }
+
+// says: the file has the key.
+func (r Run) says(path string) bool {
+	_, ok := r.origin.lines[path]
+	return ok
+}

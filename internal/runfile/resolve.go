@@ -34,6 +34,9 @@ func (r *Run) fill() {
 		r.Name = cmp.Or(r.Model.Name, "run")
 	}
 	r.Gate = cmp.Or(r.Gate, GateRequired)
+	if r.Data.Own && r.says("train.batch_sequences") && !r.says("train.sequence_tokens") {
+		r.Train.SequenceTokens = 1 // the file counts tokens, not sequences of some default length
+	}
 	if r.Data.Own && r.Train.SequenceTokens > 1 { // samples are tokens; a step has as many as before
 		r.Train.BatchSequences, r.Train.SequenceTokens, r.Train.Accumulate = int(r.StepTokens()), 1, 1
 	}
