@@ -100,7 +100,9 @@ def adamw(model: Model, t: Training) -> torch.optim.AdamW:
 class Learner:
     """A model and its optimizer. Ranks hold the same weights and train samples of their own."""
 
-    def __init__(self, model: Model, optimizer: torch.optim.Optimizer, training: Training, seed: int, scale: LossScale | None = None) -> None:
+    def __init__(
+        self, model: Model, optimizer: torch.optim.Optimizer, training: Training, seed: int, scale: LossScale | None = None
+    ) -> None:
         self.model, self.optimizer, self.t, self.seed = model, optimizer, training, seed
         self.c: Config = model.c
         self.scale = scale or LossScale(model.autocast == torch.float16)

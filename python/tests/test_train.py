@@ -67,6 +67,17 @@ def test_everything_of_a_router_is_trained_as_natively(tmp_path: Path) -> None:
     assert loss(tmp_path / "torch", "[{name: a, engine: torch, threads: 1}]", head) == pytest.approx(want, abs=5e-3)
 
 
+def test_the_example_runs(tmp_path: Path) -> None:
+    """As its first lines say, with fewer tokens."""
+    example = TEXT.parent / "examples" / "native-torch" / "run.yaml"
+    command = [program(), "train", str(example), "--data", str(TEXT), "--tokens", "20k", "--out", str(tmp_path / "run"), "--json"]
+    env = {**os.environ, "MISTURA_PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["outcome"] == "finished" and [i["name"] for i in summary["islands"]] == ["native", "torch"], done.stderr
+
+
 def test_what_is_missing_is_said_before_anything_starts(tmp_path: Path) -> None:
     """A machine without PyTorch, and a device that is not there: exit code 2, one line, no run folder."""
     bare = tmp_path / "python3"
