@@ -99,9 +99,7 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		}
 		f.run, f.holding.taken = run, f.taken
 		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
-		if f.state.store, err = store.OpenFolder(w.RunDir); err != nil {
-			return err
-		}
+		f.state.store = func() (store.Store, error) { return store.OpenFolder(w.RunDir) }
 		for _, fr := range f.holding.fragments {
 			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
 		}

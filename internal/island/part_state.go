@@ -15,7 +15,7 @@ import (
 type partState struct {
 	keeping *keeping
 	reserve reserve
-	store   store.Store
+	store   func() (store.Store, error) // opened when it is needed
 	layout  string
 	saved   *wire.IslandState // to be restored; nil: nothing
 	steps   uint64            // that were made before those of this session; guarded by the follower's mu
@@ -47,10 +47,14 @@ func (f *follower) capture(ctx context.Context, ask *wire.Capture) {
 	s.keeping.drop() // what the first host has never ordered
 	s.keeping.expect(c, &s.reserve, func(err error) {
 		stored := &wire.Stored{Checkpoint: ask.Checkpoint}
+		var st store.Store
+		if err == nil {
+			st, err = s.store()
+		}
 		if err != nil {
 			stored.Reason = err.Error()
 		} else {
-			stored = c.keep(ctx, s.store, f.log, s.layout, ask)
+			stored = c.keep(ctx, st, f.log, s.layout, ask)
 		}
 		f.link.send(&wire.FromLearner{Body: &wire.FromLearner_Stored{Stored: stored}}, nil)
 	})
@@ -71,7 +75,11 @@ func (f *follower) open() error {
 	if s == nil {
 		return senseless("a rank loads a state, and there is none")
 	}
-	file, err := openState(f.holding.life, f.state.store, s)
+	st, err := f.state.store()
+	if err != nil {
+		return err
+	}
+	file, err := openState(f.holding.life, st, s)
 	if err != nil {
 		return err
 	}

@@ -130,6 +130,7 @@ type cutState struct {
 	coord           coord.Snapshot
 	meta            Meta
 	islands         map[string]*captured // whose states belong to it
+	absent          []string             // objects that an island has stored somewhere else
 	gate            *gate.Record         // nil: none
 }
 
@@ -224,12 +225,33 @@ func (p *captured) await(ctx context.Context, part SavedPart) (_ SavedPart, whol
 	return part, true, nil
 }
 
+// dropAbsent leaves out the state of an island that says it is stored and is not here: a host
+// that does not share the run's folder has written it into a folder of its own.
+func (c *cutState) dropAbsent(ctx context.Context, st store.Store) {
+	for island, p := range c.meta.Islands {
+		parts := []string{islandPart(island)}
+		for _, h := range p.Hosts {
+			parts = append(parts, hostPart(island, h.Host))
+		}
+		for _, part := range parts {
+			f, _, err := st.Open(ctx, store.PartName(c.number, part))
+			if err == nil {
+				f.Close() //nolint:errcheck // it was only looked for
+			}
+			if errors.Is(err, store.ErrNotFound) {
+				c.absent = append(c.absent, store.PartName(c.number, part))
+				delete(c.meta.Islands, island)
+			}
+		}
+	}
+}
+
 // save writes the checkpoint in the background; on a full store it waits and
 // tries again, and the older ones stay.
 func (h *host) save(c *cutState) {
 	c.gate = h.recordOf(c.theta)
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
-		err := c.write(ctx, w, h.run.Table())
+		err := c.write(ctx, w, h.store, h.run.Table())
 		return c.meta, err
 	}, h.holder())
 	if h.ctx.Err() != nil && err != nil {
@@ -247,6 +269,9 @@ func (h *host) save(c *cutState) {
 		}
 	}
 	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
+	for _, object := range c.absent {
+		h.emit(ledger.Note{At: time.Now(), Text: object + " was not written into this run's store; the checkpoint goes without the state of that island"})
+	}
 	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
 	if err != nil {
 		pruned.Warnings = append(pruned.Warnings, err.Error())
@@ -286,7 +311,7 @@ var temporary = regexp.MustCompile(`\.tmp-[^\s:/]*`)
 // steady is an error's text without the names of temporary files.
 func steady(err error) string { return temporary.ReplaceAllString(err.Error(), ".tmp") }
 
-func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Tensor) error {
+func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, table []model.Tensor) error {
 	if err := w.Tensors(ctx, modelPart, tensorsOf(table, c.theta), nil); err != nil {
 		return err
 	}
@@ -307,6 +332,7 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, table []model.Ten
 	if err := c.awaitIslands(ctx); err != nil {
 		return err
 	}
+	c.dropAbsent(ctx, st)
 	for island, p := range c.meta.Islands {
 		if err := w.Existing(ctx, islandPart(island), int64(p.SizeBytes), p.Digest); err != nil {
 			return err
