@@ -99,7 +99,7 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		}
 		f.run, f.holding.taken = run, f.taken
 		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
-		f.state.store = func() (store.Store, error) { return store.OpenFolder(w.RunDir) }
+		f.state.store = func() (store.Store, error) { return openStore(w, join) }
 		for _, fr := range f.holding.fragments {
 			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
 		}
