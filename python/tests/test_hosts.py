@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,19 +19,12 @@ from torch import Tensor, nn
 import mistura
 from hosts import Coordinator, enter, machines, missing_namespaces
 from mistura.layout import Split
-from served import missing, program, run_file
+from served import missing, run_file
 from trainers import Diary, Ranks, _rank, batch, hash_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
 STEPS, ROWS = 40, 8
-
-
-@pytest.fixture(autouse=True)
-def _served() -> None:
-    """The program takes islands from outside."""
-    if not re.search(r"^\s+serve\b", subprocess.run([program(), "--help"], capture_output=True, text=True).stdout, re.MULTILINE):
-        pytest.skip("needs mistura serve")
 
 
 class Summed(torch.autograd.Function):
