@@ -14,7 +14,7 @@ import torch
 import mistura
 from mistura.config import Config
 from mistura.model import Model
-from mistura.stacked import Stacked
+from mistura.stacked import stacked
 from mistura.train import answer
 from served import Served, missing
 from served import run_file as own_file
@@ -75,7 +75,7 @@ def learner(precision: str = "fp32", declared: str | None = None, fault: str = "
             FAULTS[fault][0](model)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         asked = mistura.Probe(lambda q: answer(model, q), declared or precision) if probe else None
-        with mistura.join(model, optimizer, adapter=Stacked(model, optimizer, rank), probe=asked, no_gate=no_gate) as island:
+        with mistura.join(model, optimizer, adapter=stacked(model, optimizer), probe=asked, no_gate=no_gate) as island:
             diary.note(gradients=sum(p.grad is not None for p in model.parameters()))
             while not island.done:
                 mine = island.lease()
