@@ -84,23 +84,24 @@ func Run(ctx context.Context, o Options) error {
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
-	for {
-		err := run(ctx, o)
+	for known := false; ; {
+		err := run(ctx, o, known)
 		if o.Crew != nil || o.Join.Incarnation != 0 || !errors.Is(err, errAgain) || ctx.Err() != nil {
 			return err
 		}
 		o.Logger.Info("joining_again", "reason", err)
+		known = true // it is between two eras
 	}
 }
 
-// run is one life of the island.
-func run(ctx context.Context, o Options) error {
+// run is one life of the island. Known: the coordinator is there, or will be in a moment.
+func run(ctx context.Context, o Options, known bool) error {
 	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, faults: o.SpoilGate, version: o.Version}
 	if o.Crew != nil {
 		defer o.Crew.Close()
 		r.crew = &crew{Crew: o.Crew}
 	}
-	err := cause(ctx, r.session(ctx, o))
+	err := cause(ctx, r.session(ctx, o, known))
 	if r.crew != nil && err != nil {
 		r.crew.Fail(err, r.crew.welcomed)
 	}
@@ -121,7 +122,7 @@ func (r *runner) hello(ctx context.Context) (*wire.Hello, error) {
 }
 
 // session is from the first word to the coordinator to the last.
-func (r *runner) session(ctx context.Context, o Options) error {
+func (r *runner) session(ctx context.Context, o Options, known bool) error {
 	hello, err := r.hello(ctx)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func (r *runner) session(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	known := o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
+	known = known || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
 	k, err := enter(ctx, o.Join, hello, known, 10*time.Second, o.Logger)
 	if err != nil {
 		return err

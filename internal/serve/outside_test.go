@@ -7,9 +7,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -478,4 +480,33 @@ func TestDeskKeepsToItself(t *testing.T) {
 	}
 	s.stop()
 	s.wait() //nolint:errcheck // it was stopped
+}
+
+// The danger: a rollback ends everybody who came from outside. They are asked to come
+// again, and do, under the same join string.
+func TestRollbackCallsOutsideIslandsBack(t *testing.T) {
+	run := tiny(t, func(r *runfile.Run) {
+		listed(r)
+		r.Spike.Limit = 1
+	})
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), run, false)
+	j := s.invitation()
+	spoil := func(o *island.Options) {
+		o.Spoil = func(samples []uint64, grads []float32) {
+			if slices.Contains(samples, 41) {
+				grads[0] = float32(math.NaN())
+			}
+		}
+	}
+	s.join(j, "a", spoil)
+	s.join(j, "b", spoil)
+	sum, err := s.wait()
+	if err != nil || sum.Rollbacks != 1 || sum.Era != 2 {
+		t.Errorf("%d rollbacks, era %d, %v", sum.Rollbacks, sum.Era, err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := s.over(name); err != nil {
+			t.Errorf("island %s: %v", name, err)
+		}
+	}
 }
