@@ -28,7 +28,7 @@ const socketPatience = 10 * time.Second
 type trainer struct {
 	command   []string // none for the native engine, and for a program that somebody else starts
 	variables []string
-	describe  func(island.Options) (*attach.Run, error) // the run, for a program that asks before it joins; nil: it does not
+	describe  func(island.Options) (*attach.Run, error) // the run, for a program that asks before it joins
 }
 
 // trainerOf is the trainer of an engine. asked: who has started this process knows that
@@ -36,7 +36,7 @@ type trainer struct {
 func trainerOf(engine string, command []string, torch *torchFlags, asked bool) (t trainer, err error) {
 	switch {
 	case engine == runfile.External:
-		return trainer{command: command}, nil
+		return trainer{command: command, describe: torch.describe}, nil
 	case len(command) > 0:
 		return t, usage("command", command[0], "is for --engine external", "add it, or leave the command out")
 	case engine == runfile.Torch:

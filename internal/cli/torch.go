@@ -11,6 +11,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/island"
+	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/pytorch"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -28,7 +29,7 @@ func (f *torchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.Device, "device", "cpu", "`KIND` of device for --engine torch, such as cuda, npu or musa")
 	flags.StringVar(&f.Precision, "precision", "fp32", "`FORMAT` of products for --engine torch: fp32, bf16 or fp16")
 	flags.IntVar(&f.Ranks, "ranks", 1, "`N` processes for --engine torch, one a device")
-	flags.IntVar(&f.Threads, "threads", 1, "`N` threads of each rank of --engine torch on the CPU")
+	flags.IntVar(&f.Threads, "threads", 0, "`N` threads of each rank of --engine torch on the CPU (default those of the machine, shared by the ranks)")
 	flags.StringVar(&f.runFile, "run-file", "", "resolved run file of the run; who starts islands on its own machine gives it")
 	flags.MarkHidden("run-file") //nolint:errcheck // the flag is there
 }
@@ -38,6 +39,9 @@ func (f *torchFlags) add(cmd *cobra.Command) {
 func (f *torchFlags) trainer(asked bool) (t trainer, err error) {
 	if f.Ranks < 1 {
 		return t, usage("--ranks", fmt.Sprint(f.Ranks), "is below 1", "give the number of processes")
+	}
+	if f.Threads == 0 {
+		f.Threads = max(1, machine.CPUs()/f.Ranks)
 	}
 	if !asked {
 		if _, err := pytorch.Probe(context.Background(), "--engine torch,", f.Learner); err != nil {

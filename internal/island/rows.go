@@ -8,18 +8,24 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // rows reads the tokens of samples for a trainer that has no reader of its own. Ranks
 // ask at the same time; the text is opened when the first one does.
 type rows struct {
-	run runfile.Run
-	dir string // of the token files
+	run  runfile.Run
+	open func() (*corpus.Set, error) // the run's tokens, wherever they are; may take its time
 
 	once  sync.Once
 	data  *corpus.Set
 	order corpus.Order
 	err   error
+}
+
+// rowsOf reads the tokens of the run that the island was welcomed to.
+func (r *runner) rowsOf(w *wire.Welcome, join wire.Join) *rows {
+	return &rows{run: r.run, open: func() (*corpus.Set, error) { return openData(r.asides.life, w, join, r.ownData) }}
 }
 
 // of gives the tokens of samples.
@@ -33,7 +39,7 @@ func (r *rows) of(samples []uint64) (*attach.Tokens, error) {
 		return nil, &fault.Input{Where: "rows", Value: fmt.Sprint(len(samples)), Problem: err.Error(), Next: "ask for fewer at a time"}
 	}
 	r.once.Do(func() {
-		if r.data, r.err = corpus.Open(r.dir); r.err == nil {
+		if r.data, r.err = r.open(); r.err == nil {
 			r.order = corpus.NewOrder(r.run.Seed, r.data.Train.Windows(t.SequenceTokens))
 		}
 	})

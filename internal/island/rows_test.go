@@ -13,7 +13,7 @@ import (
 // Rows that several ranks ask for at the same time are those that a native learner reads.
 func TestRowsAreTheNativeLearners(t *testing.T) {
 	run, _, dir := tiny(t, nil)
-	r := &rows{run: run, dir: dir}
+	r := &rows{run: run, open: at(dir)}
 	defer r.close()
 	data, err := corpus.Open(dir)
 	if err != nil {
@@ -55,7 +55,7 @@ func TestRowsAreTheNativeLearners(t *testing.T) {
 func TestRowsThatThereAreNot(t *testing.T) {
 	run, _, dir := tiny(t, nil)
 	run.Train.DocumentBoundaries = false
-	r := &rows{run: run, dir: dir}
+	r := &rows{run: run, open: at(dir)}
 	defer r.close()
 	if got, err := r.of([]uint64{1}); err != nil || got.EndToken != nil {
 		t.Errorf("documents run on: %+v, %v", got, err)
@@ -63,14 +63,19 @@ func TestRowsThatThereAreNot(t *testing.T) {
 	if _, err := r.of(make([]uint64, 1<<20)); err == nil || !strings.Contains(err.Error(), "ask for fewer at a time") {
 		t.Errorf("%v", err)
 	}
-	gone := &rows{run: run, dir: t.TempDir()}
+	gone := &rows{run: run, open: at(t.TempDir())}
 	defer gone.close()
 	if _, err := gone.of([]uint64{1}); err == nil {
 		t.Error("rows came from an empty folder")
 	}
 	own := run
 	own.Data.Own = true
-	if _, err := (&rows{run: own, dir: dir}).of([]uint64{1}); err == nil || !strings.Contains(err.Error(), "bring their own data") {
+	if _, err := (&rows{run: own, open: at(dir)}).of([]uint64{1}); err == nil || !strings.Contains(err.Error(), "bring their own data") {
 		t.Errorf("%v", err)
 	}
+}
+
+// at opens the tokens of a folder.
+func at(dir string) func() (*corpus.Set, error) {
+	return func() (*corpus.Set, error) { return corpus.Open(dir) }
 }

@@ -39,7 +39,7 @@ type sized struct {
 
 func (s sized) Size() int64 { return s.size }
 
-// Fetch implements transport.Desk. Nothing but token files and checkpoints is given out:
+// Fetch implements transport.Desk. Nothing but run file, token files and checkpoints is given out:
 // the folder holds the run's keys, too.
 func (d desk) Fetch(ctx context.Context, name string) (transport.File, error) {
 	if err := store.CheckName(name); err != nil {
@@ -49,7 +49,7 @@ func (d desk) Fetch(ctx context.Context, name string) (transport.File, error) {
 	switch {
 	case folder == dataFolder && file != "" && !strings.Contains(file, "/"):
 		return d.dataFile(filepath.Join(d.h.dataDir, file), name)
-	case folder == "checkpoints":
+	case folder == "checkpoints", name == runFileName: // a trainer that makes the run's model asks before it joins
 		f, size, err := d.h.store.Open(ctx, name)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil, notGiven(name, "is not there (any more)")
@@ -59,7 +59,7 @@ func (d desk) Fetch(ctx context.Context, name string) (transport.File, error) {
 		}
 		return sized{f, size}, nil
 	}
-	return nil, notGiven(name, "is neither a token file nor part of a checkpoint")
+	return nil, notGiven(name, "is neither the run file, a token file nor part of a checkpoint")
 }
 
 func (d desk) dataFile(path, name string) (transport.File, error) {
