@@ -48,7 +48,6 @@ type Options struct {
 	Logger      *slog.Logger
 
 	wrap    func(store.Store) store.Store // tests put faults in; nil: none
-	gateAll bool                          // tests ask islands of this program at the gate, too
 	retry   time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
 }
 
