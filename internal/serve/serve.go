@@ -47,8 +47,8 @@ type Options struct {
 	GateOwn     bool               // islands that are started here are asked at the gate, too, although they compute the same bits
 	Logger      *slog.Logger
 
-	wrap    func(store.Store) store.Store // tests put faults in; nil: none
-	retry   time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
+	wrap  func(store.Store) store.Store // tests put faults in; nil: none
+	retry time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
 }
 
 // Train runs coordinator and syncer in this process and the islands as child
