@@ -4,9 +4,10 @@
 //
 //	go run ./bench/mixed -seeds 1,2,3,4,5,6 -rows rows.jsonl
 //
-// Every run is "mistura train" in processes of its own, in turn, on the built-in text. In
-// mixed runs the native island is paced, so that both train about as many tokens. A row is
-// one run; rows that the file holds already are not run again.
+// Every run is "mistura train" in processes of its own, in turn, on the built-in text.
+// Native islands are paced to the torch island's speed, in both kinds of runs: so all
+// islands train about as many tokens, and as many between two merges. A row is one run;
+// rows that the file holds already are not run again.
 package main
 
 import (
@@ -28,7 +29,7 @@ type setting struct {
 	binary string
 	model  string
 	tokens int64
-	pace   float64 // of the native island of a mixed run
+	pace   float64 // of native islands
 }
 
 // row is one run.
@@ -61,7 +62,7 @@ func run() error {
 	s := setting{}
 	flag.StringVar(&s.model, "model", "ling-nano", "preset")
 	flag.Int64Var(&s.tokens, "tokens", 400_000, "tokens of a run")
-	flag.Float64Var(&s.pace, "pace", 0.5, "share of full speed of the native island of a mixed run")
+	flag.Float64Var(&s.pace, "pace", 0.4, "share of full speed of native islands")
 	flag.Parse()
 	done, err := readRows(*rows)
 	if err != nil {
@@ -110,7 +111,7 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	fmt.Fprintf(&file, "seed: %d\ntokens: %d\nmodel: {preset: %s}\nislands:\n", seed, s.tokens, s.model)
 	for i, engine := range strings.Fields(islands) {
 		pace := 1.0
-		if islands == mixed && engine == "native" {
+		if engine == "native" {
 			pace = s.pace
 		}
 		fmt.Fprintf(&file, "  - {name: %s-%d, engine: %s, pace: %g}\n", engine, i+1, engine, pace)
