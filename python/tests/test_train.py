@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from served import program
+from served import Open, program
 
 PATIENCE_SECONDS = 120
 TEXT = Path(__file__).resolve().parents[2] / "docs"
@@ -65,6 +65,26 @@ def test_everything_of_a_router_is_trained_as_natively(tmp_path: Path) -> None:
     head = SMALL.replace("model: {preset: ling-tiny}\n", model)
     want = loss(tmp_path / "native", "[{name: a}]", head)
     assert loss(tmp_path / "torch", "[{name: a, engine: torch, threads: 1}]", head) == pytest.approx(want, abs=5e-3)
+
+
+def test_it_joins_a_run_on_another_host(tmp_path: Path) -> None:
+    """`python -m mistura.train` with a join string in a file: it asks what the run's model is, and its mistura process reads the text."""
+    with Open(tmp_path / "served", f"tokens: 12k\n{SMALL}") as served:
+        (tmp_path / "join.txt").write_text(served.join() + "\n", encoding="utf-8")
+        env = {
+            **os.environ,
+            **served.environment("far"),
+            "PYTHONPATH": str(TEXT.parent / "python"),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        del env["MISTURA_JOIN"]
+        command = [sys.executable, "-m", "mistura.train", "--join", str(tmp_path / "join.txt"), "--threads", "1", "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=env, check=False)
+        assert done.returncode == 0, done.stderr
+        said = json.loads(done.stdout)
+        summary = served.finish()
+    assert said["island"] == "far" and said["steps"] == 24 and said["skipped_steps"] == 0 and said["loss"] < 5.6
+    assert summary["tokens"] == said["tokens"] == 24 * 512
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
