@@ -250,7 +250,7 @@ func TestStateThatDoesNotFit(t *testing.T) {
 // what it saves is taken back.
 func TestCountersOfAJoinerWithAPeersMoments(t *testing.T) {
 	c, err := decodeCounters([]byte(`{"format":3,"step":12,"position_samples":48,"adam_steps":70,"join_steps":-1,
-		"slots":[{"name":"weights","gathered_sha256":"`+strings.Repeat("a0", 32)+`"}]}`))
+		"slots":[{"name":"weights","gathered_sha256":"` + strings.Repeat("a0", 32) + `"}]}`))
 	if err != nil || c.AdamSteps != 70 {
 		t.Fatalf("%+v, %v", c, err)
 	}
