@@ -18,6 +18,7 @@ type layer struct {
 func layers() []layer {
 	return []layer{
 		{[]string{"bench/engine", "bench/joiner", "bench/lone", "bench/mixed", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"bench/rows"}, "an experiment's rows are kept in one way, whatever is measured"},
 		{[]string{"bench/peer"}, "what the engine is measured against is started and asked in one way, whoever measures"},
 		{[]string{"internal/cli"}, "verbs read input and show output; what they start must work without them"},
 		{[]string{"internal/dash", "internal/gauge", "internal/island", "internal/serve"},

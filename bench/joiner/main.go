@@ -12,16 +12,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/mistura-project/mistura/bench/rows"
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
@@ -44,7 +42,7 @@ func main() {
 
 func run() error {
 	seeds := flag.String("seeds", "1,2,3,4", "run seeds")
-	rows := flag.String("rows", "", "file of finished rows, one JSON object a line; empty: nothing is kept")
+	file := flag.String("rows", "", "file of finished rows, one JSON object a line; empty: nothing is kept")
 	s := setting{}
 	flag.IntVar(&s.islands, "islands", 2, "islands before the joiner")
 	flag.Int64Var(&s.tokens, "tokens", 600_000, "tokens of a run")
@@ -52,7 +50,7 @@ func run() error {
 	flag.IntVar(&s.threads, "threads", 1, "threads; the bits are the same")
 	flag.IntVar(&s.checkFrom, "checkpoint-age", 73, "steps of an island from the last checkpoint to the joining")
 	flag.Parse()
-	done, err := readRows(*rows)
+	done, err := rows.Read[row](*file)
 	if err != nil {
 		return err
 	}
@@ -69,7 +67,7 @@ func run() error {
 		}
 		keep := func(r row) error {
 			done = append(done, r)
-			return appendRow(*rows, r)
+			return rows.Append(*file, r)
 		}
 		if err := s.seed(seed, text, done, keep); err != nil {
 			return fmt.Errorf("seed %d: %w", seed, err)
@@ -94,38 +92,4 @@ func openText() (*corpus.Set, func(), error) {
 		return nil, nil, err
 	}
 	return set, remove, nil
-}
-
-func readRows(file string) ([]row, error) {
-	f, err := os.Open(file)
-	if file == "" || os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var out []row
-	for d := json.NewDecoder(f); ; {
-		var r row
-		err := d.Decode(&r)
-		if err == io.EOF {
-			return out, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		out = append(out, r)
-	}
-}
-
-func appendRow(file string, r row) error {
-	if file == "" {
-		return nil
-	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	return errors.Join(json.NewEncoder(f).Encode(r), f.Close())
 }

@@ -15,13 +15,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mistura-project/mistura/bench/rows"
 )
 
 // setting is what all runs have in common.
@@ -58,13 +59,13 @@ func main() {
 
 func run() error {
 	seeds := flag.String("seeds", "1,2,3,4,5,6", "run seeds, at least 4")
-	rows := flag.String("rows", "", "file of finished rows, one JSON object a line; empty: nothing is kept")
+	file := flag.String("rows", "", "file of finished rows, one JSON object a line; empty: nothing is kept")
 	s := setting{}
 	flag.StringVar(&s.model, "model", "ling-nano", "preset")
 	flag.Int64Var(&s.tokens, "tokens", 400_000, "tokens of a run")
 	flag.Float64Var(&s.pace, "pace", 0.4, "share of full speed of native islands")
 	flag.Parse()
-	done, err := readRows(*rows)
+	done, err := rows.Read[row](*file)
 	if err != nil {
 		return err
 	}
@@ -93,7 +94,7 @@ func run() error {
 				return fmt.Errorf("seed %d, %s: %w", seed, islands, err)
 			}
 			done = append(done, r)
-			if err := appendRow(*rows, r); err != nil {
+			if err := rows.Append(*file, r); err != nil {
 				return err
 			}
 		}
@@ -197,36 +198,4 @@ func describe(losses []float64) statistics {
 		s.Mean += x / float64(len(losses))
 	}
 	return s
-}
-
-func readRows(file string) (out []row, err error) {
-	f, err := os.Open(file)
-	if file == "" || os.IsNotExist(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for d := json.NewDecoder(f); ; {
-		var r row
-		switch err := d.Decode(&r); {
-		case err == io.EOF:
-			return out, nil
-		case err != nil:
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		out = append(out, r)
-	}
-}
-
-func appendRow(file string, r row) error {
-	if file == "" {
-		return nil
-	}
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	return errors.Join(json.NewEncoder(f).Encode(r), f.Close())
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -41,13 +43,22 @@ elsewhere a join string says whom to ask, from MISTURA_JOIN or --join-file.`,
 			if err != nil {
 				return err
 			}
-			return showStatus(env, join, asJSON, watch)
+			return ofFolder(args, showStatus(env, join, asJSON, watch))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on one line, with --watch one a look")
 	cmd.Flags().BoolVar(&watch, "watch", false, "look again every two seconds until interrupted")
 	cmd.Flags().StringVar(&file, "join-file", "", "`FILE` whose first line is a join string of the run")
 	return cmd
+}
+
+// ofFolder is err in the words of who gave a run's folder: nobody is there to answer.
+func ofFolder(args []string, err error) error {
+	var in *fault.Input
+	if len(args) == 0 || strings.Contains(args[0], "://") || !errors.As(err, &in) || in.Where != "coordinator" {
+		return err
+	}
+	return usage("RUN", args[0], "is not under way: its coordinator at "+in.Value+" does not answer", "go on with it by --resume "+args[0]+", if it has not ended")
 }
 
 // whom finds the coordinator to ask: of a folder, or by a join string.

@@ -73,7 +73,7 @@ func (c *Calls) Store(ctx context.Context, object string, incarnation uint64, wr
 	if err != nil {
 		return nil, c.failed("store "+object, err)
 	}
-	w := &download{send: stream.Send, head: &wire.StoreRequest{Credentials: c.credentials(), Object: object, Incarnation: incarnation}}
+	w := &cutter{send: stream.Send, head: &wire.StoreRequest{Credentials: c.credentials(), Object: object, Incarnation: incarnation}}
 	err = write(w)
 	if err == nil {
 		err = w.flush()
@@ -132,23 +132,23 @@ func (c *Calls) failed(what string, err error) error {
 	return fmt.Errorf("%s: %s", what, status.Convert(err).Message())
 }
 
-// download cuts what is written into requests, the first of which has the head.
-type download struct {
+// cutter cuts what is written into requests, the first of which has the head.
+type cutter struct {
 	send func(*wire.StoreRequest) error
 	head *wire.StoreRequest
 	wait []byte
 }
 
-func (d *download) Write(p []byte) (int, error) {
+func (c *cutter) Write(p []byte) (int, error) {
 	all := len(p)
 	for len(p) > 0 {
-		if d.wait == nil {
-			d.wait = make([]byte, 0, ChunkBytes)
+		if c.wait == nil {
+			c.wait = make([]byte, 0, ChunkBytes)
 		}
-		n := min(len(p), cap(d.wait)-len(d.wait))
-		d.wait, p = append(d.wait, p[:n]...), p[n:]
-		if len(d.wait) == cap(d.wait) {
-			if err := d.flush(); err != nil {
+		n := min(len(p), cap(c.wait)-len(c.wait))
+		c.wait, p = append(c.wait, p[:n]...), p[n:]
+		if len(c.wait) == cap(c.wait) {
+			if err := c.flush(); err != nil {
 				return all - len(p), err
 			}
 		}
@@ -157,14 +157,14 @@ func (d *download) Write(p []byte) (int, error) {
 }
 
 // flush sends what waits, and the head in any case.
-func (d *download) flush() error {
-	m := &wire.StoreRequest{Data: d.wait}
-	if d.head != nil {
-		m, d.head = d.head, nil
-		m.Data = d.wait
-	} else if len(d.wait) == 0 {
+func (c *cutter) flush() error {
+	m := &wire.StoreRequest{Data: c.wait}
+	if c.head != nil {
+		m, c.head = c.head, nil
+		m.Data = c.wait
+	} else if len(c.wait) == 0 {
 		return nil
 	}
-	d.wait = nil
-	return d.send(m)
+	c.wait = nil
+	return c.send(m)
 }

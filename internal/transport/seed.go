@@ -103,7 +103,7 @@ func (c *Calls) Seed(ctx context.Context, island string, write func(io.Writer) e
 		return "", c.failed("first weights", err)
 	}
 	first := &wire.SeedRequest{Credentials: c.credentials(), Island: island}
-	w := &download{head: &wire.StoreRequest{}, send: func(m *wire.StoreRequest) error {
+	w := &cutter{head: &wire.StoreRequest{}, send: func(m *wire.StoreRequest) error {
 		next := first
 		first = &wire.SeedRequest{}
 		next.Data = m.Data
