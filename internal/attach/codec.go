@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,14 +14,16 @@ import (
 // MaxLineBytes bounds a message: the tensors of a hello are the longest there is.
 const MaxLineBytes = 64 << 20
 
-// kinds are the messages by the name that stands in their field kind.
+// kinds are the messages by the name that stands in their field kind. A loss that is not
+// told is unknown, and not 0.
 func kinds() map[string]any {
+	unknown := Number(math.NaN())
 	return map[string]any{
 		"hello": &Hello{}, "welcome": &Welcome{}, "refused": &Refused{}, "error": &Failed{}, "mapped": &Mapped{}, "seed": &Seed{}, "seeded": &Seeded{},
-		"boundary": &Boundary{}, "again": &Again{}, "act": &Act{},
+		"boundary": &Boundary{Loss: unknown}, "again": &Again{}, "act": &Act{},
 		"fetch": &Fetch{}, "value": &Value{}, "gathered": &Gathered{}, "adopted": &Adopted{},
 		"describe": &Describe{}, "run": &Run{}, "rows": &Rows{}, "tokens": &Tokens{},
-		"gated": &Gated{}, "judge": &Judge{}, "verdict": &Verdict{}, "validation": &Validation{}, "bye": &Bye{},
+		"gated": &Gated{Loss: unknown}, "judge": &Judge{Loss: unknown}, "verdict": &Verdict{}, "validation": &Validation{Loss: unknown}, "bye": &Bye{},
 		"slot": &Slot{}, "taken": &Taken{}, "load": &Load{}, "loaded": &Loaded{}, "kept": &Kept{},
 	}
 }
@@ -84,6 +87,9 @@ const (
 	maxWorld   = 1 << 20
 	maxNames   = 256
 	maxTensors = 1 << 20
+	maxDims    = 64      // PyTorch's own limit
+	maxModel   = 1 << 48 // elements of all tensors: a thousand times the largest model's
+	maxStep    = 1 << 40 // tokens of one step
 )
 
 func (h *Hello) problem() string {
@@ -105,11 +111,33 @@ func (h *Hello) problem() string {
 	case len(h.Tensors) > maxTensors || len(h.Pieces) > maxTensors || len(h.Slots) > maxNames:
 		return fmt.Sprintf("%d tensors, %d pieces and %d slots", len(h.Tensors), len(h.Pieces), len(h.Slots))
 	}
+	return shapesProblem(h.Tensors)
+}
+
+// shapesProblem names a tensor whose shape cannot be. Sums and products of what is left
+// do not overflow.
+func shapesProblem(tensors []Tensor) string {
+	all := 0
+	for _, t := range tensors {
+		if len(t.Shape) > maxDims {
+			return fmt.Sprintf("tensor %.100q has %d dimensions", t.Name, len(t.Shape))
+		}
+		n := 1
+		for _, extent := range t.Shape {
+			if extent < 0 || extent > 0 && n > maxModel/extent {
+				return fmt.Sprintf("tensor %.100q has shape %v", t.Name, t.Shape)
+			}
+			n *= extent
+		}
+		if all += n; all > maxModel {
+			return fmt.Sprintf("the tensors up to %.100q have more than 2^48 elements", t.Name)
+		}
+	}
 	return ""
 }
 
 func (b *Boundary) problem() string {
-	if b.Tokens < 0 {
+	if b.Tokens < 0 || b.Tokens > maxStep {
 		return fmt.Sprintf("tokens is %d", b.Tokens)
 	}
 	for i, n := range b.ExpertTokens {

@@ -85,19 +85,26 @@ func TestBadLines(t *testing.T) {
 		`{"kind":"judge"`:                 "unexpected end",
 		`{"kind":"judge","loss":"zero"}`:  `"zero" is neither a number nor nan, inf or -inf`,
 		`{"kind":"boundary","tokens":-1}`: "tokens is -1",
-		`{"kind":"boundary","expert_tokens":[1,-2]}`:                        "expert_tokens 1 is -2",
-		`{"kind":"fetch","op":"steal"}`:                                     `op "steal" is neither adopt nor install`,
-		`{"kind":"fetch","op":"adopt","fragment":-1}`:                       "fragment is -1",
-		`{"kind":"rows","samples":[]}`:                                      "samples is empty",
-		`{"kind":"rows","samples":[-1]}`:                                    "cannot unmarshal number -1",
-		`{"kind":"gathered","fragment":-1}`:                                 "fragment is -1",
-		`{"kind":"act","samples":[[1,2]]}`:                                  "samples of 2 parts",
-		strings.Replace(hello, `"rank":0`, `"rank":1`, 1) + "}":             "rank 1 of world 1",
-		strings.Replace(hello, `"world":1`, `"world":0`, 1) + "}":           "rank 0 of world 0",
-		strings.Replace(hello, `"host_world":1`, `"host_world":2`, 1) + "}": "host_world 2 in a world of 1",
-		strings.Replace(hello, `"parts":1`, `"parts":2`, 1) + "}":           "parts 2 in a world of 1",
-		strings.Replace(hello, "torch", "jax", 1) + "}":                     `engine "jax" is neither torch nor external`,
-		hello + `,"incarnation":4}`:                                         "incarnation 4 on part 0",
+		`{"kind":"boundary","tokens":1099511627777}`:                                            "tokens is 1099511627777",
+		`{"kind":"slot","scale":1e39}`:                                                          "scale 1e+39 of 0 steps",
+		hello + `,"tensors":[{"name":"w","shape":[-1]}]}`:                                       `tensor "w" has shape [-1]`,
+		hello + `,"tensors":[{"name":"w","shape":[0,-1]}]}`:                                     `tensor "w" has shape [0 -1]`,
+		hello + `,"tensors":[{"name":"w","shape":[9223372036854775807,2]}]}`:                    `tensor "w" has shape`,
+		hello + `,"tensors":[{"name":"v","shape":[281474976710656]},{"name":"w","shape":[1]}]}`: `the tensors up to "w" have more than 2^48 elements`,
+		hello + `,"tensors":[{"name":"w","shape":[1` + strings.Repeat(",1", 64) + `]}]}`:        `tensor "w" has 65 dimensions`,
+		`{"kind":"boundary","expert_tokens":[1,-2]}`:                                            "expert_tokens 1 is -2",
+		`{"kind":"fetch","op":"steal"}`:                                                         `op "steal" is neither adopt nor install`,
+		`{"kind":"fetch","op":"adopt","fragment":-1}`:                                           "fragment is -1",
+		`{"kind":"rows","samples":[]}`:                                                          "samples is empty",
+		`{"kind":"rows","samples":[-1]}`:                                                        "cannot unmarshal number -1",
+		`{"kind":"gathered","fragment":-1}`:                                                     "fragment is -1",
+		`{"kind":"act","samples":[[1,2]]}`:                                                      "samples of 2 parts",
+		strings.Replace(hello, `"rank":0`, `"rank":1`, 1) + "}":                                 "rank 1 of world 1",
+		strings.Replace(hello, `"world":1`, `"world":0`, 1) + "}":                               "rank 0 of world 0",
+		strings.Replace(hello, `"host_world":1`, `"host_world":2`, 1) + "}":                     "host_world 2 in a world of 1",
+		strings.Replace(hello, `"parts":1`, `"parts":2`, 1) + "}":                               "parts 2 in a world of 1",
+		strings.Replace(hello, "torch", "jax", 1) + "}":                                         `engine "jax" is neither torch nor external`,
+		hello + `,"incarnation":4}`:                                                             "incarnation 4 on part 0",
 		`{"kind":"hello","protocol":1,"engine":"torch","rank":1,"world":2,"host_rank":0,"host_world":1,"part":0,"parts":2}`: "rank 0, and it alone, is the first of part 0",
 	} {
 		if _, err := Decode([]byte(line)); err == nil || !strings.Contains(err.Error(), want) {
@@ -112,6 +119,27 @@ func TestBadLines(t *testing.T) {
 	}
 	if m, err := Decode([]byte(hello + `,"name":null,"later":[1]}`)); err != nil || m.(*Hello).Name != "" {
 		t.Errorf("null, or a field of later: %v, %v", m, err)
+	}
+}
+
+// Danger: a loss that a trainer does not tell is taken for a perfect one.
+func TestLossThatIsNotToldIsUnknown(t *testing.T) {
+	for line, loss := range map[string]func(any) Number{
+		`{"kind":"boundary","step":1,"applied":true,"tokens":5}`: func(m any) Number { return m.(*Boundary).Loss },
+		`{"kind":"judge"}`:                 func(m any) Number { return m.(*Judge).Loss },
+		`{"kind":"validation","tokens":9}`: func(m any) Number { return m.(*Validation).Loss },
+		`{"kind":"gated"}`:                 func(m any) Number { return m.(*Gated).Loss },
+	} {
+		m, err := Decode([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := loss(m); !math.IsNaN(float64(got)) {
+			t.Errorf("%s has loss %v", line, got)
+		}
+		if again, err := Decode([]byte(line)); err != nil || again == m {
+			t.Errorf("a message is given out twice: %v", err)
+		}
 	}
 }
 

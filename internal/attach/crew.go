@@ -2,6 +2,7 @@ package attach
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,7 @@ type Crew struct {
 	log     *slog.Logger
 	lost    func(error) // told once, of the first rank that is gone before it may
 	about   func() (*Run, error)
+	unread  time.Duration
 
 	full    chan struct{} // closed when the last rank has said hello
 	serving chan struct{} // closed by Serve
@@ -49,6 +51,7 @@ type Options struct {
 	Logger   *slog.Logger
 	Lost     func(error)   // called once when a rank is lost; it must not wait
 	Patience time.Duration // how long a process that listens there may take to go; 0: it is an error at once
+	Unread   time.Duration // how long a rank may leave unread what it is told, before it is lost; 0: a minute
 
 	Describe func() (*Run, error) // which run this is, for ranks that ask before hello; nil: nobody knows
 }
@@ -64,13 +67,15 @@ func Listen(o Options) (*Crew, error) {
 	}
 	lis, err := net.Listen("unix", o.Path)
 	if err == nil {
-		err = os.Chmod(o.Path, 0o600)
+		if err = os.Chmod(o.Path, 0o600); err != nil {
+			lis.Close()
+		}
 	}
 	if err != nil {
 		return nil, &fault.Input{Where: "socket", Value: o.Path, Problem: "cannot be made", Next: "use a path in a folder that is there and writable", Err: err}
 	}
 	c := &Crew{
-		lis: lis, path: o.Path, version: o.Version, log: o.Logger, lost: o.Lost, about: o.Describe,
+		lis: lis, path: o.Path, version: o.Version, log: o.Logger, lost: o.Lost, about: o.Describe, unread: cmp.Or(o.Unread, time.Minute),
 		full: make(chan struct{}), serving: make(chan struct{}), conns: map[net.Conn]bool{},
 	}
 	c.readers.Go(c.accept)
@@ -114,11 +119,20 @@ func sweep(path string, patience time.Duration) error {
 // Path of the socket.
 func (c *Crew) Path() string { return c.path }
 
+// acceptAgain is the pause before ranks are taken in again after the system could not, as a
+// process that has no files left cannot.
+const acceptAgain = 100 * time.Millisecond
+
 func (c *Crew) accept() {
 	for {
 		conn, err := c.lis.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
-			return // closed
+			c.log.Warn("not_accepted", "err", err)
+			time.Sleep(acceptAgain)
+			continue
 		}
 		c.mu.Lock()
 		open := !c.closed && ours(conn)
@@ -145,7 +159,10 @@ func next(s *bufio.Scanner) (any, error) {
 	if s.Scan() {
 		return Decode(s.Bytes())
 	}
-	if err := s.Err(); err != nil {
+	switch err := s.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return nil, fmt.Errorf("a message of more than %d bytes", MaxLineBytes)
+	case err != nil:
 		return nil, err
 	}
 	return nil, errors.New("its socket was closed")
@@ -168,9 +185,7 @@ func (c *Crew) read(conn net.Conn) {
 	}
 	if err != nil {
 		c.log.Warn("no_hello", "err", err)
-		if s.Err() == nil {
-			refuse(conn, helloFault(err))
-		}
+		refuse(conn, helloFault(err))
 		return
 	}
 	h, ok := m.(*Hello)
@@ -191,7 +206,7 @@ func (c *Crew) read(conn net.Conn) {
 			err = c.dispatch(r, m)
 		}
 		if err != nil {
-			c.part(r, err)
+			c.part(r, r.why(err))
 			return
 		}
 	}
@@ -257,7 +272,7 @@ func (c *Crew) enroll(conn net.Conn, h *Hello) (*Rank, error) {
 	if why := c.unlike(h); why != "" {
 		return nil, &fault.Input{Where: "hello", Value: fmt.Sprintf("rank %d", h.Rank), Problem: why, Next: "start all ranks of the island anew"}
 	}
-	r := &Rank{Hello: h, conn: conn, mapped: make(chan struct{}), seeded: make(chan struct{}, 1)}
+	r := &Rank{Hello: h, conn: conn, unread: c.unread, mapped: make(chan struct{}), seeded: make(chan struct{}, 1)}
 	c.ranks[h.HostRank] = r
 	if c.here++; c.here == len(c.ranks) {
 		close(c.full)
@@ -326,12 +341,11 @@ func (c *Crew) dispatch(r *Rank, m any) error {
 		r.once.Do(func() { close(r.mapped) })
 		return nil
 	case *Seeded:
-		select {
-		case r.seeded <- struct{}{}:
-			return nil
-		default:
-			return errors.New("it said seeded twice")
+		if !r.lending.CompareAndSwap(true, false) {
+			return errors.New("it said seeded, and was not asked")
 		}
+		r.seeded <- struct{}{}
+		return nil
 	}
 	<-c.serving
 	if c.handle == nil {
@@ -366,18 +380,17 @@ func (c *Crew) Fail(err error, welcomed bool) {
 		m = &Refused{faultOf(err)}
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.parting = true
-	for _, r := range c.ranks {
+	ranks := slices.Clone(c.ranks)
+	c.mu.Unlock()
+	var telling sync.WaitGroup
+	for _, r := range ranks {
 		if r != nil {
-			r.conn.SetWriteDeadline(time.Now().Add(tellTimeout)) //nolint:errcheck // then it takes as long as it takes
-			r.Send(m)                                            //nolint:errcheck // it may be gone already
+			telling.Go(func() { r.farewell(m) })
 		}
 	}
+	telling.Wait()
 }
-
-// tellTimeout bounds the wait for a rank to take the reason why it ends.
-const tellTimeout = 5 * time.Second
 
 // Part lets ranks go: from now on none is lost.
 func (c *Crew) Part() {

@@ -1,6 +1,7 @@
 package attach_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -151,6 +152,7 @@ func TestLostRank(t *testing.T) {
 	}{
 		"closed":      {func(r *attachtest.Rank) error { r.Close(); return nil }, "rank 1 (process"},
 		"hello twice": {func(r *attachtest.Rank) error { return r.Say(&r.Hello) }, "said hello twice"},
+		"seeded":      {func(r *attachtest.Rank) error { return r.Say(&attach.Seeded{}) }, "said seeded, and was not asked"},
 		"not handled": {func(r *attachtest.Rank) error { return r.Say(&attach.Bye{}) }, "nobody wants that"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -178,6 +180,68 @@ func TestLostRank(t *testing.T) {
 				t.Errorf("the other rank hears %v", heard)
 			}
 		})
+	}
+}
+
+// Danger: a rank that is stopped, or has forgotten how to listen, holds up whoever tells it
+// something for ever, and the end of the island with it.
+func TestRankThatDoesNotListen(t *testing.T) {
+	dir, err := os.MkdirTemp("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	lost := make(chan error, 1)
+	c, err := attach.Listen(attach.Options{
+		Path: filepath.Join(dir, "s"), Logger: slog.New(slog.DiscardHandler), Lost: func(err error) { lost <- err }, Unread: 20 * time.Millisecond,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	conn, err := net.Dial("unix", c.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	line, err := attach.Encode(&attachtest.Hellos(tensors(), 1, attachtest.Replicated)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Write(line); err != nil {
+		t.Fatal(err)
+	}
+	ranks, err := c.Gather(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "it has not read what it was told for 20ms"
+	long := &attach.Bye{Reason: strings.Repeat("x", 32<<20)} // more than the system keeps for it
+	for range 2 {
+		if err := ranks[0].Send(long); err == nil || err.Error() != want {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := <-lost; !errors.Is(err, attach.ErrLost) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+	c.Fail(errors.New("the end"), true)
+}
+
+// A hello that is longer than any message is refused in words, and the crew goes on waiting.
+func TestHelloThatIsTooLong(t *testing.T) {
+	c, _ := listen(t)
+	conn, err := net.Dial("unix", c.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go conn.Write(bytes.Repeat([]byte(" "), attach.MaxLineBytes+1)) //nolint:errcheck // it is cut off
+	if answer, err := readLine(conn); err != nil || !strings.Contains(answer, "a message of more than 67108864 bytes") {
+		t.Errorf("%q, %v", answer, err)
+	}
+	if c.Here() {
+		t.Error("all ranks are here")
 	}
 }
 

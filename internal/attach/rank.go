@@ -2,8 +2,13 @@ package attach
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"os"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Rank is one process of the trainer.
@@ -13,15 +18,20 @@ type Rank struct {
 	In    [][]float32 // by piece: what it is given
 
 	conn   net.Conn
+	unread time.Duration // how long what it is told may wait for it
 	memory memory
 	mapped chan struct{}
 	once   sync.Once
-	seeded chan struct{} // takes one
 
-	mu sync.Mutex // of writing
+	lending atomic.Bool   // it is asked for its weights, and has not said seeded
+	seeded  chan struct{} // takes one
+
+	mu   sync.Mutex // of writing
+	deaf error      // that it did not read what it was told; its connection is closed then
 }
 
-// Send says something to the rank.
+// Send says something to the rank. One that does not read it within the crew's patience is
+// lost: whoever tells it, and what that holds, must not wait for ever.
 func (r *Rank) Send(m any) error {
 	line, err := Encode(m)
 	if err != nil {
@@ -29,7 +39,35 @@ func (r *Rank) Send(m any) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	_, err = r.conn.Write(line)
+	if r.deaf != nil {
+		return r.deaf
+	}
+	r.conn.SetWriteDeadline(time.Now().Add(r.unread)) //nolint:errcheck // then it takes as long as it takes
+	if _, err = r.conn.Write(line); errors.Is(err, os.ErrDeadlineExceeded) {
+		r.deaf = fmt.Errorf("it has not read what it was told for %v", r.unread)
+		r.conn.Close() // half a line is on its way: nothing can follow
+		return r.deaf
+	}
+	return err
+}
+
+// tellTimeout bounds the wait for a rank to take the reason why it ends.
+const tellTimeout = 5 * time.Second
+
+// farewell is the last that the rank is told. What it has not read by then is cut off.
+func (r *Rank) farewell(m any) {
+	cut := time.AfterFunc(tellTimeout, func() { r.conn.Close() })
+	defer cut.Stop()
+	r.Send(m) //nolint:errcheck // it may be gone already
+}
+
+// why is the reason for an error of reading from the rank.
+func (r *Rank) why(err error) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.deaf != nil {
+		return r.deaf
+	}
 	return err
 }
 

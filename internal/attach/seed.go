@@ -28,6 +28,7 @@ func (r *Rank) Lend(ctx context.Context, sizes []int) (pieces [][]float32, relea
 		return nil, nil, err
 	}
 	s.Shm = Area{Path: m.path, Bytes: int64(len(m.bytes))}
+	r.lending.Store(true)
 	if err := r.Send(s); err != nil {
 		m.close()
 		return nil, nil, err

@@ -1,6 +1,9 @@
 package attach
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // What an Action does with the state of an island: weights and what the optimizer keeps
 // of each of them, slot by slot through the same memory as the fragments.
@@ -55,7 +58,7 @@ type Kept struct {
 }
 
 func (s *Slot) problem() string {
-	if s.ScaleSteps < 0 || !(s.Scale >= 0) {
+	if s.ScaleSteps < 0 || !(s.Scale >= 0 && s.Scale <= math.MaxFloat32) {
 		return fmt.Sprintf("scale %v of %d steps", float64(s.Scale), s.ScaleSteps)
 	}
 	return ""
