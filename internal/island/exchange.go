@@ -146,14 +146,15 @@ func (f *exchange) restart(l *Learner) {
 }
 
 // tensorTokens is, by tensor, the tokens that trained it: those routed to an
-// expert, all of them for any other tensor.
+// expert, all of them for any other tensor. An expert may have seen more than the
+// contribution stands for, of own data beyond the lease.
 func (l *Learner) tensorTokens(f *exchange) []uint64 {
 	out := make([]uint64, len(f.Tensors))
 	for i, t := range f.Tensors {
 		out[i] = uint64(l.unsent(f))
 		if t.Kind == model.Expert {
 			at := t.Layer*l.run.Model.Experts + t.Expert
-			out[i] = uint64(l.expert[at] - f.sentExperts[at])
+			out[i] = min(out[i], uint64(l.expert[at]-f.sentExperts[at]))
 		}
 	}
 	return out

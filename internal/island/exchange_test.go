@@ -239,6 +239,27 @@ func TestTensorTokens(t *testing.T) {
 	}
 }
 
+// An island with data of its own has trained beyond its lease. Its contribution stands for
+// what is leased, and no expert for more: the syncer would refuse it.
+func TestExpertsBeyondTheLease(t *testing.T) {
+	run, data, _ := tiny(t, nil)
+	l := seeded(t, run, data)
+	l.Lease(0, 400)
+	steps(t, l, 1)
+	for i := range l.expert {
+		l.expert[i] += 1000
+	}
+	for p := range l.fragments {
+		fl, err := l.contribute(p, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if most := slices.Max(fl.message.TensorTokens); most != 64 || fl.message.Tokens != 64 {
+			t.Errorf("fragment %d: a tensor counts %d tokens of %d", p, most, fl.message.Tokens)
+		}
+	}
+}
+
 // moeLayers is the number of layers with experts.
 func moeLayers(l *Learner) int64 { return int64(l.run.Model.Layers - l.run.Model.DenseLayers) }
 

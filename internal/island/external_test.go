@@ -166,6 +166,37 @@ func TestOwnDataPosition(t *testing.T) {
 	}
 }
 
+// Danger: a trainer that does not tell which experts its tokens went to, as an ordinary loop
+// does not, gives its experts no weight beside islands that tell, and their training is lost.
+func TestExpertsOfATrainerThatDoesNotTell(t *testing.T) {
+	s := playOutside(t, &outsiders{}, leased)
+	expect(s, (*wire.FromLearner).GetReady)
+	s.lease(0, 0, 8)
+	s.step(2)
+	s.call(0)
+	s.call(1)
+	mean, experts := uint64(2*64*s.run.Model.TopK/s.run.Model.Experts), 0
+	for range 2 {
+		m := s.contribution().GetContribution()
+		for i, n := range m.TensorTokens {
+			want := m.Tokens
+			if s.fragments[m.Fragment].Tensors[i].Kind == model.Expert {
+				want, experts = mean, experts+1
+			}
+			if n != want {
+				t.Errorf("tensor %s counts %d tokens, want %d", s.fragments[m.Fragment].Tensors[i].Name, n, want)
+			}
+		}
+	}
+	if experts == 0 || mean == 0 {
+		t.Errorf("%d experts count %d tokens each", experts, mean)
+	}
+	s.stop()
+	if err := s.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // Danger: a NaN of the trainer's becomes 0 on its way. Its loss stays NaN; without a
 // judge the step was applied, so that the contribution shows it, is refused, and the
 // trainer goes on from the syncer's weights.

@@ -3,6 +3,7 @@ package island
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/engine"
@@ -174,10 +175,21 @@ func (l *Learner) finish(t *task, o outcome) (StepStats, error) {
 	if l.joinSteps >= 0 {
 		l.joinSteps++
 	}
+	l.route(o)
+	return s, nil
+}
+
+// route counts the tokens that each expert has seen. Of a step that does not tell, every
+// expert counts the mean: with none it would be left out of a merge with islands that
+// tell, and what it has learnt be lost.
+func (l *Learner) route(o outcome) {
+	if len(o.experts) == 0 && len(l.expert) > 0 {
+		visits, experts := o.tokens*int64(l.run.Model.TopK), int64(l.run.Model.Experts)
+		o.experts = slices.Repeat([]int64{(visits + experts - 1) / experts}, len(l.expert))
+	}
 	for i, n := range o.experts {
 		l.expert[i] += n
 	}
-	return s, nil
 }
 
 // applies says whether a step so decided is applied.
