@@ -138,6 +138,8 @@ func (c *crew) welcome(ctx context.Context, restored bool, position int64, hear 
 			return fmt.Errorf("welcoming rank %d: %w", r.Hello.Rank, err)
 		}
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, joinPatience, fmt.Errorf("not every rank has mapped its memory within %v", joinPatience))
+	defer cancel()
 	for _, r := range c.ranks {
 		if err := r.Settled(ctx); err != nil {
 			return err

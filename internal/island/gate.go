@@ -114,6 +114,8 @@ func (r *runner) answer(ctx context.Context, q *question) error {
 		sayAnswer(r.link, probed{err: errors.New(gate.NoProbe)})
 		return nil
 	}
+	ctx, cancel := r.patient(ctx, "the answer to the gate's probe")
+	defer cancel()
 	select {
 	case a := <-p.probe(q.record, q.weights):
 		sayAnswer(r.link, a)

@@ -85,8 +85,11 @@ func (k *link) answer(ctx context.Context) (transport.Down, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
 	m, err := k.conn.Recv(ctx)
-	if errors.Is(err, transport.ErrClosed) || errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, transport.ErrClosed) || errors.Is(err, io.EOF):
 		err = fmt.Errorf("%w: %w", ErrExpelled, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("the coordinator at %s has not answered within %v: %w", k.join.Address, joinPatience, err)
 	}
 	return m, err
 }

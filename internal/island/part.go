@@ -79,7 +79,7 @@ func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error
 
 // enter waits for the welcome and lets the ranks in. The weights follow.
 func (f *follower) enter(ctx context.Context, join wire.Join, version string) error {
-	waiting, cancel := context.WithTimeout(ctx, joinPatience)
+	waiting, cancel := context.WithTimeoutCause(ctx, joinPatience, fmt.Errorf("the coordinator's welcome did not come within %v", joinPatience))
 	defer cancel()
 	for {
 		m, err := f.next(waiting, nil)

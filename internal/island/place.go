@@ -12,6 +12,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -197,8 +198,13 @@ func cacheFolder(digest string) (string, error) {
 	return filepath.Join(base, "mistura", "data", digest), nil
 }
 
+// measurePatience bounds the measurement of the way: a slow one is slow enough without.
+const measurePatience = 30 * time.Second
+
 // measure tells once how the coordinator is reached and how fast the way is.
 func measure(ctx context.Context, join wire.Join) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, measurePatience)
+	defer cancel()
 	local, device := transport.Route(join.Address)
 	calls, err := transport.Call(join)
 	if err != nil {

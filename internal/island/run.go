@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"math"
@@ -32,8 +33,17 @@ const (
 	heartbeatsMissed = 5 // at least, before it is taken for dead
 )
 
-// joinPatience bounds the wait for Welcome and the seed.
+// joinPatience bounds each wait on the way into a run, at the least: for the coordinator's
+// next word, or a fragment of the weights; and for what the ranks of a trainer do. All of it
+// together may take as long as weights and tokens of the model's size take on this way: the
+// coordinator bounds it by limits.first_step_seconds.
 const joinPatience = 5 * time.Minute
+
+// patient bounds one such wait, and says for what it was.
+func (r *runner) patient(ctx context.Context, what string) (context.Context, context.CancelFunc) {
+	limit := max(joinPatience, time.Duration(r.run.Limits.FirstStepSeconds*float64(time.Second)))
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not come within %v", what, limit))
+}
 
 // dismissal is how long ranks may take to do what they are told last, once the parent
 // wants the island to end.
@@ -262,48 +272,9 @@ type runner struct {
 // enter waits for Welcome and every fragment, installs them, restores what was
 // saved and says Ready.
 func (r *runner) enter(ctx context.Context, join wire.Join) error {
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
-	defer cancel()
-	var welcome *wire.Welcome
-	for seeded := 0; welcome == nil || seeded < len(r.learner.fragments); {
-		m, err := r.next(ctx)
-		if err != nil {
-			return err
-		}
-		down, ok := m.(transport.Down)
-		if !ok {
-			continue
-		}
-		if taken, err := r.atGate(ctx, down, welcome); taken || err != nil {
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		switch b := down.Body.(type) {
-		case *wire.ToLearner_Welcome:
-			welcome = b.Welcome
-			if err := r.prepare(ctx, down, join); err != nil {
-				return err
-			}
-			if x, ok := r.learner.trainer.(*external); ok && x.holding.hosts() > 1 { // the other hosts enter by what its ranks hear
-				if err := r.crew.welcome(ctx, false, 0, x.hear); err != nil {
-					return err
-				}
-			}
-		case *wire.ToLearner_Fragment:
-			if welcome == nil {
-				return errors.New("a fragment came before the welcome")
-			}
-			if err := r.install(down); err != nil {
-				return err
-			}
-			seeded++
-		default:
-			if r.note(down); r.stopped {
-				return errDismissed
-			}
-		}
+	welcome, err := r.seeded(ctx, join)
+	if err != nil {
+		return err
 	}
 	stamp := r.learner.clock.stamp
 	switch {
@@ -325,6 +296,62 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
 	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
+}
+
+// seeded waits for Welcome and every fragment, installs them, and answers at the gate.
+func (r *runner) seeded(ctx context.Context, join wire.Join) (welcome *wire.Welcome, err error) {
+	for seeded := 0; welcome == nil || seeded < len(r.learner.fragments); {
+		down, err := r.word(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if taken, err := r.atGate(ctx, down, welcome); taken || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			continue
+		}
+		switch b := down.Body.(type) {
+		case *wire.ToLearner_Welcome:
+			welcome = b.Welcome
+			if err := r.prepare(ctx, down, join); err != nil {
+				return nil, err
+			}
+			if x, ok := r.learner.trainer.(*external); ok && x.holding.hosts() > 1 { // the other hosts enter by what its ranks hear
+				if err := r.crew.welcome(ctx, false, 0, x.hear); err != nil {
+					return nil, err
+				}
+			}
+		case *wire.ToLearner_Fragment:
+			if welcome == nil {
+				return nil, errors.New("a fragment came before the welcome")
+			}
+			if err := r.install(down); err != nil {
+				return nil, err
+			}
+			seeded++
+		default:
+			if r.note(down); r.stopped {
+				return nil, errDismissed
+			}
+		}
+	}
+	return welcome, nil
+}
+
+// word is the coordinator's next one on the way in.
+func (r *runner) word(ctx context.Context) (transport.Down, error) {
+	ctx, cancel := r.patient(ctx, "the coordinator's next word")
+	defer cancel()
+	for {
+		m, err := r.next(ctx)
+		if err != nil {
+			return transport.Down{}, err
+		}
+		if down, ok := m.(transport.Down); ok {
+			return down, nil
+		}
+	}
 }
 
 // welcomeCrew lets an external trainer's ranks in, if they are not in.
