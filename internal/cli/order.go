@@ -17,11 +17,12 @@ import (
 	"github.com/mistura-project/mistura/internal/huggingface"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 )
 
-// newRun is the run that file and flags ask for, resolved.
-// Open: without a list of islands it takes whoever joins.
-func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags, open bool) (runfile.Run, error) {
+// newRun is the run that file and flags ask for, resolved. One that starts no islands takes,
+// without a list of them, whoever joins.
+func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags, o *serve.Options) (runfile.Run, error) {
 	file, data, err := splitArgs(args, f.data)
 	if err != nil {
 		return runfile.Run{}, err
@@ -35,7 +36,7 @@ func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags, open boo
 			return r, err
 		}
 	}
-	if open && !slices.Contains(r.Sections(), "islands") {
+	if o.Outside && !slices.Contains(r.Sections(), "islands") {
 		r.Islands = nil
 	}
 	if r, err = override(r, cmd.Flags(), f, data); err != nil {
@@ -56,7 +57,15 @@ func newRun(env *Env, cmd *cobra.Command, args []string, f *trainFlags, open boo
 			return r, fmt.Errorf("finding %s: %w", path, err)
 		}
 	}
-	return r.Resolve()
+	return withJoiners(r, o).Resolve()
+}
+
+// withJoiners is the run with what it must know of islands that join those it starts.
+func withJoiners(r runfile.Run, o *serve.Options) runfile.Run {
+	if o.Outside || o.Listen == "" {
+		return r
+	}
+	return r.WithOthers()
 }
 
 // splitArgs finds the run file among the arguments. A shell that expands
@@ -165,7 +174,7 @@ func startFrom(env *Env, r runfile.Run, f *trainFlags) (runfile.Run, error) {
 
 // resumedRun is the run in a folder, with the few things that may change: tokens, and
 // the islands, each of which takes over the state of its name whatever it computes on.
-func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, error) {
+func resumedRun(cmd *cobra.Command, args []string, f *trainFlags, o *serve.Options) (runfile.Run, error) {
 	if err := onlyForResume(cmd, args); err != nil {
 		return runfile.Run{}, err
 	}
@@ -190,11 +199,18 @@ func resumedRun(cmd *cobra.Command, args []string, f *trainFlags) (runfile.Run, 
 	if r, err = override(r, cmd.Flags(), f, nil); err != nil {
 		return r, err
 	}
-	if (len(before.Islands) == 1) != (len(r.Islands) == 1) {
+	r = withJoiners(r, o)
+	if (len(before.Islands) == 1) != (len(r.Islands) == 1) || trainedAlone(before) && !r.Lone() {
 		// What fits a lone island does not fit several, and the other way round.
 		r.Exchange.OuterRate, r.Exchange.OuterMomentum, r.Exchange.Strict = nil, nil, nil
 	}
 	return r.Resolve()
+}
+
+// trainedAlone: its exchange is that of an island which nobody else merges with.
+func trainedAlone(r runfile.Run) bool {
+	x := r.Exchange
+	return r.Lone() && x.OuterRate != nil && *x.OuterRate == 1 && x.OuterMomentum != nil && *x.OuterMomentum == 0
 }
 
 // otherIslands reads the islands that a run goes on with: engine, device, precision,

@@ -46,7 +46,7 @@ func (l *limitFlags) token(prefix string, now time.Time) (authority.Token, error
 }
 
 func newServe(env *Env) *cobra.Command {
-	f, l, listen := &trainFlags{}, &limitFlags{}, ""
+	f, l := &trainFlags{}, &limitFlags{}
 	cmd := &cobra.Command{
 		Use:   "serve [RUN.yaml]",
 		Short: "Run coordinator and syncer for islands on other hosts",
@@ -66,11 +66,11 @@ docs/serve.md tells the rest.`,
 			if err != nil {
 				return err
 			}
-			return runTrain(env, cmd, args, f, &serve.Options{Outside: true, Listen: cmp.Or(listen, defaultListen), Limits: limits})
+			return runTrain(env, cmd, args, f, &serve.Options{Outside: true, Listen: cmp.Or(f.listen, defaultListen), Limits: limits})
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&listen, "listen", defaultListen, "`HOST:PORT` that other hosts reach this one by; no host stands for every address")
+	cmd.Flags().StringVar(&f.listen, "listen", defaultListen, "`HOST:PORT` that other hosts reach this one by; no host stands for every address")
 	l.add(cmd, "token-")
 	return cmd
 }

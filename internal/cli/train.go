@@ -34,10 +34,11 @@ type trainFlags struct {
 	seed    uint64
 	json    bool
 	resume  string
+	listen  string
 }
 
 func newTrain(env *Env) *cobra.Command {
-	f := &trainFlags{}
+	f, l := &trainFlags{}, &limitFlags{}
 	cmd := &cobra.Command{
 		Use:   "train [RUN.yaml]",
 		Short: "Train a model on this machine",
@@ -47,6 +48,9 @@ Without a run file it is the built-in run: a small model on the Go source tree,
 two islands of which the second is paced to half the speed of the first. Flags
 win over the run file; docs/formats/run.md describes every key.
 
+With --listen islands of other hosts join beside those of this machine, by the
+join string that is printed (docs/serve.md).
+
 Ctrl-C finishes the current step, saves and says how to go on; a second Ctrl-C
 stops at once.`,
 		Example: `  mistura train
@@ -54,13 +58,20 @@ stops at once.`,
   mistura train --data notes.jsonl --data books/ --islands 3
   mistura train --from runs/ling-nano-1 --data notes.jsonl
   mistura train --resume runs/ling-nano-1
-  mistura train --resume runs/ling-nano-1 other-islands.yaml`,
+  mistura train --resume runs/ling-nano-1 other-islands.yaml
+  mistura train run.yaml --listen 10.0.0.5:7070`,
 		ValidArgsFunction: cobra.FixedCompletions([]string{"yaml", "yml"}, cobra.ShellCompDirectiveFilterFileExt),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runTrain(env, cmd, args, f, &serve.Options{})
+			limits, err := l.token("token-", time.Now())
+			if err != nil {
+				return err
+			}
+			return runTrain(env, cmd, args, f, &serve.Options{Listen: f.listen, Limits: limits})
 		},
 	}
 	f.add(cmd)
+	cmd.Flags().StringVar(&f.listen, "listen", "", "`HOST:PORT` by which islands of other hosts may join, too (default they may not)")
+	l.add(cmd, "token-")
 	return cmd
 }
 
@@ -91,18 +102,15 @@ func runTrain(env *Env, cmd *cobra.Command, args []string, f *trainFlags, o *ser
 	env.keepHeapSmall()
 	var err error
 	if o.Resume = cmd.Flags().Changed("resume"); o.Resume {
-		o.Run, err = resumedRun(cmd, args, f)
+		o.Run, err = resumedRun(cmd, args, f, o)
 	} else {
-		o.Run, err = newRun(env, cmd, args, f, o.Outside)
+		o.Run, err = newRun(env, cmd, args, f, o)
 	}
 	if err != nil {
 		return err
 	}
 	if len(o.Run.Islands) == 0 && !o.Outside {
 		return usage(o.Run.Where("islands"), "", "are none, so that nobody trains", "list some, or let them join: "+env.self()+" serve")
-	}
-	if err := o.Run.LimitsInOrder(); err != nil {
-		return err
 	}
 	if err := serve.CheckMemory(*o); err != nil {
 		return err
@@ -156,7 +164,15 @@ func (env *Env) train(o serve.Options, asJSON bool) error {
 
 // again is the command that runs a run once more from its beginning.
 func (env *Env) again(o serve.Options) string {
-	return fmt.Sprintf("%s %s %s", env.self(), verbOf(o), shellQuote(filepath.Join(o.Dir, runFileName)))
+	return fmt.Sprintf("%s %s %s%s", env.self(), verbOf(o), shellQuote(filepath.Join(o.Dir, runFileName)), listening(o))
+}
+
+// listening is the flag by which join strings keep their address; empty: the verb's default.
+func listening(o serve.Options) string {
+	if o.Listen == "" || o.Outside && o.Listen == defaultListen {
+		return ""
+	}
+	return " --listen " + shellQuote(o.Listen)
 }
 
 // verbOf is the verb of a run.
@@ -220,7 +236,7 @@ func (env *Env) next(o serve.Options, sum ledger.Summary) dash.Report {
 		r.Sample = fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(o.Dir), shellQuote(promptFor(o.Run)))
 	}
 	if sum.Checkpoint != nil || o.Resume {
-		r.Resume = fmt.Sprintf("%s %s --resume %s", env.self(), verbOf(o), shellQuote(o.Dir))
+		r.Resume = fmt.Sprintf("%s %s --resume %s%s", env.self(), verbOf(o), shellQuote(o.Dir), listening(o))
 	} else {
 		r.Anew = env.again(o)
 	}

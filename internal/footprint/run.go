@@ -59,14 +59,17 @@ func (r Run) Fits(run runfile.Run, have int64) error {
 	if have == 0 || r.Total() <= have {
 		return nil
 	}
+	of := "the coordinator alone"
+	if len(r.Islands) > 0 {
+		of = fmt.Sprintf("%d islands of up to %s and %s beside", len(r.Islands), ledger.Bytes(slices.Max(r.Islands)), ledger.Bytes(r.Parent))
+	}
 	where := "model.preset"
 	if run.Model.Foreign() {
 		where = "model"
 	}
 	return &fault.Input{
 		Where: run.Where(where), Value: run.Model.Name,
-		Problem: fmt.Sprintf("needs %s of memory (%d islands of up to %s and %s beside), this machine has %s",
-			ledger.Bytes(r.Total()), len(r.Islands), ledger.Bytes(slices.Max(r.Islands)), ledger.Bytes(r.Parent), ledger.Bytes(have)),
-		Next: "choose a smaller model or fewer islands, or a machine with more memory",
+		Problem: fmt.Sprintf("needs %s of memory (%s), this machine has %s", ledger.Bytes(r.Total()), of, ledger.Bytes(have)),
+		Next:    "choose a smaller model or fewer islands, or a machine with more memory",
 	}
 }

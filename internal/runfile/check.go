@@ -142,10 +142,10 @@ func (r Run) bodyRules() []rule {
 	}
 }
 
-// LimitsInOrder refuses limits of which a larger wait would end before a smaller one: the
+// limitsInOrder refuses limits of which a larger wait would end before a smaller one: the
 // outer watchdog would act before the inner one could. Silence is noticed first, then a
 // step that does not end, then one that never begins.
-func (r Run) LimitsInOrder() error {
+func (r Run) limitsInOrder() error {
 	l := r.Limits
 	for _, c := range []struct {
 		path, below string

@@ -22,10 +22,23 @@ func (r Run) Resolve() (Run, error) {
 	if err := r.checkIslands(); err != nil {
 		return r, err
 	}
+	if err := r.limitsInOrder(); err != nil {
+		return r, err
+	}
 	if r.Model.Foreign() {
 		return r, r.checkTensors()
 	}
 	return r, r.checkModel()
+}
+
+// Lone: one island trains, and no other may join it.
+func (r Run) Lone() bool { return len(r.Islands) == 1 && !r.others }
+
+// WithOthers is a run that islands may join beside those that it lists: what fits a lone
+// island does not fit it.
+func (r Run) WithOthers() Run {
+	r.others = true
+	return r
 }
 
 // fill replaces "auto" and empty names. Tokens are known to be good.
@@ -49,9 +62,9 @@ func (r *Run) fill() {
 	auto(&r.Train.DecayTokens, 0.2)
 	auto(&r.Eval.EveryTokens, 0.125)
 	auto(&r.Checkpoint.EveryTokens, 0.25)
-	alone := len(r.Islands) == 1
+	alone := r.Lone()
 	if r.Exchange.PeriodTokens == Auto {
-		r.Exchange.PeriodTokens = Count(r.StepTokens() * int64(periodSteps(len(r.Islands))))
+		r.Exchange.PeriodTokens = Count(r.StepTokens() * int64(periodSteps(len(r.Islands), alone)))
 	}
 	if r.Exchange.OuterRate == nil {
 		r.Exchange.OuterRate = pick(alone, 1, 0.7)
@@ -78,8 +91,8 @@ func (r *Run) fill() {
 // short end of what the pilot in the design proposes (6 to 12). A lone island has
 // nothing to gain from merges but that its progress counts; 480 keep their cost
 // below 1 % (D5).
-func periodSteps(islands int) int {
-	if islands == 1 {
+func periodSteps(islands int, alone bool) int {
+	if alone {
 		return 480
 	}
 	return 6 * max(islands, 2) // of an open run nobody knows; two are few

@@ -196,14 +196,11 @@ func TestC4LimitsInOrder(t *testing.T) {
 		"first step first": {"stall_seconds: 600", `run.yaml: limits.first_step_seconds "300": must be at least limits.stall_seconds, which is 600; raise the one or lower the other`},
 	} {
 		r, err := Parse("run.yaml", []byte("limits:\n  "+c.limits+"\n"))
-		if err == nil {
-			r, err = r.Resolve()
-		}
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := ""
-		if err := r.LimitsInOrder(); err != nil {
+		if _, err := r.Resolve(); err != nil {
 			got = err.Error()
 		}
 		if got != c.want {

@@ -32,6 +32,7 @@ type Run struct {
 	Limits     Limits     `yaml:"limits"`
 
 	origin origin
+	others bool // islands may join beside those listed
 }
 
 // Model is a preset and whatever differs from it. The embedded configuration is

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/mistura-project/mistura/internal/runfile"
 )
@@ -16,6 +17,21 @@ func withoutEffect(run runfile.Run) []string {
 		if island.Evaluate && measurable(run) {
 			out = append(out, fmt.Sprintf("warning: %s is without effect: the run measures the validation loss of this model itself, on its held-out text",
 				run.Where(fmt.Sprintf("islands.%d.evaluate", i))))
+		}
+	}
+	return out
+}
+
+// startedElsewhere tells, where no island is started here, how those are started for which
+// the run file says more than a name. Who joins decides: the file is for mistura train.
+func startedElsewhere(o Options, run runfile.Run) []string {
+	if !o.Outside {
+		return nil
+	}
+	var out []string
+	for _, i := range run.Islands {
+		if i.Engine == runfile.Torch {
+			out = append(out, fmt.Sprintf("island %s is not started here; on its own host: mistura join --name %s %s", i.Name, i.Name, strings.Join(learnerArgs(i), " ")))
 		}
 	}
 	return out

@@ -202,7 +202,9 @@ func TestRankIsKilled(t *testing.T) {
 
 // A run does not wait for a trainer that nobody starts: the other island ends it.
 func TestTrainerThatNeverComes(t *testing.T) {
-	run := tiny(t, outsider(func(run *runfile.Run) { run.Limits.FirstStepSeconds = 1 }))
+	run := tiny(t, outsider(func(run *runfile.Run) {
+		run.Limits.HeartbeatSeconds, run.Limits.StallSeconds, run.Limits.FirstStepSeconds = 1.5, 1.5, 1.5
+	}))
 	c := begin(t, folder(t), run, false, nil)
 	sum := c.finish()
 	if sum.Islands[0].Steps != 200 || sum.Islands[1].Steps != 0 || sum.Islands[1].Restarts != 0 {

@@ -39,9 +39,9 @@ func newForerunners(op *opened, o Options) *forerunners {
 	return &forerunners{op: op, opts: o, given: make(chan error, 1), living: map[string]*forerunner{}, ends: map[string]int{}}
 }
 
-// start starts every island that this process starts at all.
+// start starts every island, unless all come from outside.
 func (f *forerunners) start() error {
-	if len(f.opts.StartIsland) == 0 {
+	if f.opts.Outside {
 		return nil
 	}
 	for i := range f.op.run.Islands {

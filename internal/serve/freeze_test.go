@@ -48,7 +48,7 @@ func TestAnIslandIsFrozenAndWakesUp(t *testing.T) {
 // Danger: a process that lives and does nothing is waited for.
 func TestAnIslandHangs(t *testing.T) {
 	run := tiny(t, func(run *runfile.Run) {
-		run.Limits.FirstStepSeconds = 0.5
+		run.Limits.HeartbeatSeconds, run.Limits.StallSeconds, run.Limits.FirstStepSeconds = 1.5, 1.5, 1.5
 		run.Tokens = stepTokens * 1500
 	})
 	c := begin(t, folder(t), run, false, nil, faking("slow-2="+actHang))

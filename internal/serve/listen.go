@@ -177,9 +177,12 @@ func (op *opened) reached() []string {
 	return out
 }
 
+// joinable says whether islands may come from outside.
+func (op *opened) joinable() bool { return op.outside || op.listening != "" }
+
 // tellJoins shows how others join.
 func (op *opened) tellJoins(emit func(ledger.Event)) {
-	if !op.outside {
+	if !op.joinable() {
 		return
 	}
 	limits := op.limits

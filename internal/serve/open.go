@@ -77,8 +77,10 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkTorch(ctx, o.Run); err != nil {
-		return nil, err
+	if !o.Outside {
+		if err := checkTorch(ctx, o.Run); err != nil {
+			return nil, err
+		}
 	}
 	if !o.Resume {
 		if o.Run, err = checkNew(ctx, o); err != nil {
@@ -404,11 +406,11 @@ func (op *opened) coordConfig() coord.Config {
 			c.Patient = append(c.Patient, i.Name)
 		}
 	}
-	if !op.outside {
-		c.Islands = names
-		return c
+	if op.outside {
+		c.Outside, c.Open = names, len(names) == 0
+	} else {
+		c.Islands, c.Open = names, op.listening != "" // those that join bring names of their own
 	}
-	c.Outside, c.Open = names, len(names) == 0
 	return c
 }
 

@@ -23,11 +23,7 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
 		return
 	}
-	kernels := h.kernel.Name()
-	if h.opts.Outside {
-		kernels = hello.KernelSet
-	}
-	if why := refusal(h.run, kernels, hello); why != "" {
+	if why := refusal(h.run, h.kernelsFor(inc, hello), hello); why != "" {
 		p.Close(why)
 		return
 	}
@@ -53,6 +49,17 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 			h.exchange(syncer.Back{Incarnation: inc})
 		}
 	})
+}
+
+// kernelsFor is the kernel set that an island must compute with: one that was started here is
+// to give the bits of this process; one from outside computes as its chip does.
+func (h *host) kernelsFor(inc uint64, hello *wire.Hello) string {
+	h.crew.mu.Lock()
+	defer h.crew.mu.Unlock()
+	if h.crew.processes[inc] != nil {
+		return h.kernel.Name()
+	}
+	return hello.KernelSet
 }
 
 // register makes p the session of an incarnation, or says why it cannot be. One

@@ -42,7 +42,7 @@ type Options struct {
 	Emit        func(ledger.Event) // called one at a time; nil: nobody listens
 	Interrupt   <-chan struct{}    // closed: finish the step, flush, save
 	Outside     bool               // no island is started here: all come from outside, with join strings
-	Listen      string             // host:port that other hosts reach this one by, over TLS; empty: this host only
+	Listen      string             // host:port that other hosts reach this one by, over TLS; then islands may join from outside, too; empty: this host only
 	Limits      authority.Token    // of the join string that is shown when the run begins
 	GateOwn     bool               // islands that are started here are asked at the gate, too, although they compute the same bits
 	Logger      *slog.Logger
@@ -181,13 +181,13 @@ func (h *host) started() {
 	for _, i := range h.run.Islands {
 		e.Islands = append(e.Islands, i.Name)
 	}
-	e.Outside = h.opts.Outside
+	e.Outside = h.joinable()
 	h.tokens = e.TokensDone
 	h.emit(e)
 	if !h.opts.Outside {
 		h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
 	}
-	for _, n := range withoutEffect(h.run) {
+	for _, n := range append(withoutEffect(h.run), startedElsewhere(h.opts, h.run)...) {
 		h.emit(ledger.Note{At: time.Now(), Text: n})
 	}
 	h.tellNotes()

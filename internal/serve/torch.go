@@ -38,8 +38,10 @@ func checkTorch(ctx context.Context, run runfile.Run) error {
 // reference learner. It is on this machine, and finds the run file in the run folder.
 func torchArgs(dir string, run runfile.Run, i runfile.Island) []string {
 	l := torchLearner(run, i)
-	return []string{
-		"--engine", runfile.Torch, "--device", l.Device, "--precision", l.Precision,
-		"--ranks", strconv.Itoa(l.Ranks), "--threads", strconv.Itoa(l.Threads), "--run-file", filepath.Join(dir, runFileName),
-	}
+	return append(learnerArgs(i), "--threads", strconv.Itoa(l.Threads), "--run-file", filepath.Join(dir, runFileName))
+}
+
+// learnerArgs say on what the reference learner of an island computes, whoever starts it.
+func learnerArgs(i runfile.Island) []string {
+	return []string{"--engine", runfile.Torch, "--device", i.Device, "--precision", i.Precision, "--ranks", strconv.Itoa(max(1, i.Ranks))}
 }

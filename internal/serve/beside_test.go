@@ -1,0 +1,71 @@
+package serve_test
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
+)
+
+// The danger: a coordinator without accelerators is refused for a torch island of another host,
+// starts it, or waits for a trainer at a socket of its own. Under serve every island that is
+// listed joins; what the file says beside its name is how train would start it.
+func TestServeStartsNoIsland(t *testing.T) {
+	t.Setenv("MISTURA_PYTHON", filepath.Join(t.TempDir(), "no-python"))
+	run := tiny(t, func(r *runfile.Run) {
+		open(r)
+		r.Islands = []runfile.Island{{Name: "a", Pace: 1, Engine: runfile.Torch, Device: "npu", Precision: "bf16", Ranks: 8}, {Name: "b", Pace: 1, Engine: runfile.External}}
+	})
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), run, false, func(o *serve.Options) { o.StartIsland = []string{"/nonexistent"} })
+	j := s.invitation()
+	s.join(j, "a")
+	s.join(j, "b")
+	s.finish()
+	for _, name := range []string{"a", "b"} {
+		if err := s.over(name); err != nil {
+			t.Errorf("island %s: %v", name, err)
+		}
+	}
+	said := ""
+	for _, n := range recorded[ledger.Note](s.trial) {
+		said += n.Text + "\n"
+	}
+	if want := "mistura join --name a --engine torch --device npu --precision bf16 --ranks 8"; !strings.Contains(said, want) || strings.Contains(said, "MISTURA_SOCKET") {
+		t.Errorf("%q does not say %q", said, want)
+	}
+}
+
+// The danger: whoever has a chip of his own and wants others to help needs a second process
+// for it. Islands that the run starts train beside one that joins, under a name of its own.
+func TestIslandsStartedAndJoinedInOneRun(t *testing.T) {
+	run := tiny(t, func(r *runfile.Run) {
+		r.Tokens, r.Gate = stepTokens*1500, runfile.GateOff
+	})
+	dir := filepath.Join(t.TempDir(), "run")
+	s := serveRun(t, dir, run, false, func(o *serve.Options) { o.Outside = false })
+	j := s.invitation()
+	s.join(j, "guest")
+	s.until(func(e ledger.Event) bool {
+		m, ok := e.(ledger.Merged)
+		return ok && len(m.Islands) == 3
+	})
+	s.join(j, run.Islands[0].Name)
+	sum := s.finish()
+	if err := s.over("guest"); err != nil {
+		t.Error(err)
+	}
+	if err := s.over(run.Islands[0].Name); err == nil || !strings.Contains(err.Error(), "is started by the run itself; choose another name") {
+		t.Errorf("%v", err)
+	}
+	if len(sum.Islands) != 3 {
+		t.Errorf("%+v", sum.Islands)
+	}
+	for _, i := range sum.Islands {
+		if i.Tokens == 0 {
+			t.Errorf("%+v", i)
+		}
+	}
+}
