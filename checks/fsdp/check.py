@@ -3,15 +3,18 @@
 Debian's torch, which the tests run with, cannot import FSDP under its Python. So this is run by hand; what it wrote last stands
 beside it in output.txt. For each engine, with 2 ranks: alone in a run it must make the same losses and weights, to the bit, as the
 same loop without mistura; losses and optimizer state, tensor by tensor, must be those of DDP within the rounding of sums; and beside
-an island of one rank both must train and all ranks must end as one model.
+an island of one rank both must train and all ranks must end as one model. The two are compared at the gate: the first that comes
+makes the record, and the loss and gradients of the other must be the same within fp32's bounds.
 """
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -96,7 +99,12 @@ def trainer(engine: str, through: bool, island: str, seed: int) -> Callable[[Dia
     def body(diary: Diary, rank: int, world: int) -> None:
         replica = ENGINES[engine](Small(seed if through else 0)) if world > 1 else Small(seed)
         optimizer = torch.optim.AdamW(replica.parameters(), lr=0.01)
-        joined = mistura.join(replica, optimizer, rate="own", own_data=True) if through else None
+
+        def probe(tokens: torch.Tensor) -> torch.Tensor:
+            x = tokens[:, :240].reshape(-1, 8) / 128 - 1
+            return torch.nn.functional.mse_loss(replica(x), torch.tanh(x[:, :4] + x[:, 4:]))
+
+        joined = mistura.join(replica, optimizer, rate="own", own_data=True, probe=probe) if through else None
         step = 0
         while step < STEPS if joined is None else not joined.done:
             loss = loss_of(replica, hash_of(island, step * world + rank), ROWS if world > 1 else ROWS * RANKS)
@@ -137,8 +145,14 @@ def losses(diaries: list[Diary]) -> list[float]:
     return [sum(values) / len(values) for values in zip(*(d.all("loss") for d in diaries))]
 
 
-def run(folder: Path, islands: dict[str, tuple[str, int]], tokens: int) -> dict[str, list[Diary]]:
-    """A run of the real program; each island is (engine, ranks)."""
+def gates(out: Path) -> list[dict[str, Any]]:
+    """What was decided at the gate, from the tape of a run."""
+    lines = [line for path in sorted((out / "tape/era-0001/coord").glob("*.jsonl")) for line in path.read_text().splitlines()]
+    return [r for r in map(json.loads, lines) if r.get("kind") == "gate"]
+
+
+def run(folder: Path, islands: dict[str, tuple[str, int]], tokens: int) -> tuple[dict[str, list[Diary]], list[dict[str, Any]]]:
+    """A run of the real program, and its gate; each island is (engine, ranks)."""
     folder.mkdir()
     first = write_first(folder / "first.safetensors", Small(0))
     with Served(folder / "run", run_file(tokens=tokens, islands=list(islands), first=first, step_tokens=ROWS * RANKS)) as served:
@@ -150,12 +164,15 @@ def run(folder: Path, islands: dict[str, tuple[str, int]], tokens: int) -> dict[
             ends = ranks.end()
             assert set(ends) == {"done"}, (name, ends, served.said())
         served.finish()
-    return {name: ranks.diaries for name, ranks in started.items()}
+        decided = gates(served.out)
+    return {name: ranks.diaries for name, ranks in started.items()}, decided
 
 
 def check(folder: Path) -> bool:
     """Everything, a line each. False: something is not as it must be."""
     versions = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}"
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    print(f"commit {commit}")
     print(f"date {datetime.date.today()}, {versions}, gloo, {RANKS} ranks")
     good = True
 
@@ -168,7 +185,7 @@ def check(folder: Path) -> bool:
     for number, engine in enumerate(ENGINES):
         plain = Ranks(folder / f"plain{number}", RANKS, trainer(engine, False, "one", 0), {})
         assert set(plain.end()) == {"done"}, plain.diaries[0].read()[-1:]
-        mixed = run(folder / f"alone{number}", {"one": (engine, RANKS)}, STEPS * ROWS * RANKS)["one"]
+        mixed = run(folder / f"alone{number}", {"one": (engine, RANKS)}, STEPS * ROWS * RANKS)[0]["one"]
         same = losses(plain.diaries) == losses(mixed) and plain.diaries[0].all("digest") == mixed[0].all("digest")
         say(same, f"{engine}: {len(losses(mixed))} losses and all weights are those of the loop without mistura, to the bit")
         moments = {**mixed[0].all("moment1")[0], **{"2 " + k: v for k, v in mixed[0].all("moment2")[0].items()}}
@@ -181,10 +198,14 @@ def check(folder: Path) -> bool:
         apart = max(abs(v - reference[1][k]) / (abs(v) + 1e-12) for k, v in moments.items())
         say(apart < 1e-3 and moments.keys() == reference[1].keys(), f"{engine}: moments by tensor differ from DDP's by {apart:.1e} at most")
     for number, engine in enumerate(ENGINES):
-        both = run(folder / f"mixed{number}", {"one": (engine, RANKS), "two": ("DDP", 1)}, 2 * STEPS * ROWS * RANKS)
+        both, decided = run(folder / f"mixed{number}", {"one": (engine, RANKS), "two": ("DDP", 1)}, 2 * STEPS * ROWS * RANKS)
         steps = {name: len(losses(diaries)) for name, diaries in both.items()}
         equal = both["one"][0].all("digest") == both["one"][1].all("digest")
         say(equal and min(steps.values()) > 0, f"{engine} beside an island of one rank: {steps['one']} and {steps['two']} steps")
+        outcomes = [record["outcome"] for record in decided]
+        worst = [record["verdict"]["worst"] for record in decided if record["outcome"] == "passed"]
+        figures = ", ".join(f"{w['name']} off by {w['at_least']:.1e} at least, of {w['bound']:.0e}" for w in worst)
+        say(outcomes == ["recorded", "passed"], f"{engine}: gate {', then '.join(outcomes)}; worst gradient {figures}")
     return good
 
 
