@@ -173,7 +173,7 @@ def check(folder: Path) -> bool:
     versions = f"torch {torch.__version__}, Python {platform.python_version()}, {platform.machine()}"
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     print(f"commit {commit}")
-    print(f"date {datetime.date.today()}, {versions}, gloo, {RANKS} ranks")
+    print(f"date {datetime.date.today()}, {versions}, CPUs only, gloo, {RANKS} ranks")
     good = True
 
     def say(ok: bool, text: str) -> None:

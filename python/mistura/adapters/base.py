@@ -72,17 +72,6 @@ class Adapter:
         part = self._parts[self._place[piece]]
         return cut(part.master().detach(), part.held, part.held.offset)
 
-    def drop_gradients(self) -> None:
-        """Forget the gradients that the engine keeps outside of its parameters."""
-
-    def finish_gradients(self, passed: bool) -> float:
-        """Add up what ranks have of each gradient, after a backward pass and before gradients are read; all ranks call it.
-
-        `passed`: the pass is over and nothing has been added up yet; otherwise an engine has run and finished it by itself.
-        Gives the factor that gradients have by then.
-        """
-        return 1.0
-
     def gradient(self, piece: Piece) -> torch.Tensor | None:
         """The gradient of a piece after a backward pass; None: there is none."""
         part = self._parts[self._place[piece]]
