@@ -5,6 +5,7 @@
 The model is a stack of square layers of 8 MB in all a fragment; a fragment is sent and adopted every 3 steps. Coordinator,
 syncer and the mistura process of the island run on the same machine, and what they take is part of what is measured. A pair
 is two blocks of 12 steps, one with island.step() and one without, in turn first; a ratio is of their times; the median counts.
+Beside them stands the CPU time of each process in a step of the joined blocks: what the trainer's neighbours on this machine do.
 Needs Go to build mistura, or MISTURA_BINARY.
 """
 
@@ -77,6 +78,26 @@ class Loop:
         return time.perf_counter() - began, time.process_time() - used
 
 
+class Neighbours:
+    """CPU seconds of the run's own processes on this machine, from /proc; none where there is no such folder."""
+
+    def __init__(self, served: Served) -> None:
+        self._pids = {"coordinator_and_syncer": {served.process.pid}, "island": served.attached("one")}
+
+    def seconds(self) -> dict[str, float]:
+        """Of each until now, user and system."""
+        return {name: sum(map(cpu_seconds, pids)) for name, pids in self._pids.items()}
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process, seconds; NaN where the system does not tell (proc(5), fields 14 and 15 of stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(loop: Loop, island: mistura.Island, pairs: int) -> list[dict[str, float]]:
     """The pairs, after one block of each kind that does not count."""
     loop.block(island)
@@ -108,13 +129,17 @@ def main() -> None:
         loop = Loop(o.rows, o.device)
         socket = served.environment("one")["MISTURA_SOCKET"]
         island = mistura.join(loop.model, loop.optimizer, socket=socket, rate="own", own_data=True, seed=True)
+        neighbours = Neighbours(served)
+        before = neighbours.seconds()
         rows = measure(loop, island, o.pairs)
+        joined_steps = BLOCK * (o.pairs + 1)
+        beside = {name: (s - before[name]) / joined_steps for name, s in neighbours.seconds().items()}
         island.close()
     forget_program()
-    show(o, rows)
+    show(o, rows, beside)
 
 
-def show(o: argparse.Namespace, rows: list[dict[str, float]]) -> None:
+def show(o: argparse.Namespace, rows: list[dict[str, float]], beside: dict[str, float]) -> None:
     """As JSON or in a line."""
     ratios = [r["ratio"] for r in rows]
     result: dict[str, Any] = {
@@ -130,6 +155,7 @@ def show(o: argparse.Namespace, rows: list[dict[str, float]]) -> None:
         "overhead": statistics.median(ratios) - 1,
         "overhead_cpu": statistics.median(r["cpu_ratio"] for r in rows) - 1,
         "ratios": ratios,
+        "neighbours_cpu_seconds_per_step": beside,
     }
     if o.json:
         print(json.dumps(result))
@@ -137,6 +163,7 @@ def show(o: argparse.Namespace, rows: list[dict[str, float]]) -> None:
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     print(f"{result['step_seconds'] * 1e3:.1f} ms a step, {len(rows)} pairs: overhead {result['overhead']:+.2%} ({spread})")
     print(f"of the trainer's own CPU time: {result['overhead_cpu']:+.2%}")
+    print("CPU time beside it, a step: " + ", ".join(f"{name} {s * 1e3:.1f} ms" for name, s in beside.items()))
 
 
 if __name__ == "__main__":

@@ -138,6 +138,10 @@ class Served:
                 raise AssertionError(f"no {what}: {self.said()}")
             time.sleep(0.01)
 
+    def await_said(self, words: str) -> None:
+        """Wait until its standard error has these words."""
+        self._await(lambda: words in self.said(), f"words {words!r}")
+
     def said(self) -> str:
         """Its standard error so far."""
         return (self.folder / "stderr").read_text(encoding="utf-8", errors="replace")

@@ -83,7 +83,12 @@ def trainer(through: bool, name: str = "one", pause: float = 0.0, forever: bool 
         step = 0
         while forever or (step < STEPS if island is None else not island.done):
             x, y = batch(hash_of(name, step), ROWS)
-            loss = torch.nn.functional.mse_loss(model(x), y)
+            try:
+                loss = torch.nn.functional.mse_loss(model(x), y)
+            except RuntimeError:  # the trainer's own collective is often the first to meet a rank that is gone
+                if island is not None:
+                    island.step(None, tokens=ROWS)
+                raise
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -154,9 +159,9 @@ def test_a_host_that_dies_takes_the_island_with_it(tmp_path: Path) -> None:
         ranks.wait_for(1, "loss", 20)
         os.kill(child, signal.SIGKILL)
         ends = ranks.end()
+        served.await_said("its host 1 is gone")
     assert ends[1].startswith("Lost: "), ends
     assert ends[0].startswith(("Lost: ", "Refused: ")), ends
-    assert "its host 1 is gone" in served.said() + "".join(ends), served.said()
 
 
 def test_two_hosts_that_cover_a_tensor_twice_are_refused(tmp_path: Path) -> None:
