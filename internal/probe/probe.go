@@ -64,6 +64,9 @@ func Own(eng *engine.Engine, set *kernel.Set, threads int, profile *numeric.Prof
 	if err != nil {
 		return gate.Own{}, err
 	}
+	if overflowed(other) || math.IsNaN(loss) || math.IsInf(loss, 0) { // a bound that is no number lets everybody pass
+		return gate.Own{}, fmt.Errorf("gate: in %s the probe overflows", plain.Name)
+	}
 	own := gate.Own{Loss: math.Abs(loss-exact) / math.Abs(exact)}
 	for _, t := range eng.Config().Tensors() {
 		at := t.Offset + t.Size()

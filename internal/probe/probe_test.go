@@ -159,6 +159,29 @@ func TestChoicesAreImposedAndFreeOnesTold(t *testing.T) {
 	}
 }
 
+// Danger: weights that a format cannot hold make its own error no number, the bound none
+// either, and every answer in that format passes.
+func TestFormatThatOverflowsHasNoBounds(t *testing.T) {
+	cfg := configs(t)["ling-tiny"]
+	eng, set := newEngine(t, cfg, "", nil)
+	sharpened(eng, 1)
+	for _, tensor := range cfg.Tensors() {
+		if strings.HasSuffix(tensor.Name, ".up") {
+			for i := range eng.Params()[tensor.Offset : tensor.Offset+tensor.Size()] {
+				eng.Params()[tensor.Offset+i] *= 1e7
+			}
+		}
+	}
+	r := recordOf(t, eng, 1, 32)
+	if _, err := r.Encode(); err != nil {
+		t.Fatal(err) // in fp32 all is well
+	}
+	own, err := Own(eng, set, 2, profileOf(t, "fp16"), r)
+	if err == nil || err.Error() != "gate: in fp16 the probe overflows" {
+		t.Errorf("%v, %v", own, err)
+	}
+}
+
 // Own's emulated errors leave the engine's scales per tensor as they were.
 func TestProbesLeaveNoTraceInScales(t *testing.T) {
 	profile := profileOf(t, "fp8-hybrid")
