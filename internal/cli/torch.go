@@ -48,7 +48,7 @@ func (f *torchFlags) trainer(asked bool) (t trainer, err error) {
 			return t, err
 		}
 	}
-	python, err := pytorch.Python()
+	python, err := pytorch.Python(context.Background())
 	if err != nil {
 		return t, err
 	}

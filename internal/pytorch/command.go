@@ -1,10 +1,12 @@
 package pytorch
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -24,10 +26,22 @@ type Learner struct {
 // has asks a Python whether torch and numpy are installed, without loading them.
 const has = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('numpy')))"
 
+// hasPatience bounds that question: a Python on a file system that has gone away never answers.
+const hasPatience = 30 * time.Second
+
+// hasTorch says whether a Python has torch and numpy.
+func hasTorch(ctx context.Context, python string) bool {
+	ctx, cancel := context.WithTimeout(ctx, hasPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, python, "-c", has)
+	cmd.WaitDelay = time.Second
+	return cmd.Run() == nil
+}
+
 // Python is the program that runs the learner: what MISTURA_PYTHON names; or else the one
 // on PATH, or the system's, whichever has PyTorch. Where none has, it is the first, whose
 // name then stands in the message.
-func Python() (string, error) {
+func Python(ctx context.Context) (string, error) {
 	if named := os.Getenv(PythonVariable); named != "" {
 		path, err := exec.LookPath(named)
 		if err != nil {
@@ -41,7 +55,7 @@ func Python() (string, error) {
 		if err != nil {
 			continue
 		}
-		if exec.Command(path, "-c", has).Run() == nil {
+		if hasTorch(ctx, path) {
 			return path, nil
 		}
 		if first == "" {

@@ -1,6 +1,7 @@
 package pytorch
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,14 +34,19 @@ func TestVariables(t *testing.T) {
 
 func TestPythonThatIsNotThere(t *testing.T) {
 	t.Setenv(PythonVariable, "/nowhere/python3")
-	_, err := Python()
+	_, err := Python(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), `MISTURA_PYTHON "/nowhere/python3": is no program that can be run`) {
 		t.Errorf("got %v", err)
 	}
 	bare := program(t, "exit 1")
+	hangs, cancel := context.WithCancel(t.Context())
+	cancel()
+	if hasTorch(hangs, program(t, "exec sleep 1000")) {
+		t.Error("a Python that does not answer has PyTorch")
+	}
 	t.Setenv(PythonVariable, "")
 	t.Setenv("PATH", filepath.Dir(bare))
-	path, err := Python()
+	path, err := Python(t.Context())
 	if err != nil || path != bare && path != python3 { // the system's may have what the first lacks
 		t.Errorf("got %q, %v", path, err)
 	}

@@ -47,7 +47,7 @@ sys.exit(train.main(["--probe"] + sys.argv[1:]))
 // its last rank and the format. What is missing is a *fault.Input that says how to install it.
 // where names the island, for the message.
 func Probe(ctx context.Context, where string, l Learner) (Found, error) {
-	python, err := Python()
+	python, err := Python(ctx)
 	if err != nil {
 		return Found{}, err
 	}
@@ -55,24 +55,30 @@ func Probe(ctx context.Context, where string, l Learner) (Found, error) {
 	if err != nil {
 		return Found{}, err
 	}
+	ctx, cancel := context.WithTimeoutCause(ctx, probePatience, fmt.Errorf("it has not answered within %v", probePatience))
+	defer cancel()
 	return probe(ctx, python, dir, where, l)
 }
 
+// probe asks one Python, within ctx.
 func probe(ctx context.Context, python, dir, where string, l Learner) (Found, error) {
-	ctx, cancel := context.WithTimeout(ctx, probePatience)
-	defer cancel()
 	cmd := exec.CommandContext(ctx, python, "-c", script, "--device", l.Device, "--precision", l.Precision)
 	cmd.Env = append(append(os.Environ(), Variables(dir)...), "LOCAL_RANK="+strconv.Itoa(max(0, l.Ranks-1)))
 	var said bytes.Buffer
 	cmd.Stderr = &said
+	cmd.WaitDelay = time.Second // what it has started may hold the pipes
 	out, err := cmd.Output()
 	var a answer
 	if decodeErr := json.Unmarshal(lastLine(out), &a); decodeErr != nil {
 		if err == nil {
 			err = decodeErr
 		}
+		why := firstOf(string(lastLine(said.Bytes())), err.Error())
+		if ctx.Err() != nil {
+			why = context.Cause(ctx).Error()
+		}
 		return Found{}, &fault.Input{
-			Where: where, Value: python, Problem: fmt.Sprintf("does not run the reference learner (%s)", firstOf(string(lastLine(said.Bytes())), err.Error())),
+			Where: where, Value: python, Problem: fmt.Sprintf("does not run the reference learner (%s)", why),
 			Next: "name another Python in " + PythonVariable,
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -70,6 +71,17 @@ func TestProbeOfAProgramThatIsNoPython(t *testing.T) {
 	broken := program(t, "echo 'Segmentation fault' >&2; exit 139")
 	_, err := probe(context.Background(), broken, unpacked(t), "island a", Learner{Device: "cpu", Precision: "fp32"})
 	if err == nil || !strings.Contains(err.Error(), "does not run the reference learner (Segmentation fault); name another Python in MISTURA_PYTHON") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Danger: a Python that hangs, or leaves a process behind that holds its output, hangs
+// whoever asks.
+func TestProbeOfAPythonThatHangs(t *testing.T) {
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Millisecond, errors.New("it has not answered within a blink"))
+	defer cancel()
+	_, err := probe(ctx, program(t, "sleep 30"), unpacked(t), "island a", Learner{Device: "cpu", Precision: "fp32"})
+	if err == nil || !strings.Contains(err.Error(), "does not run the reference learner (it has not answered within a blink)") {
 		t.Errorf("got %v", err)
 	}
 }
