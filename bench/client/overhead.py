@@ -79,23 +79,31 @@ class Loop:
 
 
 class Neighbours:
-    """CPU seconds of the run's own processes on this machine, from /proc; none where there is no such folder."""
+    """CPU seconds of the run's own processes on this machine."""
 
     def __init__(self, served: Served) -> None:
         self._pids = {"coordinator_and_syncer": {served.process.pid}, "island": served.attached("one")}
 
-    def seconds(self) -> dict[str, float]:
+    def seconds(self) -> dict[str, float | None]:
         """Of each until now, user and system."""
-        return {name: sum(map(cpu_seconds, pids)) for name, pids in self._pids.items()}
+        return {name: cpu_seconds(pids) for name, pids in self._pids.items()}
+
+    def since(self, before: dict[str, float | None], steps: int) -> dict[str, float | None]:
+        """Of a step, since then; None where the system does not tell."""
+        now = self.seconds()
+        return {name: (s - at) / steps if s is not None and (at := before[name]) is not None else None for name, s in now.items()}
 
 
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process, seconds; NaN where the system does not tell (proc(5), fields 14 and 15 of stat)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return float("nan")
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def cpu_seconds(pids: set[int]) -> float | None:
+    """User and system time of processes, seconds (proc(5), fields 14 and 15 of stat); None where the system does not tell."""
+    ticks = 0
+    for pid in pids:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def measure(loop: Loop, island: mistura.Island, pairs: int) -> list[dict[str, float]]:
@@ -132,14 +140,13 @@ def main() -> None:
         neighbours = Neighbours(served)
         before = neighbours.seconds()
         rows = measure(loop, island, o.pairs)
-        joined_steps = BLOCK * (o.pairs + 1)
-        beside = {name: (s - before[name]) / joined_steps for name, s in neighbours.seconds().items()}
+        beside = neighbours.since(before, BLOCK * (o.pairs + 1))
         island.close()
     forget_program()
     show(o, rows, beside)
 
 
-def show(o: argparse.Namespace, rows: list[dict[str, float]], beside: dict[str, float]) -> None:
+def show(o: argparse.Namespace, rows: list[dict[str, float]], beside: dict[str, float | None]) -> None:
     """As JSON or in a line."""
     ratios = [r["ratio"] for r in rows]
     result: dict[str, Any] = {
@@ -163,7 +170,7 @@ def show(o: argparse.Namespace, rows: list[dict[str, float]], beside: dict[str, 
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
     print(f"{result['step_seconds'] * 1e3:.1f} ms a step, {len(rows)} pairs: overhead {result['overhead']:+.2%} ({spread})")
     print(f"of the trainer's own CPU time: {result['overhead_cpu']:+.2%}")
-    print("CPU time beside it, a step: " + ", ".join(f"{name} {s * 1e3:.1f} ms" for name, s in beside.items()))
+    print("CPU time beside it, a step: " + ", ".join(f"{name} " + ("unknown" if s is None else f"{s * 1e3:.1f} ms") for name, s in beside.items()))
 
 
 if __name__ == "__main__":

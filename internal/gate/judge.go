@@ -35,8 +35,14 @@ type Compare struct {
 	Bound   float64 `json:"bound"`
 }
 
-// Ratio is how much of the bound is used; above 1 it is outside.
-func (c Compare) Ratio() float64 { return c.AtLeast / c.Bound }
+// Ratio is how much of the bound is used; above 1 it is outside, as is everything when the
+// error or the bound is no number.
+func (c Compare) Ratio() float64 {
+	if r := c.AtLeast / c.Bound; !math.IsNaN(r) {
+		return r
+	}
+	return math.Inf(1)
+}
 
 // Judge compares an answer with the record that it answers. An answer to something else
 // is an error. Own is what the answer's number format costs a trusted engine on this

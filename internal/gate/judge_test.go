@@ -159,6 +159,19 @@ func TestFaultsAreCaughtAndNamed(t *testing.T) {
 	}
 }
 
+// Danger: nothing is above a bound that is no number, and everybody passes.
+func TestBoundThatIsNoNumberLetsNobodyPass(t *testing.T) {
+	grads := gradients(1)
+	reference := recordOf(1, FP32, 3, grads)
+	nan := slices.Repeat([]float64{math.NaN()}, len(grads))
+	for name, own := range map[string]*Own{"gradients": {Gradients: nan}, "loss": {Loss: math.NaN(), Gradients: make([]float64, len(grads))}} {
+		v, err := Judge(reference, recordOf(1, BF16, 3, grads), own)
+		if err != nil || v.Passed {
+			t.Errorf("%s: passed %v, %v", name, v.Passed, err)
+		}
+	}
+}
+
 func TestLossIsJudged(t *testing.T) {
 	g := gradients(1)
 	reference := recordOf(1, FP32, 5, g)

@@ -18,12 +18,18 @@ class Rates:
         if whose not in (RUN, OWN):
             raise InputError("rate", whose, "is neither run nor own", 'give rate="run" for the run\'s schedule or rate="own" for yours')
         self.own = whose == OWN
-        self._groups = [] if optimizer is None else optimizer.param_groups
+        self._optimizer = optimizer
+        self._given: list[dict[str, Any]] | None = None  # the groups that the run's rate was put into
         first = float(self._groups[0]["lr"]) if self._groups else 0.0
         self._scales = [float(g["lr"]) / first if first else 1.0 for g in self._groups]
         self._asked = False  # the trainer sets the rate itself, from island.lr()
         self._run: float | None = None
         self._factor = 1.0
+
+    @property
+    def _groups(self) -> list[dict[str, Any]]:
+        """As they are now: load_state_dict() makes new ones."""
+        return [] if self._optimizer is None else self._optimizer.param_groups
 
     def set(self, rate: float | None) -> None:
         """The run's rate for the next step; groups that began with a multiple of the first group's keep it."""
@@ -36,6 +42,7 @@ class Rates:
         if not self._asked and rate is not None:
             for group, scale in zip(self._groups, self._scales):
                 put(group, rate * scale)
+            self._given = self._groups
 
     def ask(self) -> float:
         """The rate of the step that comes. Who asks sets it."""
@@ -62,6 +69,8 @@ class Rates:
         if self.own:
             return now
         if self._run is not None and not self._asked:
+            if self._given is not None and self._given is not self._groups:
+                return now  # a state was loaded since, and its rate with it; the next step has the run's again
             self._check(now)
         return None if self._run is None else self._run * self._factor
 

@@ -94,3 +94,28 @@ def test_unknown_word() -> None:
     """Neither run nor own."""
     with pytest.raises(InputError, match='rate "mine": is neither run nor own'):
         Rates("mine", None)
+
+
+def test_a_state_that_is_loaded_brings_its_rate_for_one_step() -> None:
+    """load_state_dict() makes new groups: the step says what it used, and from then on the run's rate is in the new ones."""
+    o = optimizer(0.1, 0.2)
+    saved = o.state_dict()
+    r = Rates("run", o)
+    r.set(0.5)
+    o.load_state_dict(saved)
+    assert r.used() == 0.1
+    r.set(0.4)
+    assert lr(o) == [0.4, 0.8]
+    assert r.used() == 0.4
+
+
+def test_a_rate_of_its_own_is_recorded_after_a_state_was_loaded() -> None:
+    """What the optimizer holds now, not what it held when it joined."""
+    o = optimizer(0.1)
+    r = Rates("own", o)
+    saved = o.state_dict()
+    saved["param_groups"][0]["lr"] = 0.3
+    o.load_state_dict(saved)
+    assert r.used() == 0.3
+    r.reduce(0.5)
+    assert lr(o) == [0.15]
