@@ -42,7 +42,7 @@ class Rates:
         if not self._asked and rate is not None:
             for group, scale in zip(self._groups, self._scales):
                 put(group, rate * scale)
-            self._given = self._groups
+            self._given = self._groups or None
 
     def ask(self) -> float:
         """The rate of the step that comes. Who asks sets it."""
