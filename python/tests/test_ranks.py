@@ -59,3 +59,4 @@ if __name__ == "__main__":
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=me, world_size=2)
     seen, held = train(me, 2)
     torch.save({"told": seen, "weights": held}, f"{folder}/rank{me}")
+    dist.destroy_process_group()  # or its threads may outlive it at exit
