@@ -62,6 +62,7 @@ type opened struct {
 	incarnation uint64 // last one given before this era, by this process
 
 	address, secret string       // of the port for the islands, once it was open; empty: not yet
+	release         func()       // lets the run folder go
 	early           *forerunners // processes from before the first era; nil: there were none
 
 	restores map[string]restore   // by island, for its first incarnation of this era
@@ -107,24 +108,44 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err := store.CheckSpace(ctx, st, op.saveBytes(), o.Run.Checkpoint.Keep); err != nil {
 		return nil, err
 	}
-	if err := store.ProveExclusive(ctx, st); err != nil {
+	if op.release, err = claim(folder); err != nil {
 		return nil, err
 	}
-	if _, err := folder.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
-		return nil, fmt.Errorf("sweeping %s: %w", o.Dir, err)
-	}
-	if op.corpus, err = openCorpus(ctx, o, op.dataDir); err != nil {
-		return nil, err
-	}
-	if op.authority, err = authority.Open(o.Dir); err != nil {
-		op.close()
-		return nil, err
-	}
-	if err := op.takeUp(ctx, o); err != nil {
+	if err := op.enter(ctx, o, folder); err != nil {
 		op.close()
 		return nil, err
 	}
 	return op, nil
+}
+
+// claim makes this process the only one that coordinates the run, before it writes anything else.
+func claim(folder *store.Folder) (release func(), err error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "an unknown host"
+	}
+	release, holder, err := folder.Claim(fmt.Sprintf("process %d on %s", os.Getpid(), host))
+	if err == nil && release == nil {
+		err = &fault.Input{Where: "run folder", Value: folder.Location(), Problem: "is in use by " + orElse(holder, "another process"), Next: "stop that one first, or let it run"}
+	}
+	return release, err
+}
+
+// enter opens what the run needs of its folder, which is this process's own now.
+func (op *opened) enter(ctx context.Context, o Options, folder *store.Folder) (err error) {
+	if err := store.ProveExclusive(ctx, op.store); err != nil {
+		return err
+	}
+	if _, err := folder.Sweep(ctx, ""); err != nil { // what processes that were killed left half-written
+		return fmt.Errorf("sweeping %s: %w", o.Dir, err)
+	}
+	if op.corpus, err = openCorpus(ctx, o, op.dataDir); err != nil {
+		return err
+	}
+	if op.authority, err = authority.Open(o.Dir); err != nil {
+		return err
+	}
+	return op.takeUp(ctx, o)
 }
 
 // takeUp begins the run or goes on with it.
@@ -191,8 +212,9 @@ func unused(dir string) error {
 	return nil
 }
 
-// close lets the data go, and the processes that no era has taken over.
+// close lets the folder and the data go, and the processes that no era has taken over.
 func (op *opened) close() {
+	defer op.release()
 	op.early.end()
 	if op.corpus != nil {
 		op.corpus.Close()

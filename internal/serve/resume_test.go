@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // parent is a run in a process of its own.
@@ -260,6 +262,29 @@ func TestTwoResumesRace(t *testing.T) {
 		t.Errorf("%d resumes came to the end", won)
 	}
 	audited(t, dir, run.TotalSamples())
+}
+
+// Of two resumes the one that comes second writes nothing: coordinator.json goes on naming
+// the first, which is named to the second, too.
+func TestResumeOfAClaimedFolder(t *testing.T) {
+	run := alone(t, nil)
+	dir, _ := stopped(t, run, 20)
+	st, err := store.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, _, err := st.Claim("process 4711 on elsewhere")
+	if err != nil || release == nil {
+		t.Fatalf("the run that was stopped has not let its folder go: %v", err)
+	}
+	where, eras := read(t, filepath.Join(dir, serve.CoordinatorName)), len(tapes(t, dir))
+	_, err = begin(t, dir, run, true, nil).wait()
+	refused(t, err, "is in use by process 4711 on elsewhere", "stop that one first")
+	if read(t, filepath.Join(dir, serve.CoordinatorName)) != where || len(tapes(t, dir)) != eras {
+		t.Error("the one that was refused has written something")
+	}
+	release()
+	begin(t, dir, run, true, nil).finish()
 }
 
 // A finished run has nothing left to do, unless more is asked for.

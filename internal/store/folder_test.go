@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	st, err := store.OpenFolder(os.Getenv(helperDir))
 	if err == nil {
 		err = map[string]func(*store.Folder) error{
-			"churn": helperChurn, "hang": helperHang, "race": helperRace,
+			"churn": helperChurn, "hang": helperHang, "race": helperRace, "claim": helperClaim,
 		}[helper](st)
 	}
 	if err != nil {

@@ -31,6 +31,11 @@ func tryLockFile(f *os.File) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil
 }
 
+// claimFile takes the lock if it is free, or if there are none.
+func claimFile(f *os.File) bool {
+	return !errors.Is(unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB), unix.EWOULDBLOCK)
+}
+
 // syncDir brings the names in a folder to disk.
 func syncDir(dir string) error {
 	f, err := os.Open(dir)

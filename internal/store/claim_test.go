@@ -1,0 +1,49 @@
+package store_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// Of two that claim a folder the second is told who has it, until that lets it go or is killed.
+func TestClaim(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	st, err := store.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, lines := helper(t, "claim", dir)
+	if !lines.Scan() || lines.Text() != "claimed" {
+		t.Fatalf("the other process says %q", lines.Text())
+	}
+	if release, holder, err := st.Claim("this one"); release != nil || holder != "the other one" || err != nil {
+		t.Errorf("claimed by %q: %v", holder, err)
+	}
+	cmd.Process.Kill() //nolint:errcheck // Wait tells
+	cmd.Wait()         //nolint:errcheck // it was killed
+	release, _, err := st.Claim("this one")
+	if err != nil || release == nil {
+		t.Fatal("not free after the end of its holder", err)
+	}
+	if again, holder, _ := st.Claim("me too"); again != nil || holder != "this one" {
+		t.Errorf("claimed by %q", holder)
+	}
+	release()
+	if again, _, _ := st.Claim("me too"); again == nil {
+		t.Error("not free once it was let go")
+	} else {
+		again()
+	}
+}
+
+func helperClaim(st *store.Folder) error {
+	if _, _, err := st.Claim("the other one"); err != nil {
+		return err
+	}
+	os.Stdout.WriteString("claimed\n") //nolint:errcheck // the test has gone
+	_, err := os.Stdin.Read(make([]byte, 1))
+	return err
+}
