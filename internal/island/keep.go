@@ -394,6 +394,9 @@ func (k *keptFiles) expect(checkpoint uint64, ranks int) func(context.Context) (
 func (k *keptFiles) say(r *attach.Rank, m *attach.Kept) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if m.Path != "" && !filepath.IsAbs(m.Path) {
+		return senseless("kept %.200q, which is no absolute path", m.Path)
+	}
 	if _, twice := k.paths[r.Hello.Rank]; m.Checkpoint != k.of || k.of == 0 || twice {
 		return senseless("kept for checkpoint %d, which was not asked for", m.Checkpoint)
 	}

@@ -26,6 +26,7 @@ type follower struct {
 	crew    *crew
 	holding *holding
 	state   partState
+	fail    context.CancelCauseFunc // ends this host, and the island with it
 	log     *slog.Logger
 	run     runfile.Run
 	gate    *question // not answered yet
@@ -64,12 +65,13 @@ func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error
 		return err
 	}
 	var wg sync.WaitGroup
-	life, stop := context.WithCancel(ctx)
+	life, fail := context.WithCancelCause(ctx)
+	stop := func() { fail(nil) }
 	wg.Go(func() { k.receive(life) })
 	defer k.close()
 	defer wg.Wait()
 	defer stop()
-	f := &follower{link: k, crew: r.crew, log: o.Logger, gone: make(chan struct{})}
+	f := &follower{link: k, crew: r.crew, fail: fail, log: o.Logger, gone: make(chan struct{})}
 	defer f.work.Wait()
 	if err := f.enter(life, join, o.Version); err != nil {
 		return err

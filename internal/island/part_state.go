@@ -79,6 +79,9 @@ func (f *follower) open() error {
 	if err != nil {
 		return err
 	}
+	if err := checkFiles(f.holding.life, f.holding.within(s.Files)); err != nil {
+		return err
+	}
 	file, err := openState(f.holding.life, st, s)
 	if err != nil {
 		return err
@@ -92,13 +95,19 @@ func (f *follower) open() error {
 	}
 	f.state.keeping.begin(saved, func(got *wire.Restored, err error) {
 		file.close() //nolint:errcheck // it was read only
-		if err != nil {
-			f.log.Error("not_restored", "err", err)
-			got = &wire.Restored{Remarks: []string{err.Error()}}
-		}
-		f.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
+		f.restored(s, got, err)
 	})
 	return nil
+}
+
+// restored tells what became of this host's part of the state. Without it the island would
+// train with a state of which one host has nothing: it ends.
+func (f *follower) restored(s *wire.IslandState, got *wire.Restored, err error) {
+	if err != nil {
+		f.fail(fmt.Errorf("saved state %s: %w", s.Object, err))
+		return
+	}
+	f.link.keep(&wire.FromLearner{Body: &wire.FromLearner_Restored{Restored: got}})
 }
 
 // compose makes the weights that the island is to have, as its first host does.

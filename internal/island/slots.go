@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
@@ -244,6 +245,18 @@ func checkFiles(ctx context.Context, files []*wire.StateFile) error {
 		}
 	}
 	return nil
+}
+
+// within are the files that this host is to compare: all of an island on one host, else those that
+// ranks of the same numbers had saved, for the others lie on other hosts.
+func (h *holding) within(files []*wire.StateFile) (out []*wire.StateFile) {
+	for _, f := range files {
+		here := slices.ContainsFunc(h.ranks, func(r *attach.Rank) bool { return r.Hello.Rank == int(f.Rank) })
+		if here || h.hosts() == 1 {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // digestFiles is what the checkpoint says of files that ranks saved themselves; ranks

@@ -246,7 +246,11 @@ func (l *Learner) takeOver(ctx context.Context, saved *savedState, s *wire.Islan
 	if err := l.fits(saved.file.counters, s); err != nil {
 		return err
 	}
-	if err := checkFiles(ctx, s.Files); err != nil {
+	files := s.Files
+	if x, ok := l.trainer.(*external); ok {
+		files = x.holding.within(files)
+	}
+	if err := checkFiles(ctx, files); err != nil {
 		return err
 	}
 	table := l.run.Table()

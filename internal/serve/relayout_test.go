@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -150,7 +151,8 @@ func TestRestoredOtherwiseIsRefused(t *testing.T) {
 }
 
 // A trainer whose optimizer has no value for each weight saves itself: path and digest stand
-// in the manifest, a resume gives the paths back, and refuses a file that is altered.
+// in the manifest, a resume gives the paths back, wherever the run folder is by now, and
+// refuses a file that is altered.
 func TestTrainerSavesItself(t *testing.T) {
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
 	dir := folder(t)
@@ -162,10 +164,15 @@ func TestTrainerSavesItself(t *testing.T) {
 	}}
 	first.stopAt(t, dir, 20)
 	files := newestMeta(t, dir).Islands["only"].Files
-	if len(files) != 2 || files[1].Rank != 1 || read(t, files[1].Path) != "optimizer of rank 1" {
+	moved := folder(t)
+	if err := os.Rename(dir, moved); err != nil {
+		t.Fatal(err)
+	}
+	dir = moved
+	if len(files) != 2 || files[1].Rank != 1 || read(t, filepath.Join(dir, files[1].Path)) != "optimizer of rank 1" {
 		t.Fatalf("the manifest has %+v", files)
 	}
-	altered := files[0].Path
+	altered := filepath.Join(dir, files[0].Path)
 	good := read(t, altered)
 	if err := os.WriteFile(altered, []byte("optimizer of rank 7"), 0o600); err != nil {
 		t.Fatal(err)
@@ -249,4 +256,39 @@ func TestStateOfTwoHosts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What trainers save on hosts of their own is compared there: the first host of an island, and
+// the coordinator, which has the run folder only, cannot know it.
+func TestFilesOfAnotherHost(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 1 }))
+	dir, spare := folder(t), t.TempDir()
+	c, paths := socketsIn(t, dir, run, false)
+	err := twoHosts(t, c, run, stages, <-paths, 1, func(trainer *attachtest.Trainer) func(uint64) error {
+		for _, r := range trainer.Ranks {
+			r.State.Own, r.State.Spare = "of its own", filepath.Join(spare, fmt.Sprint(r.Hello.Rank))
+		}
+		return func(step uint64) error {
+			if step == 25 {
+				c.interruptNow()
+			}
+			return nil
+		}
+	})
+	if _, ended := c.wait(); err != nil || !errors.Is(ended, serve.ErrInterrupted) {
+		t.Fatal(err, ended)
+	}
+	files := newestMeta(t, dir).Islands["only"].Files
+	if len(files) != 3 || !filepath.IsAbs(files[2].Path) || files[2].Rank != 2 {
+		t.Fatalf("the manifest has %+v", files)
+	}
+	if err := os.WriteFile(files[2].Path, []byte("of another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, paths = socketsIn(t, dir, run, true)
+	if err := twoHosts(t, c, run, stages, <-paths, 2, nil); err == nil || !strings.Contains(err.Error(), "state of rank 2") || !strings.Contains(err.Error(), "has SHA-256") {
+		t.Errorf("the second host ends with %v", err)
+	}
+	c.stop()
+	within(t, "the end of the run", c.done)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/coord"
@@ -230,13 +231,19 @@ func hostParts(number uint64, island string, saved SavedPart) []*wire.StatePart 
 }
 
 // checkFiles refuses to go on without what the trainers of this machine's islands have
-// saved themselves: an era that began without it would be saved without it.
+// saved themselves: an era that began without it would be saved without it. What lies on
+// other hosts is compared there.
 func (op *opened) checkFiles(ctx context.Context, meta Meta) error {
 	for _, i := range op.run.Islands {
-		for _, f := range meta.Islands[i.Name].Files {
-			if problem := store.CompareFile(ctx, f.Path, int64(f.SizeBytes), f.Digest); problem != "" {
+		saved := meta.Islands[i.Name]
+		for _, f := range saved.Files {
+			if filepath.IsAbs(f.Path) && (op.outside || len(saved.Hosts) > 0) {
+				continue
+			}
+			path := f.from(op.store.Location())
+			if problem := store.CompareFile(ctx, path, int64(f.SizeBytes), f.Digest); problem != "" {
 				return &fault.Input{
-					Where: fmt.Sprintf("state of island %s, rank %d", i.Name, f.Rank), Value: f.Path, Problem: problem,
+					Where: fmt.Sprintf("state of island %s, rank %d", i.Name, f.Rank), Value: path, Problem: problem,
 					Next: "put the file back as the trainer saved it, or leave the island out",
 				}
 			}
@@ -264,9 +271,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
 			Withheld: uint64(seed.Withheld()),
 		}, saved: saved, applied: seed.Position - seed.Withheld()}
-		for _, f := range saved.Files {
-			r.state.Files = append(r.state.Files, &wire.StateFile{Rank: f.Rank, Path: f.Path, SizeBytes: f.SizeBytes, Digest: f.Digest})
-		}
+		r.state.Files = saved.files(op.store.Location())
 		r.state.Parts = hostParts(c.Number(), m.Island, saved)
 		for p, t := range tables.Fragments {
 			keep := m.Captured >= m.Committed && p < len(saved.AnchorVersions) && saved.AnchorVersions[p] == t.Version

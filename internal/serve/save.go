@@ -114,12 +114,38 @@ type SavedSlot struct {
 	Digest string `json:"sha256"`
 }
 
-// SavedFile is a file beside the checkpoint, where the trainer's rank finds it.
+// SavedFile is a file that the trainer saved: within the run folder under its name there,
+// for the folder may be moved; elsewhere at the absolute path that its host has for it.
 type SavedFile struct {
 	Rank      uint32 `json:"rank"`
 	Path      string `json:"path"`
 	SizeBytes uint64 `json:"size_bytes"`
 	Digest    string `json:"sha256"`
+}
+
+// savedFile is how the checkpoint of a run in a folder names a trainer's file.
+func savedFile(f *wire.StateFile, folder string) SavedFile {
+	path := f.Path
+	if within, err := filepath.Rel(folder, path); err == nil && filepath.IsLocal(within) {
+		path = filepath.ToSlash(within)
+	}
+	return SavedFile{f.Rank, path, f.SizeBytes, f.Digest}
+}
+
+// from is the file's path where the run's folder is.
+func (f SavedFile) from(folder string) string {
+	if filepath.IsAbs(f.Path) {
+		return f.Path
+	}
+	return filepath.Join(folder, filepath.FromSlash(f.Path))
+}
+
+// files are the trainer's own, as its ranks find them.
+func (p SavedPart) files(folder string) (out []*wire.StateFile) {
+	for _, f := range p.Files {
+		out = append(out, &wire.StateFile{Rank: f.Rank, Path: f.from(folder), SizeBytes: f.SizeBytes, Digest: f.Digest})
+	}
+	return out
 }
 
 // cutState is everything of a checkpoint, copied at one moment.
@@ -184,9 +210,9 @@ func (h *host) meta(c *cutState) Meta {
 
 // awaitIslands waits until every island has stored what it captured; one that is
 // gone before has no part in the checkpoint.
-func (c *cutState) awaitIslands(ctx context.Context) error {
+func (c *cutState) awaitIslands(ctx context.Context, folder string) error {
 	for island, p := range c.islands {
-		part, whole, err := p.await(ctx, c.meta.Islands[island])
+		part, whole, err := p.await(ctx, c.meta.Islands[island], folder)
 		if err != nil {
 			return err
 		}
@@ -202,7 +228,7 @@ func (c *cutState) awaitIslands(ctx context.Context) error {
 
 // await completes what is known of an island's state once all of its hosts have stored
 // theirs; not whole: one never will.
-func (p *captured) await(ctx context.Context, part SavedPart) (_ SavedPart, whole bool, err error) {
+func (p *captured) await(ctx context.Context, part SavedPart, folder string) (_ SavedPart, whole bool, err error) {
 	for host, stored := range append([]chan *wire.Stored{p.stored}, p.others...) {
 		select {
 		case s, ok := <-stored:
@@ -216,7 +242,7 @@ func (p *captured) await(ctx context.Context, part SavedPart) (_ SavedPart, whol
 				part.Hosts = append(part.Hosts, SavedHost{host, s.SizeBytes, s.Digest})
 			}
 			for _, f := range s.Files {
-				part.Files = append(part.Files, SavedFile{f.Rank, f.Path, f.SizeBytes, f.Digest})
+				part.Files = append(part.Files, savedFile(f, folder))
 			}
 		case <-ctx.Done():
 			return part, false, ctx.Err()
@@ -329,7 +355,7 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, t
 			return err
 		}
 	}
-	if err := c.awaitIslands(ctx); err != nil {
+	if err := c.awaitIslands(ctx, st.Location()); err != nil {
 		return err
 	}
 	c.dropAbsent(ctx, st)

@@ -24,20 +24,20 @@ func TestCheckpointAwaitsWhatIslandsStore(t *testing.T) {
 		meta:    Meta{Islands: map[string]SavedPart{"there": {Incarnation: 1}, "gone": {Incarnation: 2}}},
 		islands: map[string]*captured{"there": there, "gone": gone},
 	}
-	if err := c.awaitIslands(context.Background()); err != nil {
+	if err := c.awaitIslands(context.Background(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if p := c.meta.Islands["there"]; len(c.meta.Islands) != 1 || p.Incarnation != 1 || p.SizeBytes != 7 || p.Digest != "abc" {
 		t.Errorf("parts %+v", c.meta.Islands)
 	}
-	if err := c.awaitIslands(context.Background()); err != nil || len(c.meta.Islands) != 1 { // an attempt after a full store
+	if err := c.awaitIslands(context.Background(), ""); err != nil || len(c.meta.Islands) != 1 { // an attempt after a full store
 		t.Errorf("second attempt: %v, parts %+v", err, c.meta.Islands)
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	c.islands = map[string]*captured{"silent": stored(nil)}
-	if err := c.awaitIslands(ctx); !errors.Is(err, context.Canceled) {
+	if err := c.awaitIslands(ctx, ""); !errors.Is(err, context.Canceled) {
 		t.Errorf("an island that says nothing: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package attachtest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ type State struct {
 	Moments map[string][][]float32 // by slot and piece
 	Steps   uint64
 	Own     string // a text that it saves itself; empty: nothing
+	Spare   string // a folder of its host for that; empty: beside the checkpoint
 	Files   []attach.File
 	Bend    func(slot string, piece int, values []float32) // spoils what was loaded; nil: nobody does
 }
@@ -69,8 +71,9 @@ func (r *Rank) save(k *attach.Keeping) error {
 	}
 	path := ""
 	if r.State.Own != "" {
-		path = filepath.Join(k.Folder, fmt.Sprintf("rank-%d.txt", r.Hello.Rank))
-		if err := os.MkdirAll(k.Folder, 0o755); err != nil {
+		folder := cmp.Or(r.State.Spare, k.Folder)
+		path = filepath.Join(folder, fmt.Sprintf("rank-%d.txt", r.Hello.Rank))
+		if err := os.MkdirAll(folder, 0o755); err != nil {
 			return err
 		}
 		if err := os.WriteFile(path, []byte(r.State.Own), 0o600); err != nil {
