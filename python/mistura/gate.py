@@ -9,10 +9,11 @@ Shapes: R sequences of T+1 tokens, K experts that a token visits.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable
 
 import torch
@@ -42,8 +43,22 @@ class Answer:
     """The loss that training minimises, as a mean over target tokens in nats, and what the routers would have chosen."""
 
     loss: torch.Tensor | None
-    """None on a rank that knows none. Its backward pass is run unless there is nothing to run it on."""
+    """None on a rank that knows none. Its backward pass is run unless the trainer has done so (there is no graph)."""
     choices: dict[int, torch.Tensor] | None = None
+    scale: float = 1.0
+    """What the trainer's own backward pass has multiplied the loss by (a loss scale); `loss` is without it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a rank has to say of one attempt."""
+
+    answer: Answer
+    problem: str = ""
+    finite: bool = True
+    """Its gradients are."""
+    ours: bool = False
+    """The backward pass was the gate's."""
 
 
 @dataclass(frozen=True)
@@ -76,45 +91,72 @@ class Gate:
     def answer(self, action: dict[str, Any], ranks: Any, adapter: Any, exchange: Any, link: Any) -> None:
         """Compute what is asked for, leave the gradients of this rank's pieces, and say so. A problem is said, not raised."""
         asked = Question(**question(action["gate"]))
-        with untouched(self._model):
-            answer, problem = self._settle(asked, ranks, adapter, exchange)
-        loss = math.nan if answer.loss is None else float(answer.loss.detach() if torch.is_tensor(answer.loss) else answer.loss)
+        with untouched(self._model), hook(adapter, "aside", contextlib.nullcontext)():
+            outcome = self._settle(asked, ranks, adapter, exchange)
+            hook(adapter, "clear_gradients")()
+        answer = outcome.answer
+        loss = math.nan if answer.loss is None else float(answer.loss)
         rows = ranks.gather([loss, answer.loss is not None])
         if ranks.control:
             known = [value for value, there in rows if there]
             loss = sum(known) / len(known) if known else math.nan
         choices = None if answer.choices is None else listed(answer.choices, action["gate"]["choices"])
-        link.tell("gated", loss=loss, number_format=self._format(), choices=choices, problem=problem)
+        link.tell("gated", loss=loss, number_format=self._format(), choices=choices, problem=outcome.problem)
 
     def _format(self) -> str:
         return "" if self._probe is None else self._probe.number_format or ""
 
-    def _settle(self, asked: Question, ranks: Any, adapter: Any, exchange: Any) -> tuple[Answer, str]:
-        """The answer, and what is wrong with it; with fp16 at the largest scale of the loss that suits all ranks."""
+    def _settle(self, asked: Question, ranks: Any, adapter: Any, exchange: Any) -> Outcome:
+        """What came of it; with fp16 at the largest scale of the loss that suits all ranks, where the scale is the gate's to choose."""
         if self._format() != "fp16":
-            return self._attempt(asked, adapter, exchange, 1.0)[:2]
+            return self._attempt(asked, adapter, exchange, 1.0)
         scale = FIRST_SCALE
         while True:
-            answer, problem, finite = self._attempt(asked, adapter, exchange, scale)
-            states = ranks.everyone(lambda good=finite, bad=problem: [good, bool(bad)])
-            if all(good for good, _ in states) or any(bad for _, bad in states) or scale <= SMALLEST_SCALE:
-                return answer, problem
+            outcome = self._attempt(asked, adapter, exchange, scale)
+            rows = ranks.everyone(lambda o=outcome: [o.finite, bool(o.problem), o.ours])
+            finite, bad, ours = ([row[i] for row in rows] for i in range(3))
+            if all(finite) or any(bad) or not any(ours) or scale <= SMALLEST_SCALE:
+                return outcome
             scale /= 2
 
-    def _attempt(self, asked: Question, adapter: Any, exchange: Any, scale: float) -> tuple[Answer, str, bool]:
-        """Compute once, and leave the gradients; the answer, what is wrong, and whether the gradients are finite."""
+    def _attempt(self, asked: Question, adapter: Any, exchange: Any, scale: float) -> Outcome:
+        """Compute once, and leave the gradients."""
         try:
             self._model.zero_grad(set_to_none=True)
-            answer = self._probe.compute(asked) if self._probe else None
-            if not isinstance(answer, Answer):
-                answer = Answer(answer)
-            if answer.loss is not None and answer.loss.requires_grad:
+            hook(adapter, "clear_gradients")()
+            answer = answered(self._probe.compute(asked)) if self._probe else Answer(None)
+            ours = torch.is_tensor(answer.loss) and answer.loss.requires_grad
+            if ours:
                 (answer.loss * scale).backward()
-            return answer, "", exchange.give(lambda piece: gradient(adapter, piece), 1 / scale)
+                answer = replace(answer, loss=answer.loss.detach())
+            hook(adapter, "finish_gradients")(ours)
+            finite = exchange.give(lambda piece: gradient(adapter, piece), 1 / (scale if ours else answer.scale))
+            return Outcome(answer, "", finite, ours)
         except InputError as err:
-            return Answer(None), str(err), True
+            return Outcome(Answer(None), str(err))
         except Exception as err:  # of the trainer's own code: the run is told
-            return Answer(None), f"the probe failed: {type(err).__name__}: {err}", True
+            return Outcome(Answer(None), f"the probe failed: {type(err).__name__}: {err}")
+
+
+def hook(adapter: Any, name: str, absent: Any = lambda *_: None) -> Any:
+    """What an adapter does about its engine's own ways; one that a trainer brought may have none."""
+    return getattr(adapter, name, absent)
+
+
+def answered(value: Any) -> Answer:
+    """What a probe gave, with one number as its loss."""
+    answer = value if isinstance(value, Answer) else Answer(value)
+    loss = answer.loss
+    if hasattr(loss, "full_tensor"):  # a DTensor, which may be a sum over ranks
+        loss = loss.full_tensor()
+    if torch.is_tensor(loss) and loss.numel() != 1:
+        problem = f"gives a loss of {loss.numel()} numbers"
+        raise InputError("probe", list(loss.shape), problem, "give the mean over target tokens, such as loss.mean()")
+    if loss is not None and not torch.is_tensor(loss) and (isinstance(loss, bool) or not isinstance(loss, (int, float))):
+        raise InputError("probe", type(loss).__name__, "is no loss", "give the mean over target tokens, or a mistura.Answer")
+    if not (math.isfinite(answer.scale) and answer.scale > 0):
+        raise InputError("probe", answer.scale, "is no loss scale", "give Answer the scale that the backward pass used")
+    return replace(answer, loss=loss)
 
 
 def prepared(model: torch.nn.Module, probe: Any) -> Probe | None:
@@ -160,9 +202,8 @@ def gradient(adapter: Any, piece: Any) -> torch.Tensor | None:
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
     """Leave the model's buffers and random numbers as they are, and no gradient."""
-    devices = sorted({p.device for p in model.parameters() if p.device.type == "cuda"}, key=str)
     buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    with torch.random.fork_rng(devices=devices):
+    with same_draws({p.device for p in model.parameters()}):
         try:
             yield
         finally:
@@ -170,6 +211,25 @@ def untouched(model: torch.nn.Module) -> Iterator[None]:
             with torch.no_grad():
                 for buffer, before in buffers:
                     buffer.copy_(before)
+
+
+@contextmanager
+def same_draws(devices: Iterable[torch.device]) -> Iterator[None]:
+    """Random numbers of the CPU and of devices go on as if nothing had been drawn.
+
+    Vendors' plug-ins have the two functions where CUDA has them (torch.npu, torch.musa, torch.mlu …).
+    """
+    known: list[tuple[Any, tuple[Any, ...]]] = [(torch, ())]
+    for device in sorted(devices, key=str):
+        module = getattr(torch, device.type, None)
+        if device.type != "cpu" and hasattr(module, "get_rng_state") and hasattr(module, "set_rng_state"):
+            known.append((module, () if device.type == "mps" else (device,)))
+    before = [module.get_rng_state(*place) for module, place in known]
+    try:
+        yield
+    finally:
+        for (module, place), state in zip(known, before):
+            module.set_rng_state(state, *place)
 
 
 __all__ = ["Answer", "Gate", "Probe", "Question"]

@@ -6,6 +6,7 @@ import atexit
 import logging
 import os
 import weakref
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import torch
@@ -33,7 +34,7 @@ Build = Callable[[dict[str, Any]], "tuple[torch.nn.Module, Any, Any]"]
 
 
 def join(
-    model: torch.nn.Module | Build,
+    model: torch.nn.Module | Sequence[torch.nn.Module] | Build,
     optimizer: Any = None,
     *,
     join: str | None = None,
@@ -54,30 +55,32 @@ def join(
     """Join a run with `model` as (this rank's part of) an island, and install the run's weights in it.
 
     Where the run is: `join` (or MISTURA_JOIN, or the file in MISTURA_JOIN_FILE), or `socket` (MISTURA_SOCKET) of a mistura
-    process that is running already. Under torch.distributed every rank calls it. A trainer that can make the run's own model
-    gives a function in place of the model, which is called with the resolved run.
+    process that is running already. Under torch.distributed every rank calls it. `model` may be Megatron's list of chunks, with one
+    `layout` or one for each. A trainer that can make the run's own model gives a function in place of the model, which is called
+    with the resolved run.
 
     `probe` computes the loss of a few sequences for the gate at the door: a function of tokens [R, T+1], or a mistura.Probe.
     """
     _check_free()
-    if not isinstance(model, torch.nn.Module) and not callable(model):
-        raise InputError("model", type(model).__name__, "is no torch.nn.Module", "give the model itself")
+    chunks = _chunks(model)
     ranks = control.ranks(data_parallel)
     begun: list[Any] = []  # what to undo, last first
     try:
-        made = isinstance(model, torch.nn.Module)
+        made = len(chunks) > 0
         if made:
-            rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
+            rates, held = Rates(rate, optimizer), _held(ranks, chunks, optimizer, adapter, layout)
         link, started, said = _connect(ranks, begun, join, socket, binary)
         if not made:
-            model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))
-            rates, held = Rates(rate, optimizer), _held(ranks, model, optimizer, adapter, layout)
-        gate = ranks.each(lambda: Gate(model, probe))
+            model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))  # type: ignore[operator]
+            chunks = _chunks(model)
+            rates, held = Rates(rate, optimizer), _held(ranks, chunks, optimizer, adapter, layout)
+        whole = chunks[0] if len(chunks) == 1 else torch.nn.ModuleList(chunks)
+        gate = ranks.each(lambda: Gate(whole, probe))
         about = {
-            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": bool(evaluate), "own_data": own_data, "own_rate": rates.own,
-            "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(model),
+            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": bool(evaluate), "own_data": own_data,
+            "own_rate": rates.own, "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(whole),
         }  # fmt: skip
-        welcome = _enter(ranks, link, model, held, about)
+        welcome = _enter(ranks, link, chunks, held, about)
         island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates, gate))
         if callable(evaluate):
             island.evaluate = evaluate
@@ -92,8 +95,19 @@ def join(
         raise
 
 
-def _held(ranks: Any, model: torch.nn.Module, optimizer: Any, adapter: Any, layout: Any) -> Any:
+def _chunks(model: Any) -> list[torch.nn.Module]:
+    """The modules of a model: one, or Megatron's chunks of it; none yet when it is a function that makes the model."""
+    chunks = list(model) if isinstance(model, (list, tuple)) else [model]
+    if chunks and all(isinstance(chunk, torch.nn.Module) for chunk in chunks):
+        return chunks
+    if callable(model):
+        return []
+    raise InputError("model", type(model).__name__, "is no torch.nn.Module and no list of them", "give the model itself")
+
+
+def _held(ranks: Any, chunks: Sequence[torch.nn.Module], optimizer: Any, adapter: Any, layout: Any) -> Any:
     """What this rank holds, as the exchange sees it."""
+    model = chunks[0] if len(chunks) == 1 else chunks
     held = ranks.each(lambda: adapter or adapters.choose(model, optimizer, layout))
     if hasattr(held, "number"):
         held.number(ranks.rank, lambda mine: ranks.everyone(lambda: mine))
@@ -133,9 +147,9 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
     return link, started, said
 
 
-def _enter(ranks: Any, link: Link, model: torch.nn.Module, held: Any, about: dict[str, Any]) -> dict[str, Any]:
+def _enter(ranks: Any, link: Link, chunks: Sequence[torch.nn.Module], held: Any, about: dict[str, Any]) -> dict[str, Any]:
     """Say hello and be welcomed: the first host before the others, which enter the same life of the island."""
-    tied = adapters.tied_names(model)
+    tied = {first: others for chunk in chunks for first, others in adapters.tied_names(chunk).items()}
     fields = {
         "protocol": PROTOCOL, "version": VERSION, "rank": ranks.rank, "world": ranks.world, "host_rank": ranks.host_rank,
         "host_world": ranks.host_world, "part": ranks.host, "parts": ranks.hosts, "pid": os.getpid(), "torch": str(torch.__version__),

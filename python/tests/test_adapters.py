@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from mistura import InputError
-from mistura.adapters import choose, megatron, plain
+from mistura.adapters import choose, plain
 from mistura.adapters.base import cut
-from mistura.adapters.dtensor import box_of
-from mistura.layout import Split
+from mistura.adapters.dtensor import box_of, laid_out
 
 
 class Model(nn.Module):
@@ -173,6 +172,11 @@ class DTensor:
 
     def __init__(self, whole: Tensor, local: Tensor, mesh: Mesh, placements: list[Any]) -> None:
         self.shape, self._local_tensor, self.device_mesh, self.placements = whole.shape, local, mesh, placements
+        self.grad: Any = None
+
+    def redistribute(self, placements: list[Any]) -> DTensor:
+        """Two ranks with equal parts of a sum."""
+        return DTensor(self._local_tensor, self._local_tensor * 2, self.device_mesh, placements)
 
 
 def test_dtensor_boxes_are_what_chunk_gives() -> None:
@@ -213,172 +217,56 @@ def test_dtensor_placements_that_no_parameter_has() -> None:
         box_of("w", DTensor(whole, whole[:3], Mesh((2,), (0,)), [Shard(0)]))
 
 
-# Megatron-core: classes of the same attributes; not run with Megatron itself.
+def test_a_gradient_that_is_still_a_sum_over_ranks_is_summed() -> None:
+    """A replicated norm under sequence parallelism: each rank has the part of its own positions."""
+    mesh, one, whole = Mesh((2,), (0,)), Replicate(), torch.ones(3)
+    parameter = DTensor(whole, whole, mesh, [one])
+    parameter.grad = DTensor(whole, torch.tensor([1.0, 2.0, 3.0]), mesh, [Partial()])
+    laid_out(parameter)
+    assert parameter.grad._local_tensor.tolist() == [2.0, 4.0, 6.0]
+    laid_out(parameter)  # it is as its parameter is: nothing more to be done
+    assert parameter.grad._local_tensor.tolist() == [2.0, 4.0, 6.0]
 
 
-class Span:
-    """A range, as Megatron-core has it."""
+def fused(model: nn.Module) -> Any:
+    """Stands in for Apex's and Transformer Engine's FusedAdam, which count steps in the group."""
 
-    def __init__(self, start: int, end: int) -> None:
-        self.start, self.end = start, end
+    class FusedAdam(torch.optim.Adam):
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                group["step"] = group.get("step", 0) + 1
+                for p in group["params"]:
+                    state = self.state[p]
+                    if not state:
+                        state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+                    assert set(state) == {"exp_avg", "exp_avg_sq"}
+                    state["exp_avg"].mul_(0.9).add_(p.grad, alpha=0.1)
 
-
-class Chunk(nn.Module):
-    """A model chunk under Megatron's data parallelism: parameters are views of one buffer, cut into equal shards by rank."""
-
-    def __init__(self, module: nn.Module, shards: int) -> None:
-        super().__init__()
-        self.module = module
-        self.buffer = torch.zeros(-(-sum(p.numel() for p in module.parameters()) // shards) * shards, dtype=torch.bfloat16)
-        self.index: dict[nn.Parameter, Span] = {}
-        at = 0
-        for p in reversed(list(module.parameters())):  # its buffers begin with the last layer
-            self.index[p] = Span(at, at + p.numel())
-            self.buffer[at : at + p.numel()].copy_(p.detach().flatten())
-            p.data = self.buffer[at : at + p.numel()].view(p.shape)
-            at += p.numel()
-        self.synced = 0
-        self.ddp_config = type("Config", (), {"overlap_param_gather": False})()
-        self.under_way = False
-        self.gathered = self.buffer.clone()
-
-    def start_param_sync(self, *unused: Any, force_sync: bool = False) -> None:
-        """Megatron gathers the parameters of all ranks here; one that is under way is waited for instead."""
-        assert force_sync
-        self.synced += 1
-        if self.under_way:
-            self.under_way = False
-            return
-        self.gathered.copy_(self.buffer)
+    return FusedAdam(model.parameters(), lr=0.1)
 
 
-class DistributedOptimizer:
-    """What the adapter reads of Megatron-core's, for one data-parallel rank."""
-
-    def __init__(self, chunk: Chunk, rank: int, ranks: int) -> None:
-        self.model_chunks = [chunk]
-        size = chunk.buffer.numel() // ranks
-        self.ranges = {}
-        for p, span in chunk.index.items():
-            low, high = max(span.start, rank * size), min(span.end, (rank + 1) * size)
-            if low < high:
-                self.ranges[p] = {"param": Span(low - span.start, high - span.start)}
-        self.model_float16_groups = [list(self.ranges)]
-        self.shard_float16_groups = [[p.detach().view(-1)[r["param"].start : r["param"].end] for p, r in self.ranges.items()]]
-        self.shard_fp32_from_float16_groups = [[s.clone().float() for s in self.shard_float16_groups[0]]]
-        self.model_fp32_groups: list[list[Tensor]] = [[]]
-        self.shard_fp32_groups: list[list[Tensor]] = [[]]
-        self.optimizer = torch.optim.AdamW(self.shard_fp32_from_float16_groups[0], lr=0.1)
-
-    def _get_model_param_range_map(self, p: nn.Parameter) -> dict[str, Span]:
-        return self.ranges[p]
-
-    def _copy_main_params_to_model_params(self) -> None:
-        for shard, master in zip(self.shard_float16_groups[0], self.shard_fp32_from_float16_groups[0]):
-            shard.copy_(master)
-
-
-class Chained:
-    """Megatron-core's ChainedOptimizer."""
-
-    def __init__(self, *optimizers: Any) -> None:
-        self.chained_optimizers = list(optimizers)
-
-
-def test_megatrons_distributed_optimizer() -> None:
-    """Two tensor-parallel by three data-parallel ranks: flat shards of columns and rows cover the model exactly once."""
-    torch.manual_seed(3)
-    column, row, norm = torch.randn(6, 5), torch.randn(4, 6), torch.randn(7)
-    whole = {"column": column.bfloat16().float(), "row": row.bfloat16().float(), "norm": norm.bfloat16().float()}
-    seen = {name: torch.full_like(w, float("nan")) for name, w in whole.items()}
-
-    def layout(tp: int) -> Any:
-        return lambda name, _: {"column": Split(0, tp, 2), "row": Split(1, tp, 2)}.get(name)
-
-    for tp in range(2):
-        for dp in range(3):
-            module = nn.Module()
-            for name, w in [("column", column.chunk(2, 0)[tp]), ("row", row.chunk(2, 1)[tp]), ("norm", norm)]:
-                module.register_parameter(name, nn.Parameter(w.clone().bfloat16()))
-            chunk = Chunk(module, 3)
-            optimizer = DistributedOptimizer(chunk, dp, 3)
-            adapter = choose(chunk, Chained(optimizer), layout(tp))
-            assert adapter.slots() == ["moment1", "moment2"]
-            assert {t["name"]: t["shape"] for t in adapter.tensors() if t["name"] != "norm"}.items() <= {
-                "column": [6, 5], "row": [4, 6],
-            }.items()  # fmt: skip
-            for piece in adapter.pieces():
-                if piece.name == "norm" and tp == 1:
-                    continue  # a replica
-                target = seen[piece.name]
-                at = (
-                    target.flatten()[piece.offset[0] : piece.offset[0] + piece.extent[0]]
-                    if len(piece.offset) != target.dim()
-                    else target[tuple(slice(o, o + n) for o, n in zip(piece.offset, piece.extent))]
-                )
-                assert bool(at.isnan().all()), (piece, "twice")
-                place = target.view(-1)[piece.offset[0] : piece.offset[0] + piece.extent[0]] if at.dim() == 1 else at
-                place.copy_(adapter.weights(piece))
-            changed_by_adoption(adapter, chunk, optimizer)
-    for name, w in whole.items():
-        assert torch.equal(seen[name], w), name
-
-
-def changed_by_adoption(adapter: Any, chunk: Chunk, optimizer: DistributedOptimizer) -> None:
-    before = chunk.buffer.clone()
-    for piece in adapter.pieces():
-        adapter.weights(piece).add_(1)
-        adapter.slot(piece, "moment1").fill_(2)
-    adapter.publish()
-    moved = int((chunk.buffer != before).sum())
-    assert moved == sum(s.numel() for s in optimizer.shard_float16_groups[0])
-    assert chunk.synced == 1
-    adapter.set_steps(9)
+def test_steps_that_are_counted_in_the_group() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = fused(model)
+    adapter = plain(model, optimizer)
+    assert adapter.slots() == ["moment1", "moment2"]
+    adapter.set_steps(7)  # before its first step
+    assert adapter.steps() == 7
+    trained(optimizer, model, 2)
     assert adapter.steps() == 9
-    for master in optimizer.shard_fp32_from_float16_groups[0]:
-        assert bool((optimizer.optimizer.state[master]["exp_avg"] == 2).all())
-        assert int(optimizer.optimizer.state[master]["step"]) == 9
+    adapter.forget()
+    assert adapter.steps() == 0
 
 
-def test_megatrons_gather_that_is_under_way_brings_older_values() -> None:
-    chunk = Chunk(nn.Linear(3, 2).bfloat16(), 1)
-    chunk.ddp_config.overlap_param_gather = True
-    adapter = choose(chunk, DistributedOptimizer(chunk, 0, 1))
-    chunk.under_way = True
-    for piece in adapter.pieces():
-        adapter.weights(piece).fill_(0.5)
-    adapter.publish()
-    assert bool((chunk.gathered == 0.5).all())
+@pytest.mark.skipif(torch.__version__ < "2.4", reason="this PyTorch has no fused AdamW on the CPU")
+def test_a_fused_kernel_finds_its_count_beside_the_parameter() -> None:
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    plain(model, optimizer).set_steps(3)
+    trained(optimizer, model, 1)
+    assert plain(model, optimizer).steps() == 4
 
 
-def test_megatrons_whole_masters() -> None:
-    module = nn.Linear(3, 2).bfloat16()
-    extra = nn.Parameter(torch.zeros(2))
-    module.register_parameter("scale", extra)
-
-    class Float16Optimizer:
-        float16_groups = [[module.weight, module.bias]]
-        fp32_from_float16_groups = [[module.weight.detach().float(), module.bias.detach().float()]]
-        fp32_from_fp32_groups = [[extra]]
-        optimizer = torch.optim.AdamW([*fp32_from_float16_groups[0], extra])
-
-        def _copy_main_params_to_model_params(self) -> None:
-            for p, master in zip(self.float16_groups[0], self.fp32_from_float16_groups[0]):
-                p.data.copy_(master)
-
-    adapter = megatron([module], Float16Optimizer())
-    assert sorted(p.name for p in adapter.pieces()) == ["bias", "scale", "weight"]
-    for piece in adapter.pieces():
-        adapter.weights(piece).fill_(0.5)
-    adapter.publish()
-    assert bool((module.weight == 0.5).all()) and bool((extra == 0.5).all())
-    with pytest.raises(InputError, match="the model has 1 chunks"):
-        megatron([module], Float16Optimizer(), [None, None])
-
-
-def test_masters_inside_a_fused_optimizer_are_refused() -> None:
-    chunk = Chunk(nn.Linear(3, 2).bfloat16(), 1)
-    optimizer = DistributedOptimizer(chunk, 0, 1)
-    optimizer.shard_fp32_from_float16_groups = [[None, None]]  # type: ignore[list-item]
-    with pytest.raises(InputError, match="its fp32 master is inside the precision-aware optimizer"):
-        megatron(chunk, optimizer)
+def test_modules_in_a_list_are_megatrons() -> None:
+    with pytest.raises(InputError, match="the optimizer is none of Megatron's; give the module that has them all"):
+        choose([nn.Linear(2, 2), nn.Linear(2, 2)], None)

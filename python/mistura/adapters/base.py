@@ -7,6 +7,7 @@ masters that were changed to where the engine computes. Optimizer state is one v
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -98,33 +99,80 @@ class Adapter:
         return cut(value, part.held, part.held.offset if part.state_at is None else part.state_at)
 
     def steps(self) -> int:
-        """Steps that the optimizer has made, by its own count (bias correction)."""
-        return max((int(s["step"]) for s in self._optimizer.state.values() if "step" in s), default=0)
+        """Steps that the optimizer has made, by its own count (bias correction): in the state (PyTorch) or in the group (fused)."""
+        counts = [s["step"] for one in self._inner() for s in one.state.values() if "step" in s]
+        counts += [g["step"] for one in self._inner() for g in one.param_groups if "step" in g]
+        return max(map(int, counts), default=0)
 
     def set_steps(self, n: int) -> None:
         """Set that count."""
+        for one in self._inner():
+            for group in one.param_groups if counts_by_group(one) else ():
+                count(group, n)
         for part in self._parts:
-            if part.key is None:
-                continue
-            state = self._state(part)
-            if torch.is_tensor(state.get("step")):
-                state["step"].fill_(n)
-            else:
-                state["step"] = n
+            if part.key is not None and "step" in self._state(part):
+                count(self._state(part), n)
 
     def forget(self) -> None:
         """Moments begin anew."""
-        if self._optimizer is not None:
-            self._optimizer.state.clear()
+        for one in self._inner():
+            one.state.clear()
+            for group in one.param_groups:
+                if "step" in group:
+                    count(group, 0)
+
+    def _inner(self) -> list[Any]:
+        """The PyTorch optimizers that make the steps."""
+        return [] if self._optimizer is None else [self._optimizer]
+
+    def _stepped(self, key: Any) -> tuple[Any, torch.Tensor]:
+        """The optimizer that files a part's state, and the tensor that it is filed under."""
+        return self._optimizer, key
 
     def _state(self, part: Part) -> dict[str, Any]:
         """The optimizer's state of a part, as it is before the first step when there is none."""
-        state = self._optimizer.state[part.key]
+        optimizer, key = self._stepped(part.key)
+        state = optimizer.state[key]
+        if "step" not in state and not counts_by_group(optimizer):
+            state["step"] = no_steps(optimizer, key)
         if "exp_avg" not in state:
-            state["step"] = torch.zeros((), dtype=torch.float32)
             for name in SLOTS.values():
-                state[name] = torch.zeros_like(part.key, memory_format=torch.preserve_format)
+                state[name] = torch.zeros_like(key, memory_format=torch.preserve_format)
         return state
+
+    # What the gate needs besides: its forward and backward pass leave nothing.
+
+    def clear_gradients(self) -> None:
+        """Forget gradients that an engine keeps elsewhere than in the parameters' grad."""
+
+    def finish_gradients(self, ours: bool) -> None:
+        """After a backward pass, before gradients are read: what is still a sum over ranks is summed. All ranks call it.
+
+        `ours`: the gate has run the backward pass; else it was the trainer.
+        """
+
+    def aside(self) -> contextlib.AbstractContextManager[Any]:
+        """While it lasts, what an engine draws and counts is thrown away."""
+        return contextlib.nullcontext()
+
+
+def counts_by_group(optimizer: Any) -> bool:
+    """Apex's and Transformer Engine's FusedAdam keep one count for a group, and none in the state."""
+    return any(c.__name__ == "FusedAdam" for c in type(optimizer).__mro__)
+
+
+def no_steps(optimizer: Any, key: torch.Tensor) -> torch.Tensor:
+    """PyTorch's count before the first step: beside the parameter where a kernel on its device reads it."""
+    group = next((g for g in optimizer.param_groups if any(p is key for p in g["params"])), {})
+    return torch.zeros((), dtype=torch.float32, device=key.device if group.get("fused") or group.get("capturable") else "cpu")
+
+
+def count(holder: dict[str, Any], n: int) -> None:
+    """Set the count of steps in a state or group."""
+    if torch.is_tensor(holder.get("step")):
+        holder["step"].fill_(n)
+    else:
+        holder["step"] = n
 
 
 def cut(tensor: torch.Tensor, held: Held, at: Shape) -> torch.Tensor:

@@ -53,3 +53,10 @@ def box_of(name: str, tensor: Any) -> tuple[str, tuple[int, ...], list[Held]]:
 def kind(placement: Any) -> str:
     """The placement's class; private ones count by name."""
     return type(placement).__name__
+
+
+def laid_out(parameter: Any) -> None:
+    """Lay a gradient out as its parameter is: one that is still a sum over ranks (Partial) is summed. All ranks of the mesh call it."""
+    grad = parameter.grad
+    if is_dtensor(grad) and is_dtensor(parameter) and tuple(grad.placements) != tuple(parameter.placements):
+        parameter.grad = grad.redistribute(placements=parameter.placements)

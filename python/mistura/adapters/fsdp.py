@@ -14,7 +14,7 @@ import torch
 
 from ..layout import Layout, held, shard
 from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
-from .dtensor import is_dtensor
+from .dtensor import is_dtensor, laid_out
 from .plain import grad_of, placed
 
 
@@ -36,6 +36,11 @@ class Fsdp(Adapter):
         for module in self._model.modules():
             if hasattr(module, "reshard") and hasattr(module, "unshard"):
                 module.reshard()
+
+    def finish_gradients(self, ours: bool) -> None:
+        """Under tensor parallelism some are still sums over ranks."""
+        for parameter in self._model.parameters():
+            laid_out(parameter)
 
 
 def handles(model: torch.nn.Module) -> Iterator[tuple[str, Any]]:

@@ -13,15 +13,20 @@ import torch
 from ..errors import InputError
 from ..layout import Held, Layout, held
 from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
-from .dtensor import box_of, is_dtensor
+from .dtensor import box_of, is_dtensor, laid_out
 
 
 class Plain(Adapter):
     """Masters that a trainer keeps beside its parameters are copied to them after a change."""
 
-    def __init__(self, *args: Any, copies: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
+    def __init__(self, model: torch.nn.Module, *args: Any, copies: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         super().__init__(*args)
-        self._copies = list(copies)
+        self._model, self._copies = model, list(copies)
+
+    def finish_gradients(self, ours: bool) -> None:
+        """PyTorch's own tensor parallelism leaves sums over ranks to whoever reads them."""
+        for parameter in self._model.parameters():
+            laid_out(parameter)
 
     def publish(self) -> None:
         """Parameters of fewer bits take the rounded masters."""
@@ -59,7 +64,7 @@ def plain(
         parts += [Part(place, lambda m=master: local(m), key(master), gradient=lambda p=parameter: grad_of(p)) for place in places]
         if master is not parameter:
             copies.append((parameter, master))
-    return Plain(tensors, parts, optimizer, copies=copies)
+    return Plain(model, tensors, parts, optimizer, copies=copies)
 
 
 def grad_of(parameter: torch.Tensor) -> torch.Tensor | None:
