@@ -27,6 +27,7 @@ type life struct {
 	holes     spans // positions of steps that were not applied
 	restored  bool  // took samples over from a checkpoint
 	committed int64 // highest position that is in the model, as far as known
+	passed    bool  // another has taken over the same
 	closed    bool  // on the coordinator's tape
 	closedAt  int64
 	shut      bool // closed on the group's tape
@@ -218,6 +219,10 @@ func (a *auditor) launch(r coord.LaunchRecord, before *books) *books {
 		return nil
 	}
 	old := before.alive(r.Island)
+	again := old == nil
+	if again {
+		old = a.books.left(r.Island)
+	}
 	if old == nil {
 		a.problem("incarnation %d takes over samples that nobody of island %s left", r.Incarnation, r.Island)
 		return nil
@@ -225,9 +230,31 @@ func (a *auditor) launch(r coord.LaunchRecord, before *books) *books {
 	if !slices.Equal(l.lease.ranges, old.lease.between(r.Base, r.Position)) || r.Position < old.committed || l.lease.end() != r.Position {
 		a.problem("incarnation %d takes over other samples than island %s had trained", r.Incarnation, r.Island)
 	}
-	l.restored, l.committed, old.closed = true, old.committed, true
+	l.restored, l.committed, old.closed, old.passed = true, old.committed, true, true
 	l.holes = old.holes.without(spans{{From: r.Position, To: math.MaxInt64}})
-	a.handBack(old.after(r.Position))
+	if !again {
+		a.handBack(old.after(r.Position))
+		return nil
+	}
+	for _, g := range l.after(l.committed) { // which the one before has handed back
+		for _, twice := range a.books.held.add(g) {
+			a.problem("incarnation %d takes over samples %d to %d, which somebody has by now", r.Incarnation, twice.From, twice.To)
+		}
+	}
+	return nil
+}
+
+// left is the newest life of an island in this era if that was to take over a saved state, and ended
+// without anything of it in the model: another may take the same over.
+func (b *books) left(island string) *life {
+	for _, inc := range slices.Backward(slices.Sorted(maps.Keys(b.lives))) {
+		if l := b.lives[inc]; l.island == island && l.closed {
+			if l.restored && !l.passed && l.closedAt == l.committed {
+				return l
+			}
+			return nil
+		}
+	}
 	return nil
 }
 

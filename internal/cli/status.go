@@ -170,8 +170,12 @@ func orHere(host string) string {
 
 // note is what else there is to say of a member.
 func note(m ledger.Member) string {
+	said := m.Why
 	if m.State == ledger.Away {
-		return m.Reason
+		said = m.Reason
 	}
-	return m.Why
+	if m.Unrestored != "" {
+		said = strings.TrimPrefix(said+"; ", "; ") + "without its saved state: " + m.Unrestored
+	}
+	return said
 }

@@ -32,6 +32,11 @@ type member struct {
 	answered    int64 // lowest position with a verdict, over fragments
 	began       int64 // position when it was ready: there its runway begins
 	restored    bool  // launched with a seed
+	seed        Seed  // that
+	took        bool  // has taken it over
+	futile      bool  // nobody can take that over
+	again       bool  // closing: the seed goes to its successor
+	unclaimed   bool  // closing: the seed was not taken over
 	awaited     bool  // from outside, and not here yet
 	broken      bool  // its stream is, and it was not heard since
 	gated       bool  // has passed the gate, or there is none
@@ -80,6 +85,9 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 		return s.joined(m, in, now)
 	case Gated:
 		return s.gated(m, in, now)
+	case Restored:
+		m.took = true
+		return nil, ""
 	case Ready:
 		return s.ready(m, now)
 	case Progress:
@@ -121,6 +129,8 @@ func incarnationOf(in Input) uint64 {
 	case Joined:
 		return in.Incarnation
 	case Gated:
+		return in.Incarnation
+	case Restored:
 		return in.Incarnation
 	case Ready:
 		return in.Incarnation
@@ -189,18 +199,21 @@ func (s *State) launch(name string, now time.Time) []Effect {
 	return append(effects, Launch{m.incarnation, name, s.slots[name].starts > 1})
 }
 
-// incarnate gives the island a new incarnation. A seed from a checkpoint serves its
-// first one only; a later one starts from the model.
+// incarnate gives the island a new incarnation. A seed from a checkpoint serves the first
+// that takes it over; a later one starts from the model.
 func (s *State) incarnate(name string, now time.Time) (*member, []Effect) {
 	s.incarnation++
 	sl := s.slots[name]
 	sl.starts++
 	seed, restored := s.seeds[name]
 	delete(s.seeds, name)
+	if restored {
+		sl.offered++
+	}
 	m := &member{
 		incarnation: s.incarnation, island: name, launchedAt: now, heardAt: now, steppedAt: now, captured: -1,
 		position: seed.Position, committed: seed.Committed, brought: seed.Committed, answered: seed.Answered,
-		restored: restored, lease: lease{base: seed.Base, end: seed.Base}, holes: seed.Holes,
+		restored: restored, seed: seed, lease: lease{base: seed.Base, end: seed.Base}, holes: seed.Holes,
 	}
 	m.lease.add(seed.Leases)
 	s.members[m.incarnation] = m
@@ -265,6 +278,7 @@ func (s *State) progress(m *member, in Progress, now time.Time) ([]Effect, strin
 		before := m.position
 		m.step, m.position = in.Step, min(max(in.Position, m.committed), m.lease.end)
 		if holed(m.holes, before) != holed(m.holes, m.position) {
+			m.futile = true
 			return s.end(m, "died", "it would train a step again that was withheld")
 		}
 		return nil, ""
@@ -312,9 +326,12 @@ func (m *member) settled(in Consumed) {
 // comes back (S2).
 func (s *State) end(m *member, how, why string) ([]Effect, string) {
 	sl := s.slots[m.island]
+	m.unclaimed = m.holdsSeed()
+	m.again = m.unclaimed && (how == "died" || how == "refused") && s.offers(m)
 	switch {
 	case how == "left":
 		sl.shut = !sl.outside
+	case m.unclaimed && sl.barren < s.cfg.Restarts: // what it was offered is counted
 	case how == "died" && m.committed > m.brought:
 		sl.barren = 0
 	case how == "died" || how == "refused":
@@ -335,13 +352,21 @@ func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, strin
 	}
 	position := max(min(in.Position, m.lease.end), m.committed)
 	rest := m.lease.applied(position, m.holes)
-	s.consumed += m.net(position)
-	s.pool.give(rest)
-	s.leaveOut()
 	delete(s.members, m.incarnation)
 	effects := []Effect{
 		Record{CloseRecord{"close", now, m.incarnation, m.island, m.how, m.why, position, rest}},
 		Gone{m.incarnation, m.island, m.how, m.why},
+	}
+	if m.again && s.offers(m) {
+		s.pool.give(m.lease.applied(m.seed.Position, m.holes)) // what it was granted beside
+		s.leaveOut()
+		return append(effects, s.offer(m, now)...), fmt.Sprintf("%s closed before it had its saved state, which waits for its next incarnation", m.island)
+	}
+	s.consumed += m.net(position)
+	s.pool.give(rest)
+	s.leaveOut()
+	if m.unclaimed && m.how != "finished" {
+		effects = append(effects, Record{NotRestoredRecord{"not_restored", now, m.incarnation, m.island, s.slots[m.island].offered, m.why}})
 	}
 	return append(effects, s.replace(m, now)...),
 		fmt.Sprintf("%s closed at sample %d, %d samples handed back", m.island, position, length(rest))

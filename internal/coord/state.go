@@ -16,6 +16,7 @@ type slot struct {
 	outside  bool // nobody starts it: it arrives
 	arrivals int
 	refused  int // times at the gate
+	offered  int // incarnations that were to take its saved state over
 }
 
 // State is the coordinator. The zero value is not usable: see New and Restore.

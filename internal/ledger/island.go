@@ -21,14 +21,15 @@ const (
 
 // Island is the state of one island over all its incarnations in this era.
 type Island struct {
-	Name     string
-	State    State
-	Reason   string // of the last departure
-	Restarts int
-	Numeric  string // what it emulates; empty: nothing
-	Engine   string // that trains in it; empty: the native one
-	Device   string // that it computes on; empty: not said
-	From     string // network address that it came from; empty: it was started here
+	Name       string
+	State      State
+	Reason     string // of the last departure
+	Restarts   int
+	Unrestored string // why nobody has taken over its saved state; empty: somebody has, or there was none
+	Numeric    string // what it emulates; empty: nothing
+	Engine     string // that trains in it; empty: the native one
+	Device     string // that it computes on; empty: not said
+	From       string // network address that it came from; empty: it was started here
 
 	Tokens  int64 // trained
 	Steps   int64 // inner steps

@@ -80,6 +80,8 @@ func (s *Status) Apply(e Event) {
 		s.Paused = e.Reason
 	case RunEnded:
 		s.Ended = &e
+	case NotRestored:
+		s.island(e.Island).Unrestored = e.Reason
 	case Note, Gated:
 	}
 }

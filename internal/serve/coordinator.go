@@ -98,6 +98,9 @@ func (h *host) coordinate(e coord.Effect) {
 		if r, ok := e.Record.(coord.GateRecord); ok {
 			h.gateEvent(r)
 		}
+		if r, ok := e.Record.(coord.NotRestoredRecord); ok {
+			h.emit(ledger.NotRestored{At: r.At, Island: r.Island, Incarnation: r.Incarnation, Offers: r.Offers, Reason: r.Why})
+		}
 	case coord.Launch:
 		h.launch(e)
 	case coord.Accept:

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/attach/attachtest"
+	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
 )
@@ -291,4 +293,45 @@ func TestFilesOfAnotherHost(t *testing.T) {
 	}
 	c.stop()
 	within(t, "the end of the run", c.done)
+}
+
+// A state that an incarnation has not taken over goes to the next, to the bit; after three
+// the island begins from the model, on the record and in the status. Every sample counts once.
+func TestStateIsOfferedAgain(t *testing.T) {
+	for name, bent := range map[string]int{"two fail": 2, "three fail": coord.SeedOffers} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 1 }))
+			dir := folder(t)
+			first := &outside{run: run, world: 2, layout: attachtest.Rows, slots: true}
+			first.stopAt(t, dir, 25)
+			meta := newestMeta(t, dir)
+			second := &outside{run: run, world: 3, layout: attachtest.Rows, slots: true, resume: true, begin: func(life int, trainer *attachtest.Trainer) func(uint64) error {
+				if life <= bent {
+					trainer.Ranks[1].State.Bend = func(slot string, _ int, values []float32) { values[0]++ }
+				}
+				return nil
+			}}
+			c := trainOutside(t, dir, second)
+			c.finish()
+			within(t, "the end of the trainer", second.done)
+			if len(second.ends) != bent+1 || second.ends[bent-1] == nil || second.ends[bent] != nil {
+				t.Errorf("the trainers ended with %v", second.ends)
+			}
+			lost := recorded[ledger.NotRestored](c)
+			if bent < coord.SeedOffers {
+				restoredAsSaved(t, dir, "only", meta, 3)
+				if len(lost) != 0 {
+					t.Errorf("%v", lost)
+				}
+				return
+			}
+			if len(lost) != 1 || lost[0].Offers != bent || !strings.Contains(lost[0].String(), "rank 1") || strings.Contains(lost[0].String(), "\n") {
+				t.Errorf("it says %v", lost)
+			}
+			if !strings.Contains(notes(c), "island only joins with the moments of checkpoints/") {
+				t.Errorf("the last one has not even the moments:\n%s", notes(c))
+			}
+		})
+	}
 }
