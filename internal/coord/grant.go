@@ -30,7 +30,7 @@ func (s *State) supply(now time.Time) ([]Effect, string) {
 // grant tops a member's lease up.
 //
 // A lease reaches Runway beyond the last verdict (L1), but no further than a
-// fair part of what is left: with n members, 1/(2n) of the pool at a time
+// fair part of what is left: with n islands, 1/(2n) of the pool at a time
 // (guided self-scheduling, Polychronopoulos and Kuck 1987), so that all of them
 // run dry at about the same time whatever their speeds.
 func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
@@ -44,7 +44,7 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 	if room <= 0 || m.outstanding() >= low {
 		return nil, ""
 	}
-	fair := s.pool.left() / int64(2*max(s.Live(), 1))
+	fair := s.pool.left() / int64(2*max(s.places(), 1))
 	if m.outstanding() >= max(2*s.cfg.StepSamples, min(low, fair)) {
 		return nil, "" // near the end: two steps ahead are enough
 	}
@@ -59,6 +59,19 @@ func (s *State) grant(m *member, now time.Time) ([]Effect, string) {
 		Record{LeaseRecord{"lease", now, m.incarnation, ranges}},
 		Grant{m.incarnation, at, ranges},
 	}, fmt.Sprintf("%s: %d samples leased, %d left in the pool", m.island, length(ranges), s.pool.left())
+}
+
+// places is how many islands share the pool: those that are here, and those that may
+// yet come. Of the samples of a short run the first one would otherwise take so many
+// before the others have loaded that it trains the end alone.
+func (s *State) places() int {
+	n := 0
+	for _, sl := range s.slots {
+		if !sl.shut {
+			n++
+		}
+	}
+	return n
 }
 
 // reach is how many samples a lease may go beyond the last verdict:
