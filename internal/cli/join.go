@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -24,8 +25,14 @@ const fromStdin = "-"
 // maxJoinBytes bounds a join string.
 const maxJoinBytes = 4096
 
+// maxJoinFileBytes bounds a file that holds one.
+const maxJoinFileBytes = 64 << 10
+
 // Where a join string may come from beside the command line.
-const joinVariable = "MISTURA_JOIN"
+const (
+	joinVariable     = "MISTURA_JOIN"
+	joinFileVariable = "MISTURA_JOIN_FILE"
+)
 
 // joinFlags are the flags of join.
 type joinFlags struct {
@@ -41,10 +48,10 @@ func newJoin(env *Env) *cobra.Command {
 		Long: `Join a run as one of its islands and train until the run is done.
 
 The join string says where the run is and who may enter. It is read from
-MISTURA_JOIN, from --join-file, or, with "-", from the first line of stdin, whose end
-then ends the island: that is how "mistura train" starts islands. One that is given
-as argument is moved to the environment before anything else happens, because others
-on the host can read command lines.
+MISTURA_JOIN, from --join-file or the file that MISTURA_JOIN_FILE names, or, with "-",
+from the first line of stdin, whose end then ends the island: that is how "mistura
+train" starts islands. One that is given as argument is moved to the environment
+before anything else happens, because others on the host can read command lines.
 
 With --engine external a program of yours trains: the command behind "--", which
 finds the socket in MISTURA_SOCKET, or whatever opens the socket that is printed
@@ -82,8 +89,9 @@ what was trained and leaves; a second one stops at once.`,
 	flags.StringVar(&f.socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
 	flags.BoolVar(&f.noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
 	flags.StringVar(&f.name, "name", "", "of the island, if the join string has none")
-	flags.StringVar(&f.file, "join-file", "", "`FILE` whose first line is the join string")
+	flags.StringVar(&f.file, "join-file", "", joinFileUsage)
 	flags.StringVar(&f.data, "data", "", "folder `DIR` of the run's tokens on this host (default fetched from the coordinator, once)")
+	complete(cmd, "engine", runfile.Engines())
 	return cmd
 }
 
@@ -116,16 +124,39 @@ func (f *joinFlags) text(env *Env, given string) (string, error) {
 		}
 		return given, nil
 	case f.file != "":
-		data, err := os.ReadFile(f.file)
-		if err != nil {
-			return "", usage("--join-file", f.file, "cannot be read: "+reason(err), "give the file that holds the join string")
-		}
-		line, _, _ := strings.Cut(string(data), "\n")
-		return strings.TrimSpace(line), nil
+		return readJoin("--join-file", f.file)
 	case variable != "":
-		return variable, nil
+		return strings.TrimSpace(variable), nil
+	case env.Getenv(joinFileVariable) != "":
+		return readJoin(joinFileVariable, env.Getenv(joinFileVariable))
 	}
-	return "", usage("JOINSTRING", "", "is missing", "set "+joinVariable+", or give --join-file FILE, or \"-\" to read it from stdin")
+	return "", usage("JOINSTRING", "", "is missing", "set "+joinVariable+" or "+joinFileVariable+", give --join-file FILE, or \"-\" to read it from stdin")
+}
+
+// joinFileUsage describes the flag that names such a file.
+const joinFileUsage = "`FILE` that holds the join string; empty lines and those that begin with # do not count"
+
+// readJoin is the join string in a file: its first line that is neither empty nor a
+// comment. The Python package reads it the same way.
+func readJoin(where, path string) (string, error) {
+	if strings.HasPrefix(path, "mistura:") {
+		return "", usage(where, "", "is a join string and not the name of a file", "write it to a file and name that, or set "+joinVariable)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return "", usage(where, path, "cannot be read: "+reason(err), "give the file that holds the join string")
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(io.LimitReader(f, maxJoinFileBytes))
+	for lines.Scan() {
+		if line := strings.TrimSpace(lines.Text()); line != "" && !strings.HasPrefix(line, "#") {
+			return line, nil
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return "", usage(where, path, "cannot be read: "+reason(err), "give the file that holds the join string")
+	}
+	return "", usage(where, path, "holds no join string", "put the one that serve or token printed on a line of its own")
 }
 
 // runJoin reads the join string and has run train until the run is done.

@@ -34,7 +34,8 @@ func newStatus(env *Env) *cobra.Command {
 		Long: `Show how a run that is under way stands: its islands with engine, device and host,
 tokens and speed, the busy time of a step against the median of the island's own
 kind, and who is slow and why. RUN is the folder of a run on this host; from
-elsewhere a join string says whom to ask, from MISTURA_JOIN or --join-file.`,
+elsewhere a join string says whom to ask, from --join-file, MISTURA_JOIN or
+MISTURA_JOIN_FILE.`,
 		Example: `  mistura status runs/ling-nano-1
   mistura status --join-file rack2.join --watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -48,7 +49,7 @@ elsewhere a join string says whom to ask, from MISTURA_JOIN or --join-file.`,
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on one line, with --watch one a look")
 	cmd.Flags().BoolVar(&watch, "watch", false, "look again every two seconds until interrupted")
-	cmd.Flags().StringVar(&file, "join-file", "", "`FILE` whose first line is a join string of the run")
+	cmd.Flags().StringVar(&file, "join-file", "", joinFileUsage)
 	return cmd
 }
 

@@ -32,6 +32,8 @@ func (f *torchFlags) add(cmd *cobra.Command) {
 	flags.IntVar(&f.Threads, "threads", 0, "`N` threads of each rank of --engine torch on the CPU (default those of the machine, shared by the ranks)")
 	flags.StringVar(&f.runFile, "run-file", "", "resolved run file of the run; who starts islands on its own machine gives it")
 	flags.MarkHidden("run-file") //nolint:errcheck // the flag is there
+	complete(cmd, "device", pytorch.Devices())
+	complete(cmd, "precision", runfile.Precisions())
 }
 
 // trainer is the reference learner. Unless who started this process has asked already,

@@ -23,6 +23,12 @@ type Learner struct {
 	NoGate    bool   // it does not answer the gate
 }
 
+// Devices are the kinds of device that the reference learner knows: those of
+// python/mistura/device.py, which has the last word.
+func Devices() []string {
+	return []string{"cpu", "cuda", "npu", "musa", "mlu", "gcu", "xpu", "hpu", "mps"}
+}
+
 // has asks a Python whether torch and numpy are installed, without loading them.
 const has = "import importlib.util as u, sys; sys.exit(not (u.find_spec('torch') and u.find_spec('numpy')))"
 

@@ -2,10 +2,14 @@ package pytorch
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mistura-project/mistura/python"
 )
 
 func TestCommand(t *testing.T) {
@@ -18,6 +22,21 @@ func TestCommand(t *testing.T) {
 	got = strings.Join(many.Command("python3", "/cache/x"), " ")
 	if want := "python3 /cache/x/mistura/ranks.py 8 -m mistura.train --device cuda --precision fp32 --threads 1 --no-gate"; got != want {
 		t.Errorf("eight ranks:\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestDevices compares what is offered with the table that decides.
+func TestDevices(t *testing.T) {
+	table, err := fs.ReadFile(python.Files(), "mistura/device.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for _, m := range regexp.MustCompile(`Kind\(\s*"(\w+)",`).FindAllSubmatch(table, -1) {
+		kinds = append(kinds, string(m[1]))
+	}
+	if got := Devices(); !slices.Equal(got, kinds) {
+		t.Errorf("offered are %q, known are %q", got, kinds)
 	}
 }
 

@@ -136,6 +136,12 @@ const (
 	External = "external" // a trainer of the user's
 )
 
+// Engines are all of them.
+func Engines() []string { return []string{Native, Torch, External} }
+
+// Precisions are the number formats of a torch island's products.
+func Precisions() []string { return []string{"fp32", "bf16", "fp16"} }
+
 // FromSeed as model.from: tensors and version 0 come from the island marked seed.
 const FromSeed = "seed"
 

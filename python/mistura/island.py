@@ -105,7 +105,7 @@ class Island:
         self._samples: list[int] = []
         self._taken = False
         self._exchange = Exchange(link, adapter, welcome)
-        self._state = State(link, adapter, self._exchange.areas, ranks.rank, Path(f"mistura-{self.run_id}") / self.name)
+        self._state = State(link, adapter, self._exchange.areas, ranks.rank, Path(f"mistura-{self.run_id}") / self.name, optimizer)
         self._actions: dict[str, Callable[[dict[str, Any]], None]] = {
             "gather": lambda a: self._exchange.gather(a, self.steps),
             "adopt": self._adopt,

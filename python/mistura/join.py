@@ -68,12 +68,14 @@ def join(
     try:
         made = len(chunks) > 0
         if made:
-            rates, held = Rates(rate, optimizer), _held(ranks, chunks, optimizer, adapter, layout)
+            rates = ranks.each(lambda: Rates(rate, optimizer))
+            held = _held(ranks, chunks, optimizer, adapter, layout)
         link, started, said = _connect(ranks, begun, join, socket, binary)
         if not made:
             model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))  # type: ignore[operator]
             chunks = _chunks(model)
-            rates, held = Rates(rate, optimizer), _held(ranks, chunks, optimizer, adapter, layout)
+            rates = ranks.each(lambda: Rates(rate, optimizer))
+            held = _held(ranks, chunks, optimizer, adapter, layout)
         whole = chunks[0] if len(chunks) == 1 else torch.nn.ModuleList(chunks)
         gate = ranks.each(lambda: Gate(whole, probe))
         about = {

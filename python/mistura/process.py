@@ -24,6 +24,7 @@ log = logging.getLogger("mistura")
 START_PATIENCE_SECONDS = 30.0
 LOG_NAME, SOCKET_NAME = "log", "s"
 LAST_WORDS_BYTES = 8192
+JOIN_LIMIT_CHARACTERS = 64 << 10
 INSTALL = "install it and put it on PATH, or name it in MISTURA_BINARY"
 
 
@@ -77,13 +78,23 @@ def join_string(given: str | None) -> str:
             "nothing says which run to join",
             "set MISTURA_JOIN, MISTURA_JOIN_FILE or MISTURA_SOCKET, or give join= the join string",
         )
+    return read_join("MISTURA_JOIN_FILE", path)
+
+
+def read_join(where: str, path: str) -> str:
+    """The join string in a file: its first line that is neither empty nor a comment, as `mistura join --join-file` reads it."""
+    if path.startswith("mistura:"):
+        problem = "is a join string, and its secret would be on the command line" if where.startswith("--") else "is a join string itself"
+        raise InputError(where, None, problem, "write it to a file and name that, or set MISTURA_JOIN")
     try:
         with open(path, encoding="utf-8") as f:
-            text = f.read().strip()
-    except OSError as err:
-        raise InputError("MISTURA_JOIN_FILE", path, f"cannot be read ({err.strerror})", "name the file that holds the join string") from err
+            lines = f.read(JOIN_LIMIT_CHARACTERS).splitlines()
+    except (OSError, UnicodeError) as err:
+        problem = f"cannot be read ({getattr(err, 'strerror', None) or 'it is no text'})"
+        raise InputError(where, path, problem, "name the file that holds the join string") from err
+    text = next((line.strip() for line in lines if line.strip() and not line.strip().startswith("#")), "")
     if not text:
-        raise InputError("MISTURA_JOIN_FILE", path, "is empty", "put the join string into it")
+        raise InputError(where, path, "holds no join string", "put the one that mistura serve or mistura token printed on a line of its own")
     return text
 
 

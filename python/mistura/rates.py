@@ -18,10 +18,12 @@ class Rates:
         if whose not in (RUN, OWN):
             raise InputError("rate", whose, "is neither run nor own", 'give rate="run" for the run\'s schedule or rate="own" for yours')
         self.own = whose == OWN
+        check(optimizer, self.own)
         self._optimizer = optimizer
         self._given: list[dict[str, Any]] | None = None  # the groups that the run's rate was put into
-        first = float(self._groups[0]["lr"]) if self._groups else 0.0
-        self._scales = [float(g["lr"]) / first if first else 1.0 for g in self._groups]
+        rates = [rate_of(g) for g in self._groups]
+        first = rates[0] if rates else None
+        self._scales = [rate / first if first and rate is not None else 1.0 for rate in rates]
         self._asked = False  # the trainer sets the rate itself, from island.lr()
         self._run: float | None = None
         self._factor = 1.0
@@ -61,11 +63,13 @@ class Rates:
 
     def _scale_by(self, factor: float) -> None:
         for group in self._groups:
-            put(group, float(group["lr"]) * factor)
+            rate = rate_of(group)
+            if rate is not None:
+                put(group, rate * factor)
 
     def used(self) -> float | None:
         """The rate of the step that was just made; None is unknown."""
-        now = float(self._groups[0]["lr"]) if self._groups else None
+        now = rate_of(self._groups[0]) if self._groups else None
         if self.own:
             return now
         if self._run is not None and not self._asked:
@@ -82,6 +86,25 @@ class Rates:
         if abs(now - expected) > 1e-6 * abs(expected):
             problem = f"the optimizer's learning rate is {now:g}, the run's for this step was {expected:g}: something else set it"
             raise InputError("rate", RUN, problem, 'leave out the scheduler, set island.lr() yourself, or join with rate="own"')
+
+
+def check(optimizer: Any, own: bool) -> None:
+    """One torch.optim.Optimizer, whose rate can be set where the run sets it."""
+    if optimizer is None:
+        return
+    kind = type(optimizer).__name__
+    if not hasattr(optimizer, "param_groups"):
+        mend = "give one torch.optim.Optimizer; of several give none, set island.lr() in each, and save their state in island.checkpoint()"
+        raise InputError("optimizer", kind, "is no optimizer: it has no param_groups", mend)
+    unset = [i for i, g in enumerate(optimizer.param_groups) if rate_of(g) is None]
+    if unset and not own:
+        raise InputError("optimizer", kind, f"its parameter group {unset[0]} has no lr, and the run sets the rate", 'join with rate="own"')
+
+
+def rate_of(group: dict[str, Any]) -> float | None:
+    """A group's rate; None: its optimizer finds one by itself."""
+    rate = group.get("lr")
+    return None if rate is None else float(rate)
 
 
 def put(group: dict[str, Any], rate: float) -> None:

@@ -8,6 +8,7 @@ given to it once more, and it compares. Optimizers that have no one value for ea
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,8 +29,9 @@ Save = Callable[[Path], None]
 class State:
     """Carries out the actions save and restore for one rank."""
 
-    def __init__(self, link: Link, adapter: Any, areas: Areas, rank: int, spare: Path) -> None:
+    def __init__(self, link: Link, adapter: Any, areas: Areas, rank: int, spare: Path, optimizer: Any = None) -> None:
         """`spare` is where files go when the run's own folder is not on this host."""
+        self._optimizer, self._warned = optimizer, False
         self._link, self._adapter, self._areas, self._rank, self._spare = link, adapter, areas, rank, spare
         self._pieces = adapter.pieces()
         self._save: Save | None = None
@@ -54,6 +56,7 @@ class State:
             self._give(checkpoint, slot)
         path = Path(action["folder"] or self._spare / f"{checkpoint:08d}") / f"rank-{self._rank:04d}"
         if self._save is None and (len(slots) > 1 or not self._asks):
+            self._warn_of_loss(checkpoint, slots)
             self._link.tell("kept", checkpoint=checkpoint, path="")
             return
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +64,14 @@ class State:
         if self._save is not None:
             self._save(path)
             self.settle()
+
+    def _warn_of_loss(self, checkpoint: int, slots: list[str]) -> None:
+        """Say once that whoever resumes from here begins with an empty optimizer."""
+        if len(slots) > 1 or self._warned or not has_state(self._optimizer):
+            return
+        self._warned = True
+        kind, mend = type(self._optimizer).__name__, "give island.checkpoint() a function that saves it"
+        log.warning("checkpoint %d is without the state of optimizer %s, which the run cannot save; %s", checkpoint, kind, mend)
 
     def settle(self) -> None:
         """Before the next question of rank 0: what was due is there by now, or it is not."""
@@ -98,3 +109,10 @@ class State:
         scale, good = self._adapter.scale() if hasattr(self._adapter, "scale") else (0.0, 0)
         steps = self._adapter.steps() if hasattr(self._adapter, "steps") and len(self._adapter.slots()) > 0 else 0
         self._link.ask("slot", checkpoint=checkpoint, slot=slot, steps=steps, scale=float(scale), scale_steps=int(good))
+
+
+def has_state(optimizer: Any) -> bool:
+    """The optimizer keeps something from step to step."""
+    state = getattr(optimizer, "state", None)
+    kept = state.values() if isinstance(state, Mapping) else ()
+    return any(value is not None for one in kept if isinstance(one, Mapping) for value in one.values())

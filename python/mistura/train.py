@@ -26,6 +26,7 @@ import torch.distributed as dist
 import mistura
 
 from . import device as devices
+from . import process
 from .adapters import Adapter
 from .config import Config, Training, section
 from .errors import Error, InputError
@@ -220,7 +221,7 @@ def run(args: argparse.Namespace) -> None:
         held.scale, held.set_scale = b.scale.kept, b.scale.take  # into checkpoints of the run, and back
         return b.model, b.optimizer, held
 
-    text = None if args.join is None else read_join(args.join)
+    text = None if args.join is None else process.read_join("--join", args.join)
     island = mistura.join(
         make,
         join=text,
@@ -245,22 +246,6 @@ def answer(model: Model, q: mistura.Question) -> mistura.Answer:
     with torch.no_grad():
         free = model(q.tokens, q.end_token)
     return mistura.Answer(p.total(model.c) / p.targets.sum(), {layer: r.choice for layer, r in free.routed.items()})
-
-
-def read_join(path: str) -> str:
-    """The join string in a file."""
-    if path.startswith("mistura:"):
-        raise InputError(
-            "--join",
-            "",
-            "is a join string, and its secret would be on the command line",
-            "write it to a file and name that, or set MISTURA_JOIN",
-        )
-    try:
-        with open(path, encoding="utf-8") as f:
-            return f.readline().strip()
-    except OSError as err:
-        raise InputError("--join", path, f"cannot be read ({err.strerror})", "name the file that holds the join string") from err
 
 
 def probe(args: argparse.Namespace) -> int:

@@ -115,6 +115,64 @@ def test_b11_weights_without_a_master_are_refused() -> None:
         plain(nn.Linear(2, 2).double())
 
 
+def with_extra(extra: Any) -> nn.Module:
+    """A model with one parameter more."""
+    model = nn.Sequential(nn.Linear(2, 2))
+    model.extra = extra
+    return model
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        (nn.Parameter(torch.zeros(0, 3)), "has no elements; take it out of the model"),
+        (nn.parameter.UninitializedParameter(), "has no shape yet; run a batch through the model before mistura.join"),
+        (nn.Parameter(torch.zeros(2, device="meta")), r"is on the meta device and has no values; give it memory .*to_empty"),
+        (nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False), "is int8, of which there is no mean; keep it out"),
+        (nn.Parameter(torch.zeros(2, dtype=torch.complex64)), "is complex64, of which there is no mean; keep it out"),
+    ],
+)
+def test_parameters_that_are_no_weights(extra: Any, words: str) -> None:
+    """Each is refused by its name, in whatever wrapper."""
+    with pytest.raises(InputError, match=f"^parameter extra: {words}"):
+        choose(with_extra(extra))
+
+
+def test_a_buffer_that_has_no_mean() -> None:
+    with pytest.raises(InputError, match="^buffer norm.num_batches_tracked: is int64, of which there is no mean"):
+        plain(Model(), None, state=["norm.num_batches_tracked"])
+
+
+def test_an_optimizer_of_another_model() -> None:
+    """All of it is a mistake; a part may be meant, and is said."""
+    other = torch.optim.AdamW(Model().parameters(), lr=0.1)
+    with pytest.raises(InputError, match='^optimizer "AdamW": steps none of this model\'s parameters, such as embedding.weight; make it of'):
+        choose(Model(), other)
+
+
+def test_parameters_that_the_optimizer_misses(caplog: pytest.LogCaptureFixture) -> None:
+    """Frozen ones are not missed, tied ones are one, and what is stepped besides is not exchanged."""
+    model, strange = Model(), nn.Parameter(torch.zeros(1))
+    choose(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    choose(model, torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1))
+    assert not caplog.records
+    choose(model, torch.optim.SGD([model.head.weight, strange], lr=0.1))
+    assert [r.getMessage() for r in caplog.records] == [
+        "optimizer SGD does not step parameter norm.weight and 1 more: they train here only if something else does",
+        "optimizer SGD steps tensors that are not the model's (1): they are not exchanged",
+    ]
+
+
+def test_an_optimizer_of_masters(caplog: pytest.LogCaptureFixture) -> None:
+    """It steps them in place of the parameters, whether or not they want gradients."""
+    model = nn.Linear(2, 2).to(torch.bfloat16)
+    masters = {n: p.detach().float() for n, p in model.named_parameters()}
+    plain(model, torch.optim.SGD(list(masters.values()), lr=0.1), masters=masters)
+    assert not caplog.records
+    with pytest.raises(InputError, match="steps none of this model's parameters, such as weight"):
+        plain(model, torch.optim.SGD(model.parameters(), lr=0.1), masters=masters)
+
+
 def test_b11_masters_move_where_bfloat16_does_not() -> None:
     model = nn.Linear(1, 1, bias=False).to(torch.bfloat16)
     nn.init.ones_(model.weight)

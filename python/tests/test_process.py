@@ -69,11 +69,21 @@ def test_join_string(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MISTURA_JOIN_FILE", str(path))
     with pytest.raises(InputError, match=r"MISTURA_JOIN_FILE .*: cannot be read \(No such file"):
         process.join_string(None)
-    path.write_text("\n")
-    with pytest.raises(InputError, match="is empty"):
+    for text in ("", "\n", "\n  \n# nothing else\n"):
+        path.write_text(text)
+        with pytest.raises(InputError, match='MISTURA_JOIN_FILE ".*": holds no join string; put the one that mistura serve'):
+            process.join_string(None)
+    for text in ("file", "file\n", "\n\n  file \nmore\n", "# of rack 2\n file\r\n# until Friday\n"):
+        path.write_text(text)
+        assert process.join_string(None) == "file"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(InputError, match="cannot be read"):
         process.join_string(None)
-    path.write_text("file\n")
-    assert process.join_string(None) == "file"
+    monkeypatch.setenv("MISTURA_JOIN_FILE", "mistura://h:1/ab?token=secret")
+    with pytest.raises(InputError, match="MISTURA_JOIN_FILE: is a join string itself; write it to a file") as caught:
+        process.join_string(None)
+    assert "secret" not in str(caught.value)
+    monkeypatch.setenv("MISTURA_JOIN_FILE", str(path))
     monkeypatch.setenv("MISTURA_JOIN", "variable")
     assert process.join_string(None) == "variable"
     assert process.join_string("argument\n") == "argument"

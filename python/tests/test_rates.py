@@ -119,3 +119,23 @@ def test_a_rate_of_its_own_is_recorded_after_a_state_was_loaded() -> None:
     assert r.used() == 0.3
     r.reduce(0.5)
     assert lr(o) == [0.15]
+
+
+def test_several_optimizers_are_not_one() -> None:
+    """Nor is what only knows of one, or the parameters."""
+    one = optimizer(0.1)
+    for given, kind in (([one, one], "list"), (torch.optim.lr_scheduler.LambdaLR(one, float), "LambdaLR"), (iter([]), "list_iterator")):
+        with pytest.raises(InputError, match=f'optimizer "{kind}": is no optimizer: it has no param_groups; give one torch.optim'):
+            Rates("own", given)
+
+
+def test_a_group_without_a_rate() -> None:
+    """An optimizer that finds its own: it is not the run's to set, and unknown when it is to be recorded."""
+    o = optimizer(0.1, 0.2)
+    o.param_groups[1]["lr"] = None
+    with pytest.raises(InputError, match='optimizer "SGD": its parameter group 1 has no lr, and the run sets the rate; join with rate="own"'):
+        Rates("run", o)
+    del o.param_groups[0]["lr"]
+    r = Rates("own", o)
+    r.reduce(0.5)
+    assert r.used() is None

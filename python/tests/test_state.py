@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +64,10 @@ def momentum(diary: Diary, rank: int, world: int) -> None:
     trained(diary, rank, world, lambda m: torch.optim.SGD(m.parameters(), lr=0.01, momentum=0.9), ("momentum_buffer",), own=True)
 
 
-def stopped(folder: Path, world: int, body: Any) -> Ranks:
+def stopped(folder: Path, world: int, body: Any, more: str = "") -> Ranks:
     """A run that is interrupted once its trainer has made 20 steps."""
     first = write_first(folder / "first.safetensors", Small(0))
-    with Served(folder / "run", run_file(tokens=10**6, islands=["one"], first=first)) as served:
+    with Served(folder / "run", run_file(tokens=10**6, islands=["one"], first=first, more=more)) as served:
         ranks = Ranks(folder / "before", world, body, served.environment("one"))
         ranks.wait_for(0, "loss", 20)
         assert served.interrupt() == 130, served.said()
@@ -114,6 +116,25 @@ def test_trainer_saves_itself(tmp_path: Path) -> None:
         assert served.process.wait(60) == 2
         said = served.said()
     assert f'state of island one, rank 1 "{path}": has SHA-256' in said
+
+
+def forgetful(diary: Diary, rank: int, world: int) -> None:
+    """SGD's momentum, and nobody saves it."""
+    heard = logging.Handler(logging.WARNING)
+    heard.emit = lambda record: diary.note(heard=record.getMessage())
+    logging.getLogger("mistura").addHandler(heard)
+    momentum_of = {"with": 0.9, "without": 0.0}[os.environ["MOMENTUM"]]
+    trained(diary, rank, world, lambda m: torch.optim.SGD(m.parameters(), lr=0.01, momentum=momentum_of), (), own=False)
+
+
+@pytest.mark.parametrize("momentum", ["with", "without"])
+def test_a_checkpoint_that_lacks_the_optimizer_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, momentum: str) -> None:
+    """Once, not at every checkpoint; and not of one that keeps nothing."""
+    monkeypatch.setenv("MOMENTUM", momentum)
+    ranks = stopped(tmp_path, 1, forgetful, more="checkpoint: {every_tokens: 40}")
+    words = "checkpoint [0-9]+ is without the state of optimizer SGD, which the run cannot save; give island.checkpoint"
+    heard = [re.match(words, said) is not None for said in ranks.diaries[0].all("heard")]
+    assert heard == ([True] if momentum == "with" else [])
 
 
 def test_loss_scale_is_kept() -> None:

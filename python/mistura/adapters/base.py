@@ -232,16 +232,3 @@ def tied_names(model: torch.nn.Module) -> dict[str, list[str]]:
                 continue
             names.setdefault(id(parameter), []).append(plain_name(f"{prefix}.{name}" if prefix else name))
     return {first: others for first, *others in names.values() if others}
-
-
-def check_master(name: str, tensor: torch.Tensor) -> None:
-    """Weights that are kept in fewer bits than fp32 lose what small updates add."""
-    if tensor.dtype == torch.float32:
-        return
-    kind = str(tensor.dtype).replace("torch.", "")
-    problem = f"is {kind} and has no fp32 master, so that small updates are lost in rounding"
-    if tensor.dtype == torch.float64:
-        problem = "is float64, and weights are exchanged in fp32"
-    raise InputError(
-        f"parameter {name}", None, problem, "keep the model in fp32 and compute under torch.autocast, or give adapter= one that has masters"
-    )

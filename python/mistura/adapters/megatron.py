@@ -21,7 +21,8 @@ import torch
 
 from ..errors import InputError
 from ..layout import Layout, held, shard
-from .base import SLOTS, Adapter, Part, adam, check_master, plain_name, unwrapped
+from .base import SLOTS, Adapter, Part, adam, plain_name, unwrapped
+from .checks import check_master
 from .dtensor import is_dtensor
 
 

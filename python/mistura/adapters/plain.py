@@ -12,7 +12,8 @@ import torch
 
 from ..errors import InputError
 from ..layout import Held, Layout, held
-from .base import Adapter, Part, check_master, local, plain_name, stepped, unwrapped
+from .base import Adapter, Part, local, plain_name, stepped, unwrapped
+from .checks import check_master, check_optimizer
 from .dtensor import box_of, is_dtensor, laid_out
 
 
@@ -56,7 +57,7 @@ def plain(
         named.append((name, buffers[name], True))
     for name, parameter, is_state in named:
         master = (masters or {}).get(name, parameter)
-        check_master(name, master)
+        check_master(name, master, "buffer" if is_state else "parameter")
         if master.shape != parameter.shape:
             raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
         called, shape, places = placed(name, parameter, layout)
@@ -64,6 +65,7 @@ def plain(
         parts += [Part(place, lambda m=master: local(m), key(master), gradient=lambda p=parameter: grad_of(p)) for place in places]
         if master is not parameter:
             copies.append((parameter, master))
+    check_optimizer(optimizer, [(n, (masters or {}).get(n, p), p.requires_grad) for n, p, is_state in named if not is_state])
     return Plain(model, tensors, parts, optimizer, copies=copies)
 
 

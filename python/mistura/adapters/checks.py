@@ -1,0 +1,64 @@
+"""What an adapter refuses: parameters that cannot be exchanged, and an optimizer that is not this model's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.nn.parameter import is_lazy
+
+from ..errors import InputError
+
+log = logging.getLogger("mistura")
+
+EMPTY = ("has no elements", "take it out of the model, or make it a buffer")
+"""What is wrong with such a parameter, and what to do."""
+
+
+def check_master(name: str, tensor: torch.Tensor, what: str = "parameter") -> None:
+    """Weights are fp32 values that are there; fewer bits would lose what small updates add."""
+    problem, mend = unfit(tensor)
+    if problem:
+        raise InputError(f"{what} {name}", None, problem, mend)
+
+
+def unfit(tensor: torch.Tensor) -> tuple[str, str]:
+    """Why a tensor cannot be exchanged and what to do about it; two empty texts when it can."""
+    kind = str(tensor.dtype).replace("torch.", "")
+    if is_lazy(tensor):
+        return "has no shape yet", "run a batch through the model before mistura.join()"
+    if tensor.device.type == "meta":
+        return "is on the meta device and has no values", "give it memory before mistura.join(), as model.to_empty(device=...) does"
+    if tensor.numel() == 0:
+        return EMPTY
+    if not tensor.is_floating_point():
+        return f"is {kind}, of which there is no mean", "keep it out of the exchange, as a buffer that is no state"
+    if tensor.dtype == torch.float32:
+        return "", ""
+    mend = "keep the model in fp32 and compute under torch.autocast, or give adapter= one that has masters"
+    if tensor.dtype == torch.float64:
+        return "is float64, and weights are exchanged in fp32", mend
+    return f"is {kind} and has no fp32 master, so that small updates are lost in rounding", mend
+
+
+def check_optimizer(optimizer: Any, named: Iterable[tuple[str, torch.Tensor, bool]]) -> None:
+    """The optimizer steps tensors of this model; what it misses, or has besides, is said.
+
+    `named`: by parameter its name, the tensor that is to be stepped for it, and whether it is trained.
+    """
+    if optimizer is None:
+        return
+    kind = type(optimizer).__name__
+    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    ours = {id(tensor): name for name, tensor, trained in named if trained or id(tensor) in known}
+    missed = [name for key, name in ours.items() if key not in known]
+    if ours and len(missed) == len(ours):
+        problem = f"steps none of this model's parameters, such as {missed[0]}"
+        raise InputError("optimizer", kind, problem, "make it of model.parameters(), after the model was wrapped or sharded")
+    if missed:
+        more = f" and {len(missed) - 1} more" if len(missed) > 1 else ""
+        log.warning("optimizer %s does not step parameter %s%s: they train here only if something else does", kind, missed[0], more)
+    if strange := len(known - ours.keys()):
+        log.warning("optimizer %s steps tensors that are not the model's (%d): they are not exchanged", kind, strange)
