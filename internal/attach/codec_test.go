@@ -17,7 +17,7 @@ func samples() []any {
 			Pieces: []Piece{{Name: "w", Offset: []int{0, 0}, Extent: []int{1, 3}, Replica: 1}}, Slots: []string{"moment1"},
 		},
 		&Welcome{Protocol: 1, RunID: "r", Fragments: [][]int{{0}, {}}, Shm: Area{"/dev/shm/x", 64}, Out: []int64{-1}, In: []int64{0}, Run: Document(`{"a":1}`)},
-		&Refused{Fault{"parameter", "w", "is not in the run", "rename it"}}, &Failed{Fault{Problem: "gone"}}, &Mapped{},
+		&Refused{Fault{"parameter", "w", "is not in the run", "rename it", false}}, &Failed{Fault{Problem: "gone", Again: true}}, &Mapped{},
 		&Seed{Shm: Area{"/dev/shm/y", 128}, Out: []int64{0, -1}}, &Seeded{},
 		&Boundary{Step: 3, Applied: true, Loss: Number(math.Inf(-1)), Tokens: 5, GradientNorm: NumberOf(math.NaN()), ExpertTokens: []int64{1, 2}},
 		&Again{}, &Act{Actions: []Action{{Do: Gather, Fragment: 0, Sequence: 2}}, Then: Go, Rate: NumberOf(1e-300), Samples: []Span{{1, 9, true}}, Left: 4},
@@ -64,7 +64,7 @@ func TestLinesAsOnThePage(t *testing.T) {
 		`{"kind":"act","actions":[{"do":"adopt","fragment":0,"version":3,"sequence":0}],"then":"go","reason":"","rate":0.5,"samples":[[1,2,false]],"left":7,"tokens_seen":9,"clock":12}` + "\n": &Act{Actions: []Action{{Do: Adopt, Version: 3}}, Then: Go, Rate: NumberOf(0.5), Samples: []Span{{1, 2, false}}, Left: 7, TokensSeen: 9, Clock: 12},
 		`{"kind":"tokens","count":2,"width":2,"tokens":"AQAAAAIAAAD/AAAABAAAAA==","end_token":null}` + "\n":                                                                                     TokensOf([]int32{1, 2, 255, 4}, 2, nil),
 		`{"kind":"judge","loss":"nan","gradient_norm":null}` + "\n":                                                                                                                             &Judge{Loss: Number(math.NaN())},
-		`{"kind":"refused","where":"a","value":"b","problem":"c","next":"d"}` + "\n":                                                                                                            &Refused{Fault{"a", "b", "c", "d"}},
+		`{"kind":"refused","where":"a","value":"b","problem":"c","next":"d"}` + "\n":                                                                                                            &Refused{Fault{"a", "b", "c", "d", false}},
 	} {
 		if got, err := Encode(m); err != nil || string(got) != want {
 			t.Errorf("%s, %v\nwant %s", got, err, want)

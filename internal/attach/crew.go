@@ -20,6 +20,9 @@ import (
 // ErrLost: a rank of the trainer is gone, or says what makes no sense.
 var ErrLost = errors.New("the trainer is gone")
 
+// ErrAgain: the run goes on without this life of the island, and takes its trainer in anew.
+var ErrAgain = errors.New("asked to join again")
+
 // Crew is the ranks of a trainer on this host.
 type Crew struct {
 	lis     net.Listener
@@ -253,7 +256,7 @@ func faultOf(err error) Fault {
 		}
 		return Fault{Where: input.Where, Value: input.Value, Problem: problem, Next: input.Next}
 	}
-	return Fault{Problem: err.Error()}
+	return Fault{Problem: err.Error(), Again: errors.Is(err, ErrAgain)}
 }
 
 // enroll takes a rank in, or says why not.
@@ -362,6 +365,7 @@ func (c *Crew) part(r *Rank, err error) {
 	if expected {
 		return
 	}
+	c.lis.Close()      // whoever comes from here on is to find the next process of the island, not the end of this one
 	c.once.Do(func() { // before the end of another rank, which may follow from what this one hears
 		var input *fault.Input
 		if errors.As(err, &input) {
@@ -374,7 +378,9 @@ func (c *Crew) part(r *Rank, err error) {
 }
 
 // Fail tells every rank why the island ends; in place of a welcome when there was none.
+// Who then joins again at once is to find the next process of the island, not this one.
 func (c *Crew) Fail(err error, welcomed bool) {
+	c.lis.Close()
 	var m any = &Failed{faultOf(err)}
 	if !welcomed {
 		m = &Refused{faultOf(err)}

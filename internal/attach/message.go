@@ -86,6 +86,7 @@ type Fault struct {
 	Value   string `json:"value"`
 	Problem string `json:"problem"`
 	Next    string `json:"next"`
+	Again   bool   `json:"again,omitempty"` // the run goes on, and takes the trainer in when it joins anew
 }
 
 // Refused answers a hello that leads to nothing; Failed any other message, when the

@@ -9,12 +9,14 @@ Needs torch and numpy. The network, encoding and leases are the business of a `m
 join() finds or starts; this package copies weights into shared memory, adds what comes back, and asks what to do.
 """
 
-from .errors import Error, InputError, Lost, Refused
+from .errors import Error, InputError, Interrupted, Lost, Refused, RolledBack
 from .gate import Answer, Probe, Question
 from .island import Island, Verdict
 from .join import join
 from .version import VERSION
 
-__all__ = ["Answer", "Error", "InputError", "Island", "Lost", "Probe", "Question", "Refused", "Verdict", "join"]
+__all__ = [
+    "Answer", "Error", "InputError", "Interrupted", "Island", "Lost", "Probe", "Question", "Refused", "RolledBack", "Verdict", "join",
+]  # fmt: skip
 
 __version__ = VERSION

@@ -7,9 +7,11 @@ A data-parallel rank trains samples of its own; ranks that share one (tensor, pi
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import json
 import os
+import pickle
 import socket
 from collections.abc import Sequence
 from typing import Any, Callable, TypeVar
@@ -18,6 +20,7 @@ import torch
 import torch.distributed as dist
 
 from .errors import Error, InputError, Lost, carried, raised
+from .link import Link
 
 CONTROL = 0
 WORDS = 512
@@ -25,6 +28,12 @@ WORDS = 512
 
 GROUP_PATIENCE = datetime.timedelta(days=7)
 """The others wait for rank 0 as long as rank 0 waits for the run; a rank that dies is noticed by its connection."""
+
+GLANCE = datetime.timedelta(seconds=1)
+"""Between two looks, while a rank waits for others, at whether the mistura process of its host says that all is over."""
+
+REASON_PATIENCE_SECONDS = 10.0
+"""Ranks often notice that another is gone before the mistura process has heard of it and said why."""
 
 T = TypeVar("T")
 
@@ -66,6 +75,16 @@ class Alone:
         """Element by element over the ranks that count for their data-parallel rank."""
         return list(values)
 
+    waits = False
+    """Something that all ranks do together was left before its end."""
+
+    def listen(self, link: Link) -> None:
+        """Who says why it is over, when ranks are gone."""
+
+    def why(self, error: BaseException) -> Error | None:
+        """Why the island is over, when that is what `error` of the trainer's own code comes from: a collective of its own."""
+        return None
+
     def close(self) -> None:
         """Leave the group."""
 
@@ -76,9 +95,10 @@ class Distributed(Alone):
     def __init__(self, data_parallel: tuple[int, int] | None) -> None:
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.control = self.rank == CONTROL
-        self._group = dist.new_group(backend="gloo", timeout=GROUP_PATIENCE)
+        self._link: Link | None = None
+        self._group = self._guard(lambda: dist.new_group(backend="gloo", timeout=GROUP_PATIENCE))
         self.data_rank, self.data_size = data_parallel or (self.rank, self.world)
-        self._places = self._guard(lambda: self._objects((self._place(), self.data_rank, self.data_size)))
+        self._places = self._objects((self._place(), self.data_rank, self.data_size))
         self._locate()
         self._check_data_parallel()
 
@@ -136,18 +156,18 @@ class Distributed(Alone):
         words = torch.zeros(max(WORDS, (len(text) + 15) // 8), dtype=torch.int64)
         words[0] = len(text)
         words[1:].view(torch.uint8)[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-        self._guard(lambda: dist.broadcast(words[:WORDS].clone(), CONTROL, group=self._group))
+        self._wait(lambda: dist.broadcast(words[:WORDS].clone(), CONTROL, group=self._group, async_op=True))
         if len(words) > WORDS:
-            self._guard(lambda: dist.broadcast(words[WORDS:].clone(), CONTROL, group=self._group))
+            self._wait(lambda: dist.broadcast(words[WORDS:].clone(), CONTROL, group=self._group, async_op=True))
 
     def _heard(self) -> Any:
         words = torch.zeros(WORDS, dtype=torch.int64)
-        self._guard(lambda: dist.broadcast(words, CONTROL, group=self._group))
+        self._wait(lambda: dist.broadcast(words, CONTROL, group=self._group, async_op=True))
         length = int(words[0])
         rest = (length + 15) // 8 - WORDS
         if rest > 0:
             more = torch.zeros(rest, dtype=torch.int64)
-            self._guard(lambda: dist.broadcast(more, CONTROL, group=self._group))
+            self._wait(lambda: dist.broadcast(more, CONTROL, group=self._group, async_op=True))
             words = torch.cat([words, more])
         message = json.loads(words[1:].view(torch.uint8)[:length].numpy().tobytes())
         if "error" in message:
@@ -162,7 +182,7 @@ class Distributed(Alone):
             value = act()
         except Exception as err:
             mine = err
-        outcomes = self._guard(lambda: self._objects({"value": value} if mine is None else {"error": carried(mine)}))
+        outcomes = self._objects({"value": value} if mine is None else {"error": carried(mine)})
         if mine is not None:
             raise mine
         for rank, outcome in enumerate(outcomes):
@@ -185,7 +205,7 @@ class Distributed(Alone):
         """The rows of all ranks, on the control rank; elsewhere nothing."""
         mine = torch.tensor(row, dtype=torch.float64)
         rows = [torch.empty_like(mine) for _ in range(self.world)] if self.control else None
-        self._guard(lambda: dist.gather(mine, rows, CONTROL, group=self._group))
+        self._wait(lambda: dist.gather(mine, rows, CONTROL, group=self._group, async_op=True))
         return [r.tolist() for r in rows or []]
 
     def sum(self, values: Sequence[int]) -> list[int]:
@@ -193,25 +213,81 @@ class Distributed(Alone):
         total = torch.tensor(values, dtype=torch.int64)
         if not self.counts:
             total.zero_()
-        self._guard(lambda: dist.all_reduce(total, group=self._group))
+        self._wait(lambda: dist.all_reduce(total, group=self._group, async_op=True))
         return total.tolist()
 
     def _objects(self, value: T) -> list[T]:
-        everything: list[Any] = [None] * self.world
-        dist.all_gather_object(everything, value, group=self._group)
-        return everything
+        """The values of all ranks, whatever they are."""
+        mine = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        self._wait(lambda: dist.all_gather(sizes, torch.tensor([len(mine)]), group=self._group, async_op=True))
+        longest = max(int(n) for n in sizes)
+        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+        padded = torch.nn.functional.pad(mine, (0, longest - len(mine)))
+        self._wait(lambda: dist.all_gather(texts, padded, group=self._group, async_op=True))
+        return [pickle.loads(text[: int(n)].numpy().tobytes()) for text, n in zip(texts, sizes)]  # of the island's own ranks
+
+    def _wait(self, start: Callable[[], Any]) -> None:
+        """For what all ranks do together, or for the word that it is over: a host that fell silent closes no connection."""
+        self.waits = True
+        try:
+            work = self._guard(start)
+            while not self._guard(lambda: finished(work)):
+                over = None if self._link is None else self._link.ended(0)
+                if over is not None:
+                    raise over
+            self.waits = False
+        finally:
+            if self.waits:
+                never_freed(self._group)
 
     def _guard(self, act: Callable[[], T]) -> T:
         """Whatever the group reports is that another rank does not answer any more."""
         try:
             return act()
         except RuntimeError as err:
-            raise Lost(f"another rank of this island is gone ({str(err).splitlines()[0]})") from err
+            self.waits = False
+            over = None if self._link is None else self._link.ended(REASON_PATIENCE_SECONDS)
+            raise over or Lost(f"another rank of this island is gone ({str(err).splitlines()[0]})") from err
+
+    def listen(self, link: Link) -> None:
+        """Who says why it is over, when ranks are gone."""
+        self._link = link
+
+    def why(self, error: BaseException) -> Error | None:
+        """Why the island is over, when that is what `error` of the trainer's own code comes from: a collective of its own."""
+        if self._link is None or isinstance(error, Error) or not isinstance(error, RuntimeError):
+            return None
+        return self._link.ended(REASON_PATIENCE_SECONDS if of_a_collective(error) else 0)
 
     def close(self) -> None:
         """Leave the group."""
-        if dist.is_initialized():
+        if dist.is_initialized() and not self.waits:  # else it would wait for who is gone
             dist.destroy_process_group(self._group)
+
+
+def finished(work: Any) -> bool:
+    """Wait a little for a collective; raises what went wrong with it."""
+    try:
+        work.wait(GLANCE)
+    except RuntimeError:
+        if not work.is_completed():
+            return False
+        work.wait()  # it may have ended after the wait: then this raises what went wrong, or nothing
+    return True
+
+
+def never_freed(group: Any) -> None:
+    """A group whose collective nobody ends: old releases of PyTorch wait for it where they free it, also at the end of the process."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
+
+
+LIBRARIES = ("gloo", "nccl", "hccl", "mccl", "cncl", "eccl", "xccl", "Connection closed by peer", "Connection reset by peer", "process group")
+
+
+def of_a_collective(error: RuntimeError) -> bool:
+    """Whether one of the libraries in which ranks meet says it: they have no error class of their own before torch 2.1."""
+    return type(error).__name__.startswith("Dist") or any(word.lower() in str(error).lower() for word in LIBRARIES)
 
 
 def ranks(data_parallel: tuple[int, int] | None) -> Alone | Distributed:

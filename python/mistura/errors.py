@@ -38,18 +38,37 @@ class Refused(InputError):
 class Lost(Error, RuntimeError):
     """The mistura process of this host, or another rank of the island, is gone."""
 
+    again = False
+    """Whether the run goes on and takes this trainer in again, from the same process too: mistura.join() may be called anew."""
+
+
+class RolledBack(Lost):
+    """The run goes on without this life of the island, from a checkpoint or past it, and asks it to join anew."""
+
+    again = True
+
+
+class Interrupted(Lost):
+    """A call was left before its end (Ctrl-C, say), so that nobody knows what of it was done; the island can only be closed."""
+
+    again = True
+
+
+LOSSES = {kind.__name__: kind for kind in (Lost, RolledBack, Interrupted)}
+MISTAKES = {kind.__name__: kind for kind in (InputError, Refused)}
+
 
 def carried(error: BaseException) -> dict[str, Any]:
     """An error as plain values, for the ranks that did not meet it themselves."""
+    kind = next((c.__name__ for c in type(error).__mro__ if c.__name__ in {**LOSSES, **MISTAKES}), "Lost")
     if isinstance(error, InputError):
-        return {"class": "refused" if isinstance(error, Refused) else "input", **error.parts()}
-    return {"class": "lost", "text": str(error) or type(error).__name__}
+        return {"class": kind, **error.parts()}
+    return {"class": kind, "text": str(error) or type(error).__name__}
 
 
 def raised(carried_error: dict[str, Any]) -> Error:
     """The error that `carried` took apart."""
     kind = carried_error["class"]
-    if kind == "lost":
-        return Lost(carried_error["text"])
-    made = Refused if kind == "refused" else InputError
-    return made(carried_error["where"], carried_error["value"], carried_error["problem"], carried_error["next"])
+    if kind in LOSSES:
+        return LOSSES[kind](carried_error["text"])
+    return MISTAKES[kind](carried_error["where"], carried_error["value"], carried_error["problem"], carried_error["next"])

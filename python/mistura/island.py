@@ -17,7 +17,7 @@ from typing import Any, Callable, NamedTuple
 
 from . import lease as leases
 from .control import Alone
-from .errors import Error, InputError, Lost
+from .errors import Error, InputError, Interrupted, Lost
 from .exchange import Exchange
 from .link import Link, number
 from .process import Log, Process
@@ -25,6 +25,7 @@ from .rates import Rates
 from .state import State
 
 LEAVE_PATIENCE_SECONDS = 30.0
+AGAIN = "call island.close(), and mistura.join() to go on with the run's weights"
 
 
 class Verdict(NamedTuple):
@@ -91,13 +92,16 @@ class Island:
         self.incarnation: int = welcome["incarnation"]
         self.run = Settings(welcome["run"])
         self.own_data = bool(self.run.get("data", {}).get("own", False))
-        self.done = False
         self.steps = 0
         self.tokens_seen = 0
         self.left = 0
         self.evaluation_due = False
         self.evaluate: Callable[[], tuple[Any, Any]] | None = None
         self._closed = False
+        self._done = False
+        self._paused = False  # the last boundary goes on once the trainer's loop has saved what checkpoint() told of
+        self._begun = False  # what the run asked for at a boundary is being done
+        self._left = ""  # the call that ended in the middle of it
         self._verdict: Verdict | None = None
         self._judged_norm: float | None = None  # the gradient norm that judge() was told, which step() need not be told again
         self._applied = True  # of the step that was made last
@@ -134,7 +138,11 @@ class Island:
         clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch. applied: False when the
         trainer's own loss scaler has left the weights alone; None follows the last judge().
         """
-        self._check_usable("step()")
+        self._go_on()
+        with self._whole("step()"):
+            self._step(loss, tokens, gradient_norm, expert_tokens, applied)
+
+    def _step(self, loss: Any, tokens: Any, gradient_norm: Any, expert_tokens: Any, applied: bool | None) -> None:
         entered = time.perf_counter()
         busy, mistake = entered - self._resumed, None
         try:
@@ -163,12 +171,12 @@ class Island:
         measured = self._judged_norm if norm is None else scalar("gradient_norm", norm)
         return Row(1, value, 0 if loss is None else count, count, math.nan if measured is None else measured, measured is not None, busy)
 
-    def _boundary(self, row: Row, experts: list[int] | None) -> None:
+    def _boundary(self, row: Row, experts: list[int] | None, may_pause: bool = True) -> None:
         self._state.settle()
         rows = [Row(*r) for r in self._ranks.gather(row)]
         now = time.perf_counter()
         seconds, self._entered = now - self._entered, now
-        self._obey(lambda: self._link.ask("boundary", **self._report(rows, seconds), expert_tokens=experts))
+        self._obey(lambda: self._link.ask("boundary", **self._report(rows, seconds), expert_tokens=experts), may_pause)
         self._resumed = time.perf_counter()
 
     def _report(self, rows: list[Row], seconds: float) -> dict[str, Any]:
@@ -198,7 +206,11 @@ class Island:
 
     def judge(self, loss: Any, gradient_norm: Any = None, *, tokens: Any = None) -> Verdict:
         """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say."""
-        self._check_usable("judge()")
+        self._go_on()
+        with self._whole("judge()"):
+            return self._judge(loss, gradient_norm, tokens)
+
+    def _judge(self, loss: Any, gradient_norm: Any, tokens: Any) -> Verdict:
         count = 1 if tokens is None else counted(tokens)
         norm = self._judged_norm = None if gradient_norm is None else scalar("gradient_norm", gradient_norm)
         row = Row(1, scalar("loss", loss), count, count, math.nan if norm is None else norm, norm is not None, 0)
@@ -216,7 +228,11 @@ class Island:
 
     def validation(self, loss: Any, tokens: Any) -> None:
         """The validation loss that evaluation_due asks for: mean and target tokens of this rank's part; every rank calls it."""
-        self._check_usable("validation()")
+        self._go_on()
+        with self._whole("validation()"):
+            self._validate(loss, tokens)
+
+    def _validate(self, loss: Any, tokens: Any) -> None:
         count = counted(tokens)
         rows = [Row(*r) for r in self._ranks.gather(Row(1, scalar("loss", loss), count, count, math.nan, 0, 0))]
         if self._ranks.control:
@@ -228,8 +244,8 @@ class Island:
         """Save what the run cannot save by itself: an optimizer whose state is not Adam's, a data loader's position.
 
         Give a function once: whenever the run saves a checkpoint it is called on each rank, with the path of a file to write. Or
-        call this after each step: it gives that path when a save is due, and the file must be there before the next step() (which
-        misses the save at the end of a run, when no step comes any more). Path and digest go into the run's checkpoint.
+        call this after each step(): it gives that path when a save is due, and the file must be there before the trainer looks at
+        `done`, takes its next batch or makes its next step. Path and digest go into the run's checkpoint.
         """
         return self._state.checkpoint(save)
 
@@ -240,13 +256,21 @@ class Island:
 
     # What the trainer asks.
 
+    @property
+    def done(self) -> bool:
+        """The run is over for this island. Every rank asks alike: after a save that checkpoint() has told of it may wait for the run."""
+        self._go_on()
+        return self._done
+
     def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """A question to this host's mistura process beyond those that have a call of their own (docs/formats/attach.md)."""
+        self._go_on()
         self._check_usable(f"ask({kind})")
         return self._link.ask(kind, **fields)
 
     def lr(self) -> float:
         """The run's learning rate for the step that comes. Who asks sets it; otherwise the optimizer has it already."""
+        self._go_on()
         return self._rates.ask()
 
     def lease(self) -> list[int]:
@@ -254,6 +278,7 @@ class Island:
 
         The same until step() is called. With more ranks than samples some ranks get none and train with weight 0.
         """
+        self._go_on()
         self._check_usable("lease()")
         if self.own_data:
             raise InputError(
@@ -296,12 +321,30 @@ class Island:
 
     # What the run wants done.
 
-    def _obey(self, first: Callable[[], dict[str, Any]]) -> None:
-        """Ask, do what is asked for in order, and wait until the run says go or stop."""
-        ask = first
+    @contextlib.contextmanager
+    def _whole(self, call: str) -> Iterator[None]:
+        """A call that is made whole. One that is left in the middle, by Ctrl-C or by an error in a function of the trainer's, is the
+        last: the answer to a question would be taken for that of the next, and weights may have been added to in part."""
+        self._check_usable(call)
+        begun, self._begun = self._begun, False
+        try:
+            yield
+        except BaseException as err:
+            if not isinstance(err, Lost) and (self._begun or not isinstance(err, Exception)):
+                self._left = f"{call} was left in the middle ({type(err).__name__})"
+            raise
+        finally:
+            self._begun = begun
+
+    def _obey(self, ask: Callable[[], dict[str, Any]], may_pause: bool = True) -> None:
+        """Ask, do what is asked for in order, and wait until the run says go or stop, or the trainer's loop has a file to save."""
         while True:
             act = self._ranks.share(ask)
+            self._begun = True
             self._do(act["actions"])
+            self._paused = may_pause and act["then"] == "wait" and self._polled(act["actions"])
+            if self._paused:
+                return
             if act["then"] != "go":
                 self._ranks.each(self._state.settle)
             if act["then"] != "wait":
@@ -314,6 +357,20 @@ class Island:
         self._log.tell()
         if act["then"] == "stop":
             self._finish()
+
+    def _polled(self, actions: list[dict[str, Any]]) -> bool:
+        """Whether the trainer's loop, on any rank, is to save a file before the run goes on."""
+        return any(a["do"] == "save" for a in actions) and any(self._ranks.everyone(lambda: self._state.due))
+
+    def _go_on(self) -> None:
+        """The rest of a boundary that was left for the trainer's loop to save a file."""
+        if not self._paused or self._closed or os.getpid() != self._pid:
+            return
+        self._paused = False
+        with self._whole("the wait after checkpoint()"):
+            self._ranks.each(self._state.settle)
+            self._obey(self._ask_again)
+        self._resumed = time.perf_counter()
 
     def _ask_again(self) -> dict[str, Any]:
         return self._link.ask("again")
@@ -362,7 +419,7 @@ class Island:
         if self.evaluate is not None:
             if self._changed:
                 self._adapter.publish()
-            self.validation(*self.evaluate())
+            self._validate(*self.evaluate())
 
     # The end.
 
@@ -370,15 +427,14 @@ class Island:
         """Hand over what was trained and leave the run in order; every rank calls it."""
         if self.done or self._closed:
             return
-        self._check_usable("leave()")
-
-        self._ranks.share(lambda: self._link.tell("bye", reason=reason))
-        while not self.done:  # the step that would come now is not made; its boundary is where the rest is handed over
-            self.steps, self._applied = self.steps + 1, False
-            self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), None)
+        with self._whole("leave()"):
+            self._ranks.share(lambda: self._link.tell("bye", reason=reason))
+            while not self._done:  # the step that would come now is not made; its boundary is where the rest is handed over
+                self.steps, self._applied = self.steps + 1, False
+                self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), None, may_pause=False)
 
     def _finish(self) -> None:
-        self.done = True
+        self._done = True
         self._exchange.close()
         if self._ranks.host > 0:  # the first host's process knows already
             with contextlib.suppress(Error):
@@ -405,17 +461,23 @@ class Island:
         if self._process is not None:
             self._process.abandon()
 
+    def is_lost(self) -> bool:
+        """Whether no call can follow: the mistura process has ended, or one was left in the middle."""
+        return bool(self._left) or self._link.ended(0) is not None
+
     def _check_usable(self, call: str) -> None:
         if os.getpid() != self._pid:
             raise InputError(
                 call, None, "this process was forked from the one that joined", "call it in the process that called mistura.join()"
             )
-        if self.done:
+        if self._done:
             raise InputError(
                 call, None, "the run is over for this island", "end the loop when island.done is true, or use island.batches()"
             )
         if self._closed:
             raise Lost("the island was closed")
+        if self._left and self._link.ended(0) is None:
+            raise Interrupted(f"{self._left}, so that {call} cannot follow; {AGAIN}")
 
     def __enter__(self) -> Island:
         return self
@@ -423,8 +485,11 @@ class Island:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if error is None:
             self.leave()
-        else:
-            self.close()
+            return
+        why = None if self._closed else self._ranks.why(error)
+        self.close()
+        if why is not None:
+            raise why from error
 
 
 def counted(tokens: Any) -> int:

@@ -61,10 +61,10 @@ def join(
 
     `probe` computes the loss of a few sequences for the gate at the door: a function of tokens [R, T+1], or a mistura.Probe.
     """
-    _check_free()
+    again = _check_free()
     chunks = _chunks(model)
     ranks = control.ranks(data_parallel)
-    begun: list[Any] = []  # what to undo, last first
+    begun: list[Any] = [ranks.close]  # what to undo, last first
     try:
         made = len(chunks) > 0
         if made:
@@ -88,6 +88,8 @@ def join(
             island.evaluate = evaluate
         if started is not None:
             started.forget_folder()
+        if again:  # what the optimizer has kept is of weights that the run does not go on from
+            island._forget({})
         island._begin()
         _remember(island)
         return island
@@ -116,10 +118,15 @@ def _held(ranks: Any, chunks: Sequence[torch.nn.Module], optimizer: Any, adapter
     return held
 
 
-def _check_free() -> None:
+def _check_free() -> bool:
+    """Whether a life of the island that was lost came before; one that goes on is in the way of another."""
     island = _current() if _current is not None else None
-    if island is not None and not island._closed:
+    if island is None or island._done:
+        return False
+    if not island._closed and not island.is_lost():
         raise InputError("join()", None, f"this process has joined already, as island {island.name}", "leave that one first")
+    island.close()
+    return True
 
 
 def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None) -> Any:
@@ -146,6 +153,7 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
     begun.append(said.close)
     link = ranks.each(lambda: Link(where, said.last, SOCKET_PATIENCE_SECONDS))
     begun.append(link.close)
+    ranks.listen(link)
     return link, started, said
 
 

@@ -6,12 +6,13 @@ import contextlib
 import json
 import math
 import os
+import select
 import socket
 import threading
 import time
 from typing import Any, Callable
 
-from .errors import InputError, Lost, Refused
+from .errors import Error, InputError, Interrupted, Lost, Refused, RolledBack, carried, raised
 
 PROTOCOL = 1
 """Of the conversation with the mistura process of this host; both sides must be of the same."""
@@ -19,16 +20,25 @@ PROTOCOL = 1
 LINE_LIMIT_BYTES = 64 << 20
 
 
+READ_BYTES = 1 << 16
+CLOSE_PATIENCE_SECONDS = 2.0
+
+JOIN_AGAIN = "start the trainer anew, or call mistura.join() again: it brings the weights that the run goes on from"
+
+
 class Link:
-    """One rank's connection. Only one thread asks; any thread may tell."""
+    """One rank's connection. Only one thread asks; any thread may tell. How it ended is said again to whoever asks later."""
 
     def __init__(self, path: str, last_words: Callable[[], str], patience: float = 0.0) -> None:
         """`last_words` gives the last line that the mistura process wrote, or nothing; `patience` is in seconds."""
         self.path = path
         self._last_words = last_words
         self._socket = connected(path, time.monotonic() + patience)
-        self._answers = self._socket.makefile("rb", buffering=1 << 16)
         self._sending = threading.Lock()
+        self._reading = threading.Lock()  # guards what follows; taken after _sending is given back
+        self._read = bytearray()  # from the socket, and not taken yet: an interrupted wait loses nothing of it
+        self._over: dict[str, Any] | None = None  # how the connection ended, as `carried`
+        self.unanswered = ""  # what was asked last, while its answer has not come
 
     def tell(self, kind: str, **fields: Any) -> None:
         """Send a message that has no answer."""
@@ -38,30 +48,65 @@ class Link:
                 self._socket.sendall(line)
         except OSError as err:
             raise self._gone() from err
+        except BaseException:
+            self.unanswered = kind  # half of a line may be on its way
+            raise
 
     def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Send a message and wait for its answer."""
+        """Send a message and wait for its answer. Who was interrupted in an earlier wait cannot go on: the next answer is that one's."""
+        if self.unanswered and self._over is None:
+            raise Interrupted(f'"{kind}" cannot be asked: the answer to "{self.unanswered}" was not waited for; close the island and join again')
+        self.unanswered = kind
         self.tell(kind, **fields)
-        return self._answer()
+        with self._reading:
+            answer = self._answer()
+        self.unanswered = ""
+        return answer
+
+    def ended(self, patience: float) -> Error | None:
+        """Why the mistura process ends, if it says so within `patience` seconds while nothing is asked; None: it does not."""
+        with self._reading:
+            until = time.monotonic() + patience
+            while self._over is None and (b"\n" in self._read or readable(self._socket, until - time.monotonic())):
+                with contextlib.suppress(Error):
+                    self._answer()
+            return None if self._over is None else raised(self._over)
 
     def _answer(self) -> dict[str, Any]:
-        try:
-            line = self._answers.readline(LINE_LIMIT_BYTES + 1)
-        except (OSError, ValueError) as err:
-            raise Lost(self._loss()) from err
-        if not line.endswith(b"\n"):
-            raise Lost(self._loss())
-        message = json.loads(line)
-        if message.get("kind") in ("error", "refused"):
-            raise said(message)
-        return message
+        """The next message, unless it is the last one."""
+        if self._over is not None:
+            raise raised(self._over)
+        line = self._line()
+        message: dict[str, Any] = json.loads(line) if line else {"kind": "gone"}
+        if message.get("kind") not in ("error", "refused", "gone"):
+            return message
+        end = said(message) if line else Lost(self._loss())
+        self._over = carried(end)
+        raise end
 
-    def _gone(self) -> Exception:
+    def _line(self) -> bytes:
+        """The next line, or nothing when the connection ends before it does."""
+        seen = 0
+        while (end := self._read.find(b"\n", seen)) < 0:
+            seen = len(self._read)
+            try:
+                more = self._socket.recv(READ_BYTES)
+            except OSError:
+                return b""
+            if not more or seen > LINE_LIMIT_BYTES:
+                return b""
+            self._read += more
+        line = bytes(self._read[:end])
+        del self._read[: end + 1]
+        return line
+
+    def _gone(self) -> Error:
         """Why nothing can be sent: what the other side said last explains it better than a broken pipe."""
         try:
-            while True:
-                self._answer()
-        except (Refused, Lost) as err:
+            with self._reading:
+                while True:
+                    self._answer()
+        except Error as err:
             return err
 
     def _loss(self) -> str:
@@ -71,11 +116,12 @@ class Link:
         )
 
     def close(self) -> None:
-        """End the connection; the mistura process takes it for the end of this rank."""
-        # A makefile keeps the descriptor open until it is closed too.
-        for end in (self._answers, self._socket):
-            with contextlib.suppress(OSError):
-                end.close()
+        """End the connection; the mistura process takes it for the end of this rank. Once it has noticed, its socket is no other's way in."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            self.ended(CLOSE_PATIENCE_SECONDS)
+        with contextlib.suppress(OSError):
+            self._socket.close()
 
     def abandon(self) -> None:
         """In a forked child: drop the descriptor, so that the connection ends with the rank that owns it."""
@@ -98,9 +144,21 @@ def connected(path: str, until: float) -> socket.socket:
         time.sleep(0.05)
 
 
-def said(message: dict[str, Any]) -> Exception:
+def readable(s: socket.socket, patience: float) -> bool:
+    """Something is there to be read, or comes within so many seconds; the end of a connection is something."""
+    poll = select.poll()  # select() takes no descriptors above 1023, and trainers have many
+    try:
+        poll.register(s, select.POLLIN)
+    except (OSError, ValueError):  # it was closed on this side
+        return True
+    return bool(poll.poll(1000 * max(0.0, patience)))
+
+
+def said(message: dict[str, Any]) -> Error:
     """What the mistura process reports in place of an answer: a refusal, something to mend, or why it ends."""
     where, problem = message.get("where"), message.get("problem") or "it does not say why"
+    if message.get("again"):
+        return RolledBack(f"{problem}; {JOIN_AGAIN}")
     if message["kind"] == "refused":
         return Refused(where or "this run", message.get("value"), problem, message.get("next", ""))
     if where:

@@ -49,13 +49,18 @@ class State:
         self._save = save
         return None
 
+    @property
+    def due(self) -> bool:
+        """The trainer's loop is to save a file."""
+        return self._due is not None
+
     def save(self, action: dict[str, Any]) -> None:
         """Give every slot, and save what is this rank's own."""
         checkpoint, slots = action["checkpoint"], action["slots"]
         for slot in slots:
             self._give(checkpoint, slot)
         path = Path(action["folder"] or self._spare / f"{checkpoint:08d}") / f"rank-{self._rank:04d}"
-        if self._save is None and (len(slots) > 1 or not self._asks):
+        if self._save is None and not self._asks:
             self._warn_of_loss(checkpoint, slots)
             self._link.tell("kept", checkpoint=checkpoint, path="")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from pathlib import Path
 from typing import Any, Callable
 
@@ -145,6 +146,72 @@ def test_wrong_calls_have_words_and_spoil_nothing(tmp_path: Path) -> None:
         "fork": "step(): this process was forked from the one that joined; call it in the process that called mistura.join()",
         "over": "step(): the run is over for this island; end the loop when island.done is true, or use island.batches()",
     }
+
+
+def interrupts_inside(name: str) -> None:
+    """Ctrl-C, once, when the interpreter is next seen in a function of that name."""
+
+    def strike(_: int, frame: Any) -> None:
+        while frame is not None and frame.f_code.co_name != name:
+            frame = frame.f_back
+        if frame is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGALRM, strike)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+
+
+def _interrupted(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    island, _ = joined(model)
+    interrupts_inside("_line")
+    with pytest.raises(KeyboardInterrupt):
+        while not island.done:
+            island.step(1.0, tokens=8)
+    for call in (lambda: island.step(1.0, tokens=8), lambda: island.judge(1.0), island.leave):
+        with pytest.raises(mistura.Interrupted) as caught:
+            call()
+        diary.note(words=str(caught.value))
+    again, _ = joined(model)
+    assert again.incarnation > island.incarnation
+    for _ in range(3):
+        again.step(1.0, tokens=8)
+    again.leave()
+
+
+def test_ctrl_c_inside_a_step_leaves_no_answer_to_the_next_call(tmp_path: Path) -> None:
+    """What follows would read the answer to another question. The same process joins anew."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Served(tmp_path / "run", run_file(tokens=10**6, islands=["one"], first=first)) as served:
+        ranks = Ranks(tmp_path / "ranks", 1, _interrupted, served.environment("one"))
+        assert ranks.end() == ["done"]
+    words = ranks.diaries[0].all("words")
+    assert [w.split(";")[0] for w in words] == [
+        f"step() was left in the middle (KeyboardInterrupt), so that {call} cannot follow" for call in ("step()", "judge()", "leave()")
+    ]
+
+
+def _fails_while_saving(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(Small(0), evaluate=lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        while not island.done:
+            island.step(1.0, tokens=8)
+    with pytest.raises(mistura.Interrupted) as caught:
+        island.step(1.0, tokens=8)
+    diary.note(words=str(caught.value))
+
+
+def test_an_error_in_a_function_of_the_trainers_ends_the_island(tmp_path: Path) -> None:
+    """What was to follow it at that boundary was not done."""
+    more = "eval: {every_tokens: 80}\n"
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    text = run_file(tokens=4000, islands=["one"], first=first, more=more).replace("name: one", "name: one, evaluate: true")
+    with Served(tmp_path / "run", text) as served:
+        ranks = Ranks(tmp_path / "ranks", 1, _fails_while_saving, served.environment("one"))
+        assert ranks.end() == ["done"]
+    (words,) = ranks.diaries[0].all("words")
+    assert words.startswith("step() was left in the middle (ZeroDivisionError), so that step() cannot follow; call island.close(), and")
 
 
 def _one_rank_errs(diary: Diary, rank: int, world: int) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 
-from mistura import InputError, Lost, control
+from mistura import InputError, Lost, RolledBack, control
 
 
 def _enter(rank: int, world: int, folder: str, body: Callable[[int, str], None]) -> None:
@@ -86,6 +89,91 @@ def _one_dies(rank: int, folder: str) -> None:
 def test_a_rank_that_dies_is_noticed(tmp_path: Path) -> None:
     """Not waited for."""
     spawn(2, tmp_path, _one_dies)
+
+
+class Word:
+    """What a link knows of the end, once it has been looked at so often."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+
+    def ended(self, patience: float) -> Lost | None:
+        """See Link."""
+        self.looks -= 1
+        return None if self.looks > 0 and patience == 0 else RolledBack("host 1 is gone")
+
+
+def _one_is_silent(rank: int, folder: str) -> None:
+    ranks = control.ranks(None)
+    ranks.listen(Word(2))  # type: ignore[arg-type]
+    if rank == 1:
+        until(Path(folder) / "noticed")
+        os._exit(0)
+    for call in (lambda: ranks.gather([1.0]), lambda: ranks.share(lambda: "x" * 5000), lambda: ranks.sum([1])):
+        with pytest.raises(RolledBack, match="host 1 is gone"):
+            call()
+    assert ranks.waits
+    ranks.close()
+    (Path(folder) / "noticed").touch()
+    os._exit(0)
+
+
+def until(path: Path) -> None:
+    """Wait for a file."""
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def test_a_rank_that_is_silent_is_not_waited_for(tmp_path: Path) -> None:
+    """Its host has lost its power, say: no connection ends, and the mistura process says so."""
+    spawn(2, tmp_path, _one_is_silent)
+
+
+SILENT = """
+import os, sys, time
+import torch.distributed as dist
+from mistura import control, errors
+
+class Word:
+    def ended(self, patience):
+        return errors.Lost("host 1 is gone")
+
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
+ranks = control.ranks(None)
+if rank == 1:
+    print("here", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+ranks.listen(Word())
+try:
+    ranks.sum([1])
+except errors.Lost as err:
+    print(err)
+ranks.close()
+"""
+
+
+def test_a_process_ends_that_has_left_a_silent_rank(tmp_path: Path) -> None:
+    """Nothing waits for the collective that never ends: not the end of the interpreter either."""
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    start = [[sys.executable, "-c", SILENT, str(rank), str(tmp_path)] for rank in range(2)]
+    with subprocess.Popen(start[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env) as other:
+        try:
+            said = subprocess.run(start[0], capture_output=True, text=True, timeout=60, env=env, check=True).stdout
+        finally:
+            other.kill()
+    assert said == "host 1 is gone\n"
+
+
+def test_whose_error_a_collective_is() -> None:
+    """The trainer's own collective often meets the dead rank first; an error of the trainer's is the trainer's."""
+    gloo = RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:589] Connection closed by peer [127.0.0.1]:3")
+    assert control.of_a_collective(gloo)
+    assert control.of_a_collective(RuntimeError("NCCL error in: ProcessGroupNCCL.cpp:1275"))
+    assert not control.of_a_collective(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert control.Alone().why(gloo) is None
 
 
 def test_alone_refuses_what_needs_ranks(monkeypatch: pytest.MonkeyPatch) -> None:

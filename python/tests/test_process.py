@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from mistura import InputError, Lost, Refused, process
+from mistura import InputError, Interrupted, Lost, Refused, RolledBack, process
+from mistura.errors import carried, raised
 from mistura.link import Link, encode, number
 
 
@@ -140,7 +142,7 @@ def answering(path: str, *lines: bytes) -> threading.Thread:
 
 
 def test_link_asks_and_notices_the_end(tmp_path: Path) -> None:
-    """An error in place of an answer, and a socket that ends."""
+    """An error in place of an answer, and a socket that ends: why is said again to whoever asks later."""
     path = str(tmp_path / "s")
     other = answering(
         path, b'{"kind":"act","then":"go"}\n', b'{"kind":"error","where":"tensor x","value":"4","problem":"is 5 here","next":"mend"}\n'
@@ -149,9 +151,79 @@ def test_link_asks_and_notices_the_end(tmp_path: Path) -> None:
     assert link.ask("boundary", loss=float("nan"))["then"] == "go"
     with pytest.raises(Refused, match='tensor x "4": is 5 here; mend'):
         link.ask("boundary")
-    with pytest.raises(Lost, match="the mistura process of this host is gone: level=ERROR msg=last"):
-        link.ask("boundary")
+    for _ in range(2):
+        with pytest.raises(Refused, match='tensor x "4": is 5 here; mend'):
+            link.ask("boundary")
+    assert isinstance(link.ended(0), Refused)
+    link.close()
     other.join()
+
+
+def test_link_notices_the_end_without_a_word(tmp_path: Path) -> None:
+    """Whoever asks, waits or tells hears the last line of the log, each time."""
+    path = str(tmp_path / "s")
+    other = answering(path, b'{"kind":"act"}\n', b"")
+    link = Link(path, lambda: "level=ERROR msg=last")
+    assert link.ended(0) is None
+    link.ask("boundary")
+    link.tell("bye")
+    link.tell("bye")
+    other.join()
+    for _ in range(2):
+        with pytest.raises(Lost, match="the mistura process of this host is gone: level=ERROR msg=last") as caught:
+            link.ask("boundary")
+        assert not caught.value.again
+        assert str(link.ended(5)) == str(caught.value)
+    link.close()
+
+
+def test_link_says_that_joining_again_is_possible(tmp_path: Path) -> None:
+    """The word comes while nothing is asked, in pieces, behind an answer."""
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    link = Link(path, str)
+    connection, _ = listener.accept()
+    connection.sendall(b'{"kind":"act"}\n{"kind":"error","problem":"the run was ro')
+    assert link.ask("boundary") == {"kind": "act"}
+    threading.Timer(0.1, connection.sendall, (b'lled back","again":true}\n',)).start()
+    over = link.ended(20)
+    assert isinstance(over, RolledBack) and over.again
+    assert str(over).startswith("the run was rolled back; start the trainer anew, or call mistura.join() again")
+    assert isinstance(raised(carried(over)), RolledBack)  # as the other ranks hear it
+    for end in (connection, listener):
+        end.close()
+    with pytest.raises(RolledBack):
+        link.ask("boundary")
+    link.close()
+
+
+def test_an_interrupted_question_is_not_answered_by_the_next(tmp_path: Path) -> None:
+    """Ctrl-C while an answer is awaited: it comes later, and is not taken for another's."""
+    path = str(tmp_path / "s")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+    link = Link(path, str)
+    connection, _ = listener.accept()
+    heard = connection.makefile("rb")
+
+    def interrupt() -> None:
+        heard.readline()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    other = threading.Thread(target=interrupt)
+    other.start()
+    with pytest.raises(KeyboardInterrupt):
+        link.ask("boundary", step=1)
+    other.join()
+    connection.sendall(b'{"kind":"act","then":"go"}\n')
+    with pytest.raises(Interrupted, match='"judge" cannot be asked: the answer to "boundary" was not waited for') as caught:
+        link.ask("judge")
+    assert caught.value.again
+    for end in (heard, connection, listener):
+        end.close()
     link.close()
 
 

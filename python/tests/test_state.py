@@ -137,6 +137,40 @@ def test_a_checkpoint_that_lacks_the_optimizer_is_said(tmp_path: Path, monkeypat
     assert heard == ([True] if momentum == "with" else [])
 
 
+def polled(diary: Diary, rank: int, world: int) -> None:
+    """The loop looks at checkpoint() itself, though Adam's moments are the run's to save: its loader's position is not."""
+    model = Small(rank)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    island = mistura.join(replica, optimizer, rate="own", own_data=True)
+    diary.note(came=int(island.restored[rank].read_text()) if island.restored else 0)
+    while not island.done:
+        loss = loss_of(replica, island.steps * world + rank)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        island.step(loss, tokens=8)
+        diary.note(loss=loss.item())
+        path = island.checkpoint()
+        if path is not None:
+            path.write_text(str(island.steps))
+            diary.note(saved=island.steps, on=str(path.parent))
+    diary.note(went=island.steps)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_loop_that_polls_misses_no_save(tmp_path: Path, world: int) -> None:
+    """Not that at the end of a run, for which no step comes any more; and what it saved comes back."""
+    ranks = stopped(tmp_path, world, polled)
+    went = ranks.diaries[0].all("went")[0]
+    assert [d.all("saved")[-1] for d in ranks.diaries] == [went] * world
+    newest = max((tmp_path / "run" / "run" / "checkpoints").iterdir())
+    files = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))["meta"]["islands"]["one"]["files"]
+    assert [f["rank"] for f in files] == list(range(world))
+    after = resumed(tmp_path, "again", world, polled)
+    assert [d.all("came") for d in after.diaries] == [[went]] * world
+
+
 def test_loss_scale_is_kept() -> None:
     """The scale and its good steps go to a checkpoint and come back; where nothing is scaled there is none to keep."""
     old, new, other = LossScale(True), LossScale(True), LossScale(False)
