@@ -12,8 +12,8 @@ import (
 //
 // After a resume the place of an island from outside whose state is in the checkpoint
 // is an incarnation at once, which its arrival takes over. Until then it is awaited: it
-// holds its samples, but no one waits for it beyond the next checkpoint or the end of
-// the pool.
+// holds its samples, and its state is in every checkpoint as it was (Snapshot); but no one
+// waits for it when the pool is empty.
 
 // Arrived: an island from outside wants to take part. The answer is Accept or Refuse.
 type Arrived struct {

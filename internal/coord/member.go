@@ -388,7 +388,7 @@ func (s *State) replace(m *member, now time.Time) []Effect {
 
 // interrupt takes back every lease; when all have flushed the run is saved and
 // ends. One that is still starting has nothing to save, unless it brings a state
-// along from a checkpoint: then it comes up first.
+// along from a checkpoint: then it comes up first. A state that nobody has come for stays.
 func (s *State) interrupt(now time.Time) ([]Effect, string) {
 	if s.stopping {
 		return nil, ""
@@ -403,7 +403,7 @@ func (s *State) interrupt(now time.Time) ([]Effect, string) {
 		case training, idle:
 			effects = append(effects, Revoke{m.incarnation})
 		case launched, joined:
-			if !m.restored || m.awaited {
+			if !m.restored {
 				more, _ := s.end(m, "finished", "interrupted before its first step")
 				effects = append(effects, more...)
 			}

@@ -90,13 +90,11 @@ func (s *State) cutTaken(in CutTaken, now time.Time) ([]Effect, string) {
 	if _, _, over := s.over(); !over {
 		s.save.final = false // somebody trains on: the last one is still to come
 	}
-	effects := []Effect{
+	return []Effect{
 		ResumeExchange{},
 		Record{CheckpointRecord{"checkpoint", now, s.save.number, s.save.consumed}},
 		Save{s.save.number},
-	}
-	late, _ := s.giveUp("it did not come back before the next checkpoint")
-	return append(effects, late...), fmt.Sprintf("checkpoint %d is being written", s.save.number)
+	}, fmt.Sprintf("checkpoint %d is being written", s.save.number)
 }
 
 func (s *State) saved(in Saved) ([]Effect, string) {
@@ -178,7 +176,7 @@ func (s *State) over() (Outcome, string, bool) {
 		case closing, training:
 			return "", "", false
 		case launched, joined: // only one that brings something along has something to flush
-			starting = starting || m.restored
+			starting = starting || m.restored && !(m.awaited && s.stopping) // a state that waits is in the last checkpoint as it is
 		}
 	}
 	switch {

@@ -31,6 +31,8 @@ type MemberSnapshot struct {
 	Answered    int64   `json:"answered_samples"`
 	Captured    int64   `json:"captured_samples"`   // position of its saved state; -1 none
 	Holes       []Range `json:"withheld,omitempty"` // positions of steps that were not applied
+
+	Carried bool `json:"-"` // its state is that of the checkpoint before: it has not begun with it
 }
 
 // Snapshot copies the state for a checkpoint.
@@ -40,8 +42,13 @@ func (s *State) Snapshot() Snapshot {
 		Withheld: s.withheld, Skipped: slices.Clone(s.skipped), Consumed: s.consumed, Incarnation: s.incarnation, Checkpoint: s.save.number,
 	}
 	for _, m := range s.ordered() {
+		carried := m.restored && (m.phase == launched || m.phase == joined)
+		captured := m.captured
+		if carried {
+			captured = m.seed.Position
+		}
 		out.Members = append(out.Members, MemberSnapshot{
-			m.incarnation, m.island, m.lease.base, slices.Clone(m.lease.ranges), m.committed, m.answered, m.captured, slices.Clone(m.holes),
+			m.incarnation, m.island, m.lease.base, slices.Clone(m.lease.ranges), m.committed, m.answered, captured, slices.Clone(m.holes), carried,
 		})
 	}
 	return out

@@ -99,6 +99,7 @@ func (h *host) coordinate(e coord.Effect) {
 			h.gateEvent(r)
 		}
 		if r, ok := e.Record.(coord.NotRestoredRecord); ok {
+			h.offers.withdraw(r.Island)
 			h.emit(ledger.NotRestored{At: r.At, Island: r.Island, Incarnation: r.Incarnation, Offers: r.Offers, Reason: r.Why})
 		}
 	case coord.Launch:
@@ -138,6 +139,7 @@ func (h *host) coordinate(e coord.Effect) {
 		h.post(h.saveCut)
 	case coord.Gone:
 		h.parties.drop(e.Incarnation)
+		h.offers.over(e.Incarnation)
 		go h.door.forget(e.Incarnation) // it may be computing
 		h.post(func() { h.lostPart(e.Incarnation) })
 		h.emit(ledger.IslandGone{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Kind: ledger.Departure(e.Kind), Reason: e.Why})

@@ -54,15 +54,15 @@ func (p SavedPart) hasMoments() bool {
 	return has("moment1") && has("moment2")
 }
 
-// momentsFor is what a joiner takes of a peer's saved state, nil where it starts with none.
+// momentsFor is what a joiner takes of a peer's saved state, nil where it starts with none; mu of offers is held.
 func (h *host) momentsFor(incarnation uint64) *wire.IslandState {
-	saved := h.newest.Load()
+	saved := h.offers.newest
 	peer := saved.peer(h.crew.island(incarnation))
 	if peer == "" || h.run.Exchange.JoinerMoments != runfile.PeerMoments {
 		return nil
 	}
 	part := saved.islands[peer]
 	state := &wire.IslandState{Object: store.PartName(saved.number, islandPart(peer)), Digest: part.Digest, MomentsOnly: true, Parts: hostParts(saved.number, peer, part)}
-	h.brought.Store(incarnation, restore{state: state, saved: part, peer: peer})
+	h.offers.brought[incarnation] = restore{state: state, saved: part, peer: peer, number: saved.number}
 	return state
 }

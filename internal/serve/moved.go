@@ -84,7 +84,7 @@ func (op *opened) stateNotes(meta Meta) []string {
 	inRun := map[string]bool{}
 	for _, i := range op.run.Islands {
 		inRun[i.Name] = true
-		if _, ok := op.restores[i.Name]; !ok {
+		if _, ok := op.offers.restores[i.Name]; !ok {
 			without = append(without, i.Name)
 		}
 	}
@@ -96,7 +96,7 @@ func (op *opened) stateNotes(meta Meta) []string {
 	}
 	slices.Sort(before)
 	for _, name := range slices.Compact(before) {
-		if _, awaited := op.restores[name]; !inRun[name] && !awaited {
+		if _, awaited := op.offers.restores[name]; !inRun[name] && !awaited {
 			unused = append(unused, name)
 		}
 	}
@@ -136,9 +136,8 @@ func (r restore) unlikeSaved(got *wire.Restored) string {
 // and before the user. An island says it at the beginning of each of its sessions.
 // Of an island over several hosts all must have said so.
 func (h *host) restored(inc uint64, part int, got *wire.Restored) {
-	v, ok := h.brought.Load(inc)
-	r, isRestore := v.(restore)
-	if !ok || !isRestore || h.told[inc] {
+	r, ok := h.offers.of(inc)
+	if !ok || h.told[inc] {
 		return
 	}
 	island := h.crew.island(inc)
@@ -153,6 +152,7 @@ func (h *host) restored(inc uint64, part int, got *wire.Restored) {
 	if first := h.awaited[inc][0]; first != nil && len(h.awaited[inc]) > len(h.parties.others(inc)) {
 		h.told[inc] = true
 		delete(h.awaited, inc)
+		h.offers.taken(inc, island)
 		h.decide(coord.Restored{Incarnation: inc})
 		h.tellRestored(inc, island, r, first)
 	}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/authority"
@@ -65,9 +64,8 @@ type opened struct {
 	release         func()       // lets the run folder go
 	early           *forerunners // processes from before the first era; nil: there were none
 
-	restores map[string]restore   // by island, for its first incarnation of this era
+	offers   *offers
 	captures map[uint64]*captured // newest captured state by incarnation
-	newest   atomic.Pointer[savedStates]
 	saving   sync.WaitGroup
 }
 
@@ -98,7 +96,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	}
 	op := &opened{
 		run: o.Run, store: st, kernel: set, dataDir: filepath.Join(o.Dir, dataFolder), outside: o.Outside, listening: o.Listen, limits: o.Limits,
-		restores: map[string]restore{}, captures: map[uint64]*captured{},
+		offers: newOffers(), captures: map[uint64]*captured{},
 	}
 	if o.Resume {
 		if err := op.nobodyCoordinates(ctx); err != nil {

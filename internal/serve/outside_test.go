@@ -185,6 +185,14 @@ func TestIslandOnAnotherHost(t *testing.T) {
 	if err != nil || len(copies) != 3 {
 		t.Errorf("the cache holds %v, %v", copies, err)
 	}
+	moved := filepath.Join(t.TempDir(), "of", "another", "machine") // the run folder goes there, and what it was is gone
+	if err := os.CopyFS(moved, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	dir = moved
 	again := serveRun(t, dir, resumedRun(t, dir), true)
 	j = again.invitation()
 	again.elsewhere()

@@ -22,6 +22,8 @@ import (
 type restore struct {
 	state     *wire.IslandState
 	saved     SavedPart
+	number    uint64  // of the checkpoint that it is in
+	taken     bool    // nothing of it is to be read any more
 	peer      string  // whose moments a joiner takes, and nothing else; empty: it is its own state
 	positions []int64 // samples merged, by fragment
 	applied   int64   // samples of state.Position that were not withheld
@@ -78,7 +80,7 @@ func (op *opened) resume(ctx context.Context) error {
 	op.sync = syncer.Restore(op.syncConfig(), tables, op.fleetTokens())
 	op.notes = append(op.notes, fmt.Sprintf("resuming from checkpoint %d in era %d", c.Number(), op.era), op.layoutNote(meta))
 	op.notes = append(op.notes, op.stateNotes(meta)...)
-	op.newest.Store(&savedStates{c.Number(), meta.Islands})
+	op.offers.newest = &savedStates{c.Number(), meta.Islands}
 	op.tellUndone(lost)
 	if err := op.openTapes(ctx, eraRecord{Checkpoint: c.Number(), Undone: lost}); err != nil {
 		return err
@@ -270,7 +272,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 		r := restore{state: &wire.IslandState{
 			Object: store.PartName(c.Number(), islandPart(m.Island)), Digest: saved.Digest, Position: uint64(seed.Position), Committed: uint64(seed.Committed),
 			Withheld: uint64(seed.Withheld()),
-		}, saved: saved, applied: seed.Position - seed.Withheld()}
+		}, saved: saved, number: c.Number(), applied: seed.Position - seed.Withheld()}
 		r.state.Files = saved.files(op.store.Location())
 		r.state.Parts = hostParts(c.Number(), m.Island, saved)
 		for p, t := range tables.Fragments {
@@ -284,7 +286,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 			}
 			r.positions = append(r.positions, position)
 		}
-		op.restores[m.Island] = r
+		op.offers.restores[m.Island] = r
 		seeds[m.Island] = seed
 	}
 	return seeds
@@ -300,36 +302,30 @@ func (op *opened) fleetTokens() int64 {
 // restoreOf gives the saved state to the incarnation that was launched with it: the
 // coordinator counts its samples from there, and those of no other.
 func (h *host) restoreOf(e coord.Admit) *wire.IslandState {
-	r, ok := h.restores[h.crew.island(e.Incarnation)]
+	h.offers.mu.Lock()
+	defer h.offers.mu.Unlock()
+	r, ok := h.offers.restores[h.crew.island(e.Incarnation)]
 	if !ok || !e.Restored {
 		return h.momentsFor(e.Incarnation)
 	}
-	h.brought.Store(e.Incarnation, r)
+	h.offers.brought[e.Incarnation] = r
 	return r.state
 }
 
 // restoreOfHost is the same for a further host of an island that was admitted.
 func (h *host) restoreOfHost(incarnation uint64) *wire.IslandState {
-	if v, ok := h.brought.Load(incarnation); ok {
-		return v.(restore).state
-	}
-	return nil
+	r, _ := h.offers.of(incarnation)
+	return r.state
 }
 
 // broughtAlong is what a restored incarnation counts as trained and merged.
 func (h *host) broughtAlong(incarnation uint64) (tokens int64, positions []int64) {
-	v, ok := h.brought.Load(incarnation)
-	if !ok {
-		return 0, nil
-	}
-	r := v.(restore)
+	r, _ := h.offers.of(incarnation)
 	return r.applied * h.sampleTokens(), r.positions
 }
 
 // stepsBrought is how many inner steps that was.
 func (h *host) stepsBrought(incarnation uint64) uint64 {
-	if v, ok := h.brought.Load(incarnation); ok {
-		return v.(restore).state.Position / uint64(h.run.StepSamples())
-	}
-	return 0
+	r, _ := h.offers.of(incarnation)
+	return r.state.GetPosition() / uint64(h.run.StepSamples())
 }

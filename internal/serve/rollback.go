@@ -19,7 +19,7 @@ import (
 func (op *opened) rollBack(ctx context.Context) (*opened, error) {
 	next := &opened{
 		run: op.run, runID: op.runID, store: op.store, corpus: op.corpus, dataDir: op.dataDir, kernel: op.kernel, authority: op.authority, outside: op.outside, listening: op.listening, public: op.public,
-		restores: map[string]restore{}, captures: map[uint64]*captured{}, incarnation: op.coord.Incarnation(), release: op.release,
+		offers: newOffers(), captures: map[uint64]*captured{}, incarnation: op.coord.Incarnation(), release: op.release,
 	}
 	next.bank = next.newBank()
 	err := next.resume(ctx)

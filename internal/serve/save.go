@@ -98,6 +98,8 @@ type SavedPart struct {
 	Slots  []SavedSlot `json:"slots,omitempty"`  // in the part
 	Files  []SavedFile `json:"files,omitempty"`  // that the island's trainer saved itself
 	Hosts  []SavedHost `json:"hosts,omitempty"`  // further hosts of the island, each with a part of its own
+
+	carried bool // of the checkpoint before: its island has not begun with it
 }
 
 // SavedHost is what a host of an island beside its first has written.
@@ -156,6 +158,7 @@ type cutState struct {
 	coord           coord.Snapshot
 	meta            Meta
 	islands         map[string]*captured // whose states belong to it
+	carried         map[string]uint64    // whose states are those of another checkpoint
 	absent          []string             // objects that an island has stored somewhere else
 	gate            *gate.Record         // nil: none
 }
@@ -175,6 +178,7 @@ func (h *host) cut(e syncer.Cut) {
 	h.post(func() {
 		c.coord = h.coord.Snapshot()
 		c.meta = h.meta(c)
+		c.carry(c.coord.Members, h.offers)
 		h.copied = c
 		h.decide(coord.CutTaken{Checkpoint: c.number})
 	})
@@ -197,7 +201,7 @@ func (h *host) meta(c *cutState) Meta {
 		DataDigest: h.data().Digest, Seed: h.run.Seed, KernelSet: h.kernel.Name(), Run: string(h.run.Marshal()), Islands: map[string]SavedPart{}, Origin: h.origin,
 	}
 	m.Model, m.Tensors = modelOf(h.run)
-	c.islands = map[string]*captured{}
+	c.islands, c.carried = map[string]*captured{}, map[string]uint64{}
 	for _, member := range c.coord.Members {
 		p := h.captures[member.Incarnation]
 		if p != nil && p.message.Checkpoint == c.number && member.Captured >= 0 {
@@ -255,11 +259,7 @@ func (p *captured) await(ctx context.Context, part SavedPart, folder string) (_ 
 // that does not share the run's folder has written it into a folder of its own.
 func (c *cutState) dropAbsent(ctx context.Context, st store.Store) {
 	for island, p := range c.meta.Islands {
-		parts := []string{islandPart(island)}
-		for _, h := range p.Hosts {
-			parts = append(parts, hostPart(island, h.Host))
-		}
-		for _, part := range parts {
+		for _, part := range p.objects(island) {
 			f, _, err := st.Open(ctx, store.PartName(c.number, part))
 			if err == nil {
 				f.Close() //nolint:errcheck // it was only looked for
@@ -288,7 +288,7 @@ func (h *host) save(c *cutState) {
 		h.post(func() { h.decide(coord.SaveFailed{Checkpoint: c.number, Why: err.Error()}) })
 		return
 	}
-	h.newest.Store(&savedStates{done.Number(), c.meta.Islands})
+	inUse := h.offers.saved(done.Number(), c.meta.Islands, h.store.Location())
 	if c.gate != nil {
 		if err := h.door.saveAs(*c.gate, c.number); err != nil {
 			h.log.Warn("no_gate_record", "err", err)
@@ -296,9 +296,9 @@ func (h *host) save(c *cutState) {
 	}
 	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
 	for _, object := range c.absent {
-		h.emit(ledger.Note{At: time.Now(), Text: object + " was not written into this run's store; the checkpoint goes without the state of that island"})
+		h.emit(ledger.Note{At: time.Now(), Text: object + " is not in this run's store; the checkpoint goes without the state of that island"})
 	}
-	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep)
+	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep, inUse...)
 	if err != nil {
 		pruned.Warnings = append(pruned.Warnings, err.Error())
 	}
@@ -356,6 +356,9 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, t
 		}
 	}
 	if err := c.awaitIslands(ctx, st.Location()); err != nil {
+		return err
+	}
+	if err := c.copyCarried(ctx, st); err != nil {
 		return err
 	}
 	c.dropAbsent(ctx, st)

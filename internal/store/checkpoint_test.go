@@ -398,6 +398,14 @@ func TestPrune(t *testing.T) {
 		t.Errorf("removed %v, %v; want 3, 5", result.Removed, err)
 	}
 	wantNewest(t, st, 6, 7)
+	// What somebody reads stays for as long as that takes.
+	save(t, st, 8)
+	if result, err = store.Prune(ctx, st, 1, 6, 99); err != nil || !slices.Equal(result.Removed, []uint64{7}) {
+		t.Errorf("removed %v, %v; want 7: 6 is in use", result.Removed, err)
+	}
+	if result, err = store.Prune(ctx, st, 1); err != nil || !slices.Equal(result.Removed, []uint64{6}) {
+		t.Errorf("removed %v, %v; want 6", result.Removed, err)
+	}
 }
 
 func TestPruneNothingWhole(t *testing.T) {

@@ -17,12 +17,12 @@ type Pruned struct {
 
 // Prune keeps the newest keep whole checkpoints (at least one) and deletes older
 // ones, whole or not, and what is left of saves between them that never ended. A
-// save in flight, which has no manifest and a higher number than the newest whole
+// checkpoint of which somebody may still read a part (inUse), and a save in flight, which has no manifest and a higher number than the newest whole
 // checkpoint, stays. If no checkpoint is whole nothing is deleted.
 //
 // Users delete checkpoints by hand; what is gone already is a warning. Files that
 // killed writers left among the checkpoints are swept.
-func Prune(ctx context.Context, st Store, keep int) (Pruned, error) {
+func Prune(ctx context.Context, st Store, keep int, inUse ...uint64) (Pruned, error) {
 	all, err := listCheckpoints(ctx, st)
 	if err != nil {
 		return Pruned{}, err
@@ -36,6 +36,7 @@ func Prune(ctx context.Context, st Store, keep int) (Pruned, error) {
 			return Pruned{}, err
 		}
 		switch {
+		case kept >= max(1, keep) && slices.Contains(inUse, number):
 		case kept >= max(1, keep):
 			doomed = append(doomed, number)
 		case state == nil:
