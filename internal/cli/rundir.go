@@ -6,12 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // runsFolder holds the folders of runs that were given none.
@@ -59,6 +61,7 @@ func besideRun(dir string) string {
 // before it began: its token files, which are used again, or written anew when they are not
 // whole, and what was there while it waited for its first weights.
 func onlyLeftovers(dir string, entries []fs.DirEntry) bool {
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e fs.DirEntry) bool { return e.Name() == store.ClaimName }) // who locks it says so
 	for _, e := range entries {
 		switch e.Name() {
 		case serve.SeedName, serve.CoordinatorName, "logs", "islands":
@@ -72,7 +75,7 @@ func onlyLeftovers(dir string, entries []fs.DirEntry) bool {
 		}
 	}
 	_, seeded := os.Lstat(filepath.Join(dir, serve.CoordinatorName))
-	return seeded == nil || len(entries) == 1 && entries[0].Name() == dataFolder
+	return seeded == nil || len(entries) == 0 || len(entries) == 1 && entries[0].Name() == dataFolder
 }
 
 func claimNew(run runfile.Run) (string, func(), error) {

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// claimName is the file whose lock says that a process writes to the folder as its only one.
-const claimName = "coordinator.lock"
+// ClaimName is the file whose lock says that a process writes to the folder as its only one.
+const ClaimName = "coordinator.lock"
 
 // Claim makes this process the only one that has the folder, until release or its own end,
 // however that comes. When another one has it, holder is what that said of itself and release is
@@ -19,7 +19,7 @@ func (d *Folder) Claim(who string) (release func(), holder string, err error) {
 	if err := os.MkdirAll(d.root, 0o755); err != nil {
 		return nil, "", fmt.Errorf("claim %s: %w", d.root, err)
 	}
-	f, err := os.OpenFile(filepath.Join(d.root, claimName), os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(filepath.Join(d.root, ClaimName), os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, "", fmt.Errorf("claim %s: %w", d.root, err)
 	}
