@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
+WAITS = "limits: {stall_seconds: 300}\n"  # trainers of tests wait for each other
 
 
 @functools.cache
@@ -53,7 +54,7 @@ train: {{sequence_tokens: 1, batch_sequences: {step_tokens}}}
 model: {{from: {first}}}
 exchange: {{fragments: 2, period_tokens: {step_tokens * 6 * len(islands)}}}
 islands: [{listed}]
-{more}"""
+{WAITS}{more}"""
 
 
 def commands() -> list[tuple[int, list[str]]]:
@@ -83,7 +84,7 @@ train: {{sequence_tokens: 8, batch_sequences: {step_samples}}}
 model: {{from: {first}}}
 exchange: {{fragments: 2, period_tokens: {step_samples * 8 * 3 * len(islands)}}}
 islands: [{listed}]
-{more}"""
+{WAITS}{more}"""
 
 
 def listens(path: Path) -> bool:
@@ -189,7 +190,13 @@ class Open(Served):
 
     def environment(self, island: str) -> dict[str, str]:
         """What a trainer of the island is told."""
-        return {"MISTURA_JOIN": self.join(), "MISTURA_NAME": island, "MISTURA_BINARY": program()}
+        self.temporary.mkdir(exist_ok=True)
+        return {"MISTURA_JOIN": self.join(), "MISTURA_NAME": island, "MISTURA_BINARY": program(), "TMPDIR": str(self.temporary)}
+
+    @property
+    def temporary(self) -> Path:
+        """Where trainers and their mistura processes keep what goes with them."""
+        return self.folder / "tmp"
 
     def join(self) -> str:
         """The join string that it prints."""

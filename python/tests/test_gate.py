@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -18,7 +19,7 @@ from mistura.stacked import stacked
 from mistura.train import answer
 from served import Served, missing
 from served import run_file as own_file
-from trainers import Diary, Ranks, Small, hash_of, loss_of, write_first
+from trainers import FORK, PATIENCE_SECONDS, Diary, Ranks, Small, hash_of, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -164,7 +165,7 @@ def test_what_is_skipped_is_recorded(tmp_path: Path, body: Any, why: str) -> Non
     assert why in record["why"]
 
 
-def stranger(fault: bool = False) -> Any:
+def stranger(fault: bool = False, joined: Callable[[], object] = lambda: None) -> Any:
     """A rank whose model only its own trainer knows; with a fault the gradient of one tensor has the wrong sign."""
 
     def body(diary: Diary, rank: int, world: int) -> None:
@@ -179,6 +180,7 @@ def stranger(fault: bool = False) -> Any:
 
         with mistura.join(model, optimizer, rate="own", own_data=True, probe=probe) as island:
             diary.note(joined=True)
+            joined()
             while not island.done:
                 loss = loss_of(model, hash_of("stranger", island.steps))
                 optimizer.zero_grad()
@@ -191,12 +193,15 @@ def stranger(fault: bool = False) -> Any:
 
 @pytest.mark.parametrize("fault", [False, True])
 def test_models_that_only_trainers_know(tmp_path: Path, fault: bool) -> None:
-    """The first island makes the record that the second is compared with."""
+    """The first island makes the record that the second is compared with, and the run is not over before it was."""
+    compared = FORK.Event()
     first = write_first(tmp_path / "first.safetensors", Small(0))
     with Served(tmp_path / "run", own_file(tokens=8 * 300, islands=["one", "two"], first=first)) as served:
-        one = Ranks(tmp_path / "one", 1, stranger(), served.environment("one"))
+        one = Ranks(tmp_path / "one", 1, stranger(joined=partial(compared.wait, PATIENCE_SECONDS)), served.environment("one"))
         one.wait_for(0, "joined")
         two = Ranks(tmp_path / "two", 1, stranger(fault), served.environment("two"))
+        two.wait_for(0, "end" if fault else "joined")
+        compared.set()
         (end,) = two.end()
         assert one.end() == ["done"]
         served.finish()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +18,7 @@ import mistura
 from hosts import Coordinator, enter, machines, missing_namespaces
 from mistura.layout import Split
 from served import missing, run_file
-from trainers import Diary, Ranks, _rank, batch, hash_of, write_first
+from trainers import FORK, Diary, Ranks, _rank, batch, hash_of, together, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -69,8 +67,8 @@ def layout(rank: int) -> Callable[[str, Tensor], Split | None]:
     return lambda name, _: Split(dims[name], rank, 2, sizes=[5, 7]) if name in dims else None
 
 
-def trainer(through: bool, name: str = "one", pause: float = 0.0, forever: bool = False) -> Callable[[Diary, int, int], None]:
-    """What a rank does, through mistura or without it."""
+def trainer(through: bool, name: str = "one", forever: bool = False, begun: Callable[[], object] = lambda: None) -> Callable[[Diary, int, int], None]:
+    """What a rank does, through mistura or without it; `begun` is called after its first step."""
 
     def body(diary: Diary, rank: int, world: int) -> None:
         model = Parallel(rank, world)
@@ -93,10 +91,11 @@ def trainer(through: bool, name: str = "one", pause: float = 0.0, forever: bool 
             loss.backward()
             optimizer.step()
             step += 1
-            time.sleep(pause)
             if island is not None:
                 island.step(loss, tokens=ROWS)
             diary.note(loss=loss.item())
+            if step == 1:
+                begun()
         diary.note(**{n: p.detach().flatten().tolist() for n, p in model.named_parameters()})
 
     return body
@@ -115,12 +114,11 @@ class Hosts(Ranks):
     def __init__(self, folder: Path, body: Any, environment: dict[str, str], places: list[tuple[str | None, str]]) -> None:
         folder.mkdir()
         self.diaries = [Diary(folder / f"rank{r}") for r in range(2)]
-        start = multiprocessing.get_context("fork")
         self.processes = []
         for rank, (namespace, interface) in enumerate(places):
             own = {"MEET": str(folder / "meet"), "GROUP_RANK": str(rank), "LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": interface}
             arguments = (self.diaries[rank], rank, namespace, {**environment, **own}, body)
-            self.processes.append(start.Process(target=_host, args=arguments))
+            self.processes.append(FORK.Process(target=_host, args=arguments))
             self.processes[-1].start()
 
 
@@ -189,8 +187,9 @@ def test_two_hosts_in_network_namespaces(tmp_path: Path) -> None:
     """Coordinator, two hosts of one island and an island of one rank, each on a network of its own."""
     with machines(4) as places, coordinator(tmp_path, 100 * ROWS, ["one", "two"], places[0][1], places[0][0]) as served:
         hosts: list[tuple[str | None, str]] = [(name, "eth0") for name, _ in places[1:3]]
-        one = Hosts(tmp_path / "one", trainer(True), served.environment("one"), hosts)
-        two = Lone(tmp_path / "two", trainer(True, "two", pause=0.01), served.environment("two"), places[3][0])
+        begun = together(3)
+        one = Hosts(tmp_path / "one", trainer(True, begun=begun), served.environment("one"), hosts)
+        two = Lone(tmp_path / "two", trainer(True, "two", begun=begun), served.environment("two"), places[3][0])
         assert one.end() == ["done", "done"], served.said()
         assert two.end() == ["done"], served.said()
         summary = served.finish()
@@ -210,5 +209,5 @@ class Lone(Ranks):
     def __init__(self, folder: Path, body: Any, environment: dict[str, str], namespace: str) -> None:
         folder.mkdir()
         self.diaries = [Diary(folder / "rank0")]
-        self.processes = [multiprocessing.get_context("fork").Process(target=_lone, args=(self.diaries[0], namespace, environment, body))]
+        self.processes = [FORK.Process(target=_lone, args=(self.diaries[0], namespace, environment, body))]
         self.processes[0].start()

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-import time
+import signal
+from functools import partial
 from pathlib import Path
+from typing import Callable
 
 import pytest
 import torch
 
 import mistura
 from served import Served, leased_file, missing
-from trainers import Diary, Ranks, Small, loss_of, write_first
+from trainers import FORK, PATIENCE_SECONDS, Diary, Ranks, Small, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
-SAMPLES = 128
+SAMPLES = 800
 
 
-def _leased(diary: Diary, rank: int, world: int) -> None:
-    """Note the samples of every step that came to its boundary."""
+def _leased(diary: Diary, rank: int, world: int, fifth: Callable[[int], object] = lambda rank: None) -> None:
+    """Note the samples of every step that came to its boundary; `fifth` is called in the fifth step."""
     model: torch.nn.Module = Small(0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
@@ -30,8 +32,9 @@ def _leased(diary: Diary, rank: int, world: int) -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            time.sleep(0.02)
             diary.note(samples=mine)
+            if island.steps == 4:
+                fifth(rank)
             island.step(loss / island.weight(), tokens=8 * len(mine))
 
 
@@ -51,10 +54,14 @@ def begin(tmp_path: Path, more: str = "") -> str:
 
 def test_b8_every_sample_once_when_ranks_change(tmp_path: Path) -> None:
     """Four ranks have read a part; two go on, and read each of the others once."""
+    stopping = FORK.Event()
     with Served(tmp_path / "run", begin(tmp_path)) as served:
-        four = Ranks(tmp_path / "four", 4, _leased, served.environment("one"))
-        four.wait_for(0, "samples", 4)
-        assert served.interrupt() != 0
+        four = Ranks(tmp_path / "four", 4, partial(_leased, fifth=lambda rank: stopping.wait(PATIENCE_SECONDS)), served.environment("one"))
+        four.wait_for(0, "samples", 5)
+        served.process.send_signal(signal.SIGINT)
+        served.await_said("interrupted")
+        stopping.set()
+        assert served.process.wait(PATIENCE_SECONDS) == 130
         assert four.end() == ["done"] * 4
     with Served(tmp_path / "again", None, resume=tmp_path / "run" / "run") as served:
         two = Ranks(tmp_path / "two", 2, _leased, served.environment("one"))
@@ -65,13 +72,16 @@ def test_b8_every_sample_once_when_ranks_change(tmp_path: Path) -> None:
     assert {len(s) for s in two.diaries[0].all("samples")} == {4}  # B12: a step stays 8 samples
 
 
+def _dies(rank: int) -> None:
+    if rank == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def test_b9_a_killed_rank_loses_no_position(tmp_path: Path) -> None:
     """What was trained and not handed over is trained again, once; nothing is left out."""
     with Served(tmp_path / "run", begin(tmp_path)) as served:
-        first = Ranks(tmp_path / "first", 2, _leased, served.environment("one"))
-        first.wait_for(1, "samples", 6)
-        first.kill(1)
-        first.end()
+        first = Ranks(tmp_path / "first", 2, partial(_leased, fifth=_dies), served.environment("one"))
+        assert first.end()[1] == "killed"
         second = Ranks(tmp_path / "second", 2, _leased, served.environment("one"))
         assert second.end() == ["done"] * 2
         served.finish()

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any, Callable
 
 import pytest
 
 import mistura
 from served import Open, missing, run_file, shared
-from test_kill import until
-from trainers import Diary, Ranks, Small, train, write_first
+from test_kill import ENDLESS, interrupted, until
+from trainers import Diary, Ranks, Small, together, train, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -23,15 +22,6 @@ def begin(tmp_path: Path, tokens: int, islands: list[str]) -> Open:
     """A run of the tests' model."""
     first = write_first(tmp_path / "first.safetensors", Small(0))
     return Open(tmp_path / "run", run_file(tokens=tokens, islands=islands, first=first))
-
-
-def _named(name: str, **options: Any) -> Callable[[Diary, int, int], None]:
-    return lambda diary, rank, world: train(diary, rank, world, name=name, **options)
-
-
-def folders() -> set[str]:
-    """Of mistura processes, for socket and log."""
-    return {p.name for p in Path(tempfile.gettempdir()).glob("mistura-*")}
 
 
 def alive(pid: int) -> bool:
@@ -44,26 +34,26 @@ def alive(pid: int) -> bool:
 
 def test_ranks_and_islands_join_by_string(tmp_path: Path) -> None:
     """An island of two ranks beside an island of one; the processes end with the run and leave nothing."""
-    before = folders()
     with begin(tmp_path, 800, ["one", "two"]) as served:
-        one = Ranks(tmp_path / "one", 1, _named("one"), served.environment("one"))
-        two = Ranks(tmp_path / "two", 2, _named("two", rows=4), served.environment("two"))
+        begun = together(3)
+        one = Ranks(tmp_path / "one", 1, partial(train, name="one", begun=begun), served.environment("one"))
+        two = Ranks(tmp_path / "two", 2, partial(train, name="two", rows=4, begun=begun), served.environment("two"))
         assert one.end() + two.end() == ["done"] * 3
         summary = served.finish()
     assert summary["tokens"] == 800
     processes = [n for r in (one, two) for d in r.diaries for n in d.all("process")]
     assert [n > 0 for n in processes] == [True, True, False]  # the first rank of a host starts it
     assert not any(alive(n) for n in processes if n)
-    assert folders() <= before
+    assert not list(served.temporary.iterdir())
 
 
 @pytest.mark.parametrize("victim", ["first rank", "other rank", "program"])
 def test_kill(tmp_path: Path, victim: str) -> None:
     """kill -9: trainer and mistura process end each other, nothing stays behind, the run goes on, and the island comes back."""
-    files, memory = folders(), shared()
-    with begin(tmp_path, 1600, ["one", "two"]) as served:
-        one = Ranks(tmp_path / "one", 2, _named("one", rows=4, pause=0.005), served.environment("one"))
-        two = Ranks(tmp_path / "two", 1, _named("two", pause=0.005), served.environment("two"))
+    memory = shared()
+    with begin(tmp_path, ENDLESS, ["one", "two"]) as served:
+        one = Ranks(tmp_path / "one", 2, partial(train, name="one", rows=4), served.environment("one"))
+        two = Ranks(tmp_path / "two", 1, partial(train, name="two"), served.environment("two"))
         program = one.wait_for(0, "process")
         for r in range(2):
             one.wait_for(r, "loss", 10)
@@ -73,14 +63,13 @@ def test_kill(tmp_path: Path, victim: str) -> None:
             one.kill(0 if victim == "first rank" else 1)
         ends = one.end()
         until(lambda: not alive(program))
-        again = Ranks(tmp_path / "again", 1, _named("one", pause=0.005), served.environment("one"))
-        assert two.end() + again.end() == ["done", "done"]
-        assert served.finish()["tokens"] == 1600
+        again = Ranks(tmp_path / "again", 1, partial(train, name="one"), served.environment("one"))
+        interrupted(served, again, two)
     for end in ends:
         assert end == "killed" or end.startswith(("Lost: ", "unexpected RuntimeError")), end
     if victim == "program":
         assert any(end.startswith("Lost: the mistura process of this host is gone: ") for end in ends), ends
-    until(lambda: folders() <= files and shared() <= memory)
+    until(lambda: not list(served.temporary.iterdir()) and shared() <= memory)
 
 
 def _refused(diary: Diary, rank: int, world: int) -> None:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +21,8 @@ import torch
 
 import mistura
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
+FORK = multiprocessing.get_context("fork")
 
 
 class Small(torch.nn.Module):
@@ -109,10 +111,9 @@ class Ranks:
     def __init__(self, folder: Path, world: int, body: Body, environment: dict[str, str]) -> None:
         folder.mkdir()
         self.diaries = [Diary(folder / f"rank{r}") for r in range(world)]
-        start = multiprocessing.get_context("fork")
         self.processes = []
         for r, d in enumerate(self.diaries):
-            self.processes.append(start.Process(target=_rank, args=(d, r, world, str(folder / "meet"), body, environment)))
+            self.processes.append(FORK.Process(target=_rank, args=(d, r, world, str(folder / "meet"), body, environment)))
             self.processes[-1].start()
 
     def kill(self, rank: int) -> None:
@@ -140,8 +141,14 @@ class Ranks:
         raise AssertionError(f"rank {rank} never noted {key} {count} times: {self.diaries[rank].read()[-3:]}")
 
 
+def together(ranks: int) -> Callable[[], object]:
+    """What each of so many ranks calls: all go on once the last one has called it, however long some take to start."""
+    return FORK.Barrier(ranks, timeout=PATIENCE_SECONDS).wait
+
+
 def _rank(diary: Diary, rank: int, world: int, meet: str, body: Body, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    tempfile.tempdir = None  # what the test's process has found is not this one's
     torch.set_num_threads(1)
     if world > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{meet}", rank=rank, world_size=world)
@@ -157,8 +164,10 @@ def _rank(diary: Diary, rank: int, world: int, meet: str, body: Body, environmen
     os._exit(0)  # not the test's own handlers
 
 
-def train(diary: Diary, rank: int, world: int, *, seed: int = 0, rows: int = 8, name: str = "one", pause: float = 0.0) -> None:
-    """Train until the run is over, on batches of this rank's own."""
+def train(
+    diary: Diary, rank: int, world: int, *, seed: int = 0, rows: int = 8, name: str = "one", begun: Callable[[], object] = lambda: None
+) -> None:
+    """Train until the run is over, on batches of this rank's own; `begun` is called after the first step."""
     model: torch.nn.Module = Small(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
@@ -169,9 +178,10 @@ def train(diary: Diary, rank: int, world: int, *, seed: int = 0, rows: int = 8, 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        time.sleep(pause)
         island.step(loss, tokens=rows)
         diary.note(loss=loss.item())
+        if island.steps == 1:
+            begun()
     diary.note(digest=digest(model), steps=island.steps, tokens=island.tokens_seen)
 
 
