@@ -10,8 +10,6 @@ makes the record, and the loss and gradients of the other must be the same withi
 from __future__ import annotations
 
 import datetime
-import hashlib
-import json
 import os
 import platform
 import subprocess
@@ -22,7 +20,6 @@ from pathlib import Path
 from typing import Any, Callable
 
 import torch
-import torch.distributed as dist
 
 ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +27,7 @@ sys.path[:0] = [str(ROOT / "python"), str(ROOT / "python" / "tests")]
 
 from served import Served, forget_program, run_file  # noqa: E402
 from trainers import Diary, Ranks, Small, hash_of, loss_of, write_first  # noqa: E402
+from whole import digest, gates, gathered, losses, whole, whole_norms  # noqa: E402
 
 import mistura  # noqa: E402
 from mistura import adapters  # noqa: E402
@@ -71,28 +69,6 @@ ENGINES: dict[str, Callable[[torch.nn.Module], torch.nn.Module]] = {
 }  # fmt: skip
 
 
-def whole(adapter: adapters.Adapter, get: Callable[[Any], torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every tensor, put together out of all ranks' pieces of replica 0."""
-    mine = [(p.name, p.offset, p.extent, get(p).detach().clone()) for p in adapter.pieces() if p.replica == 0]
-    everyone: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyone, mine)
-    out = {t["name"]: torch.full(t["shape"], float("nan")) for t in adapter.tensors()}
-    for name, offset, extent, value in (piece for one in everyone for piece in one):
-        if len(offset) == out[name].dim():
-            out[name][tuple(slice(o, o + n) for o, n in zip(offset, extent))] = value
-        else:
-            out[name].view(-1)[offset[0] : offset[0] + extent[0]] = value
-    return out
-
-
-def digest(values: dict[str, torch.Tensor]) -> str:
-    """Of all elements, to the bit."""
-    h = hashlib.sha256()
-    for name in sorted(values):
-        h.update(name.encode() + values[name].numpy().tobytes())
-    return h.hexdigest()
-
-
 def trainer(engine: str, through: bool, island: str, seed: int) -> Callable[[Diary, int, int], None]:
     """What a rank does, through mistura or without it."""
 
@@ -126,29 +102,6 @@ def trainer(engine: str, through: bool, island: str, seed: int) -> Callable[[Dia
             diary.note(**{name: whole_norms(adapter, name)}, count=adapter.steps())
 
     return body
-
-
-def gathered(key: bytes, world: int) -> list[bytes]:
-    """What every rank gives."""
-    out: list[Any] = [None] * world
-    dist.all_gather_object(out, key)
-    return out
-
-
-def whole_norms(adapter: adapters.Adapter, name: str) -> dict[str, float]:
-    """The length of every tensor's moment."""
-    return {tensor: float(value.double().norm()) for tensor, value in whole(adapter, lambda p: adapter.slot(p, name)).items()}
-
-
-def losses(diaries: list[Diary]) -> list[float]:
-    """The mean over ranks, by step."""
-    return [sum(values) / len(values) for values in zip(*(d.all("loss") for d in diaries))]
-
-
-def gates(out: Path) -> list[dict[str, Any]]:
-    """What was decided at the gate, from the tape of a run."""
-    lines = [line for path in sorted((out / "tape/era-0001/coord").glob("*.jsonl")) for line in path.read_text().splitlines()]
-    return [r for r in map(json.loads, lines) if r.get("kind") == "gate"]
 
 
 def run(folder: Path, islands: dict[str, tuple[str, int]], tokens: int) -> tuple[dict[str, list[Diary]], list[dict[str, Any]]]:
@@ -204,7 +157,7 @@ def check(folder: Path) -> bool:
         say(equal and min(steps.values()) > 0, f"{engine} beside an island of one rank: {steps['one']} and {steps['two']} steps")
         outcomes = [record["outcome"] for record in decided]
         worst = [record["verdict"]["worst"] for record in decided if record["outcome"] == "passed"]
-        figures = ", ".join(f"{w['name']} off by {w['at_least']:.1e} at least, of {w['bound']:.0e}" for w in worst)
+        figures = ", ".join(f"{w['name']} off by {w['at_least']:.1e} at least, of {w['bound']:.1e}" for w in worst)
         say(outcomes == ["recorded", "passed"], f"{engine}: gate {', then '.join(outcomes)}; worst gradient {figures}")
     return good
 

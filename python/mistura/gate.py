@@ -202,7 +202,7 @@ def gradient(adapter: Any, piece: Any) -> torch.Tensor | None:
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
     """Leave the model's buffers and random numbers as they are, and no gradient."""
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
+    buffers = [(b, b.detach().clone()) for _, b in model.named_buffers()]  # buffers() is a list of other things in Megatron's modules
     with same_draws({p.device for p in model.parameters()}):
         try:
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Chunk(nn.Module):
         super().__init__()
         self.module = module
         self.buffer = torch.zeros(-(-sum(p.numel() for p in module.parameters()) // shards) * shards, dtype=torch.bfloat16)
+        self.buffers = [self.buffer]  # type: ignore[assignment] (Megatron's name for it, which hides PyTorch's)
         self.index: dict[nn.Parameter, Span] = {}
         at = 0
         for p in reversed(list(module.parameters())):  # its buffers begin with the last layer
@@ -281,6 +283,53 @@ def test_gradients_that_are_sums_over_tokens_are_divided() -> None:
     chunk.config = type("Config", (), {"finalize_model_grads_func": staticmethod(finalize), "calculate_per_token_loss": True})()
     asked = gated(chunk, adapter, lambda _: (chunk.module.weight.float() * 2).sum())
     assert asked.told["problem"] == "" and asked.given["weight"].flatten().tolist() == [2.0] * 8
+
+
+def test_megatrons_own_generators_go_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What tensor-parallel ranks draw apart, as states or (for captured graphs) as generators."""
+    torch.manual_seed(1)
+    states: dict[str, Any] = {"model-parallel-rng": torch.get_rng_state(), "expert-parallel-rng": torch.Generator().manual_seed(5)}
+    tracker = type("Tracker", (), {"get_states": lambda _: dict(states), "set_states": lambda _, new: states.update(new)})()
+    monkeypatch.setitem(sys.modules, "megatron.core.tensor_parallel.random", type("R", (), {"_CUDA_RNG_STATE_TRACKER": tracker}))
+    chunk, _, adapter = sharded()
+    before = [states["model-parallel-rng"].clone(), states["expert-parallel-rng"].get_state()]
+
+    def compute(_: Any) -> Tensor:
+        states["model-parallel-rng"] = torch.zeros(3)
+        torch.rand(2, generator=states["expert-parallel-rng"])
+        return (chunk.module.weight.float() * 2).sum()
+
+    assert gated(chunk, adapter, compute).told["problem"] == ""
+    assert torch.equal(states["model-parallel-rng"], before[0])
+    assert torch.equal(states["expert-parallel-rng"].get_state(), before[1])
+
+
+def test_a_probe_is_no_step_to_learn_from_when_reductions_begin() -> None:
+    """With overlap_grad_reduce, Megatron counts in the first step how often each gradient is added to."""
+    chunk, _, adapter = sharded()
+    group = type("BucketGroup", (), {"is_first_batch": True, "golden_per_param_grad_ready_counts": {}, "counted": {}})()
+
+    def reset() -> None:
+        chunk.gradients.zero_()
+        if group.is_first_batch and group.counted:
+            group.golden_per_param_grad_ready_counts, group.is_first_batch = group.counted, False
+        group.counted = {}
+
+    chunk.bucket_groups = [group]
+    chunk.zero_grad_buffer = reset  # type: ignore[method-assign]
+    asked = []
+
+    def compute(_: Any) -> Tensor:
+        asked.append(group.is_first_batch)
+        group.counted = {"weight": 1}
+        return (chunk.module.weight.float() * 2).sum()
+
+    assert gated(chunk, adapter, compute).told["problem"] == ""
+    assert (group.is_first_batch, group.golden_per_param_grad_ready_counts) == (True, {})
+    group.is_first_batch, group.golden_per_param_grad_ready_counts = False, {"weight": 2}  # two micro-batches without no_sync
+    assert gated(chunk, adapter, compute).told["problem"] == ""
+    assert (group.is_first_batch, group.golden_per_param_grad_ready_counts) == (False, {"weight": 2})
+    assert asked == [True, True]
 
 
 # Optimizer state.

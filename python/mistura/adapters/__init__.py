@@ -17,7 +17,7 @@ __all__ = ["Adapter", "Piece", "choose", "fsdp", "megatron", "plain", "tied_name
 
 
 def choose(model: Any, optimizer: Any = None, layout: Any = None) -> Adapter:
-    """The adapter that fits the model and optimizer as they are. `model` may be Megatron's list of chunks, with a layout or one for each."""
+    """The adapter that fits the model and optimizer as they are. `model` may be Megatron's list of chunks, with a layout or one each."""
     if is_megatron(optimizer):
         return megatron(model, optimizer, layout)
     if not isinstance(model, torch.nn.Module):

@@ -53,10 +53,24 @@ class Megatron(Adapter):
     # Gradients.
 
     def clear_gradients(self) -> None:
-        """Backward passes add to main_grad, which only this clears."""
+        """Backward passes add to main_grad, which only this clears.
+
+        With overlap_grad_reduce the first step shows how often each gradient is added to, after which its reduction begins on
+        its own: a probe is no step to learn that from, nor one to apply it to.
+        """
+        for group in self._reductions():
+            group.is_first_batch = False
         for chunk in self._chunks:
             if hasattr(chunk, "zero_grad_buffer"):
                 chunk.zero_grad_buffer()
+        for group in self._reductions():
+            group.is_first_batch = True
+
+    def _reductions(self) -> Iterator[Any]:
+        for chunk in self._chunks:
+            for group in (*getattr(chunk, "bucket_groups", ()), *getattr(chunk, "expert_parallel_bucket_groups", ())):
+                if hasattr(group, "is_first_batch"):
+                    yield group
 
     def finish_gradients(self, ours: bool) -> None:
         """As after the last micro-batch of a step. A schedule that has run the backward pass has done it when it was told to."""
@@ -76,15 +90,17 @@ class Megatron(Adapter):
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Megatron has generators of its own for what tensor-parallel ranks draw apart."""
-        known = sys.modules.get("megatron.core.tensor_parallel.random")
-        tracker = None if known is None else known.get_cuda_rng_tracker()
-        before = None if tracker is None else tracker.get_states()
+        """Megatron has generators of its own for what tensor-parallel ranks draw apart. See also clear_gradients()."""
+        tracker = getattr(sys.modules.get("megatron.core.tensor_parallel.random"), "_CUDA_RNG_STATE_TRACKER", None)
+        before = {} if tracker is None else {name: kept(state) for name, state in tracker.get_states().items()}
+        learned = [(g, g.is_first_batch, getattr(g, "golden_per_param_grad_ready_counts", None)) for g in self._reductions()]
         try:
             yield
         finally:
-            if tracker is not None:
-                tracker.set_states(before)
+            if before:
+                tracker.set_states({name: put_back(before[name], state) for name, state in tracker.get_states().items()})
+            for group, first, counts in learned:
+                group.is_first_batch, group.golden_per_param_grad_ready_counts = first, counts
 
     # Optimizer state.
 
@@ -121,6 +137,19 @@ class Megatron(Adapter):
         for one in self._optimizers:
             if hasattr(getattr(one, "grad_scaler", None), "_growth_tracker"):
                 yield one.grad_scaler
+
+
+def kept(state: Any) -> torch.Tensor:
+    """A generator's state, which Megatron keeps as that or, for captured graphs, as the generator itself."""
+    return state.get_state() if hasattr(state, "get_state") else state.clone()
+
+
+def put_back(before: torch.Tensor, state: Any) -> Any:
+    """The generator or state as it was."""
+    if not hasattr(state, "set_state"):
+        return before
+    state.set_state(before)
+    return state
 
 
 def is_megatron(optimizer: Any) -> bool:
