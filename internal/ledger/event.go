@@ -55,6 +55,8 @@ type IslandReady struct {
 	Island        string
 	Incarnation   uint64
 	Steps, Tokens uint64
+	Engine        string // that trains in it; empty: as it started
+	Device        string // that it computes on, as it says; empty: as it started
 }
 
 // Departure is how an island's incarnation ended.

@@ -92,3 +92,20 @@ func TestFleet(t *testing.T) {
 		t.Errorf("%+v, %v", back, err)
 	}
 }
+
+// The danger: an island that the run starts itself is shown, and judged, as a native one,
+// because only its trainer says what it is.
+func TestWhatTrainsIsSaidWhenReady(t *testing.T) {
+	s := New()
+	now := time.Unix(0, 0)
+	s.Apply(IslandStarted{At: now, Island: "a", Incarnation: 1})
+	s.Apply(IslandReady{At: now, Island: "a", Incarnation: 1, Engine: "torch", Device: "npu"})
+	if got := s.Fleet().Islands[0]; got.Engine != "torch" || got.Kind != "torch npu fp32" {
+		t.Errorf("%+v", got)
+	}
+	s.Apply(IslandStarted{At: now, Island: "a", Incarnation: 2, Engine: "external", Device: "cuda"})
+	s.Apply(IslandReady{At: now, Island: "a", Incarnation: 2})
+	if got := s.Fleet().Islands[0]; got.Kind != "external cuda fp32" {
+		t.Errorf("%+v", got)
+	}
+}

@@ -69,6 +69,7 @@ func (i *Island) start(e IslandStarted) {
 func (i *Island) ready(e IslandReady) {
 	i.enter(e.Incarnation)
 	i.State, i.Reason = Training, ""
+	i.Engine, i.Device = cmp.Or(e.Engine, i.Engine), cmp.Or(e.Device, i.Device)
 	if i.inLife.Step == 0 { // else it only came back on another connection
 		i.inLife.Step, i.inLife.Tokens = e.Steps, e.Tokens
 	}

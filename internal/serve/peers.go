@@ -176,8 +176,12 @@ func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 	tokens, positions := h.broughtAlong(inc)
 	h.exchange(syncer.Join{Incarnation: inc, Island: island, Tokens: tokens, Positions: positions})
 	h.decide(coord.Ready{Incarnation: inc})
+	h.crew.mu.Lock()
+	hello := h.crew.hellos[inc]
+	h.crew.mu.Unlock()
 	h.emit(ledger.IslandReady{
 		At: time.Now(), Island: island, Incarnation: inc, Steps: h.stepsBrought(inc), Tokens: uint64(tokens),
+		Engine: hello.GetEngine(), Device: hello.GetDevice(),
 	})
 }
 
