@@ -23,7 +23,7 @@ func kinds() map[string]any {
 		"boundary": &Boundary{Loss: unknown}, "again": &Again{}, "act": &Act{},
 		"fetch": &Fetch{}, "value": &Value{}, "gathered": &Gathered{}, "adopted": &Adopted{},
 		"describe": &Describe{}, "run": &Run{}, "rows": &Rows{}, "tokens": &Tokens{},
-		"gated": &Gated{Loss: unknown}, "judge": &Judge{Loss: unknown}, "verdict": &Verdict{}, "validation": &Validation{Loss: unknown}, "bye": &Bye{},
+		"gated": &Gated{Loss: unknown}, "sketched": &Sketched{}, "judge": &Judge{Loss: unknown}, "verdict": &Verdict{}, "validation": &Validation{Loss: unknown}, "bye": &Bye{},
 		"slot": &Slot{}, "taken": &Taken{}, "load": &Load{}, "loaded": &Loaded{}, "kept": &Kept{},
 	}
 }

@@ -24,6 +24,7 @@ func samples() []any {
 		&Fetch{Fragment: 1, Version: 2, Op: Adopt}, &Value{Changed: true}, &Gathered{Sequence: 1}, &Adopted{Version: 1},
 		&Act{Actions: []Action{{Do: Gate, Gate: &Question{Rows: 1, Tokens: []int32{1, 2, 3}, EndToken: 2, Choices: [][]int32{{0, 1}, nil}}}}, Then: Wait, Samples: []Span{}},
 		&Gated{Loss: 5, NumberFormat: "bf16", Choices: [][]int32{{1, 0}}, Problem: "none"},
+		&Sketched{},
 		&Judge{Loss: Number(math.Inf(1))}, &Verdict{Apply: true, Factor: 0.5, Verdict: "half"}, &Validation{Loss: 2, Tokens: 3}, &Bye{Reason: "enough"},
 		&Describe{}, &Run{Run: Document(`{"seed":1}`), Island: "a"}, &Rows{Samples: []uint64{1 << 63, 0}}, TokensOf([]int32{1, -1, 255, 1 << 30}, 2, new(int32)),
 		&Act{Actions: []Action{{Do: Restore, Keeping: &Keeping{Slots: []string{"weights"}, Steps: 3, Scale: 65536, Files: []File{{1, "/a"}}}}}, Then: Wait, Samples: []Span{}},

@@ -142,6 +142,8 @@ const (
 	Forget   = "forget"   // moments ← 0
 	Evaluate = "evaluate" // measure the validation loss
 	Gate     = "gate"     // compute the probe; out ← gradients
+	Aside    = "aside"    // keep θ in host memory
+	Back     = "back"     // θ ← what was kept
 )
 
 // Action is one thing that all ranks do at the same boundary.
@@ -165,13 +167,16 @@ type Question struct {
 }
 
 // Gated: the gradients of the probe are in the rank's out-area. The control rank says the
-// rest.
+// rest. It is answered once they are sketched: the area is the rank's again.
 type Gated struct {
 	Loss         Number    `json:"loss"`          // that the gradients are of, nats a token
 	NumberFormat string    `json:"number_format"` // fp32, bf16, fp16 …
 	Choices      [][]int32 `json:"choices"`       // experts that it would have chosen; null: unknown
 	Problem      string    `json:"problem"`       // why there is no answer; empty: there is one
 }
+
+// Sketched answers Gated.
+type Sketched struct{}
 
 // Span is the samples from <= n < to.
 type Span struct {

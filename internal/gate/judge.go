@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -78,10 +79,16 @@ func Judge(reference, answer Record, own *Own) (Verdict, error) {
 	return v, nil
 }
 
+// Asks says whether an answer is to the record's probe.
+func (r Record) Asks(answer Record) bool {
+	p, a := r.Probe, answer.Probe
+	return answer.Seed == r.Seed && answer.Weights == r.Weights && a.Rows == p.Rows && a.Boundaries == p.Boundaries && a.EndToken == p.EndToken && slices.Equal(a.Tokens, p.Tokens)
+}
+
 // matches says why an answer is not one to this record.
 func (r Record) matches(answer Record) error {
-	if answer.Seed != r.Seed || answer.Probe.Rows != r.Probe.Rows || !slices.Equal(answer.Probe.Tokens, r.Probe.Tokens) {
-		return fmt.Errorf("the answer is to another probe")
+	if !r.Asks(answer) {
+		return errors.New("the answer is to another probe")
 	}
 	if len(answer.Tensors) != len(r.Tensors) {
 		return fmt.Errorf("the answer has gradients of %d tensors, the model has %d", len(answer.Tensors), len(r.Tensors))

@@ -34,6 +34,7 @@ func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
 	if !r.adoptDue(flushing) {
 		return "a verdict", nil
 	}
+	r.lend()
 	if err := r.answerCalls(); err != nil {
 		return "", err
 	}
@@ -94,6 +95,9 @@ func (r *runner) take(m any) {
 }
 
 func (r *runner) note(m transport.Down) {
+	if r.learner != nil && r.asks(m) {
+		return
+	}
 	switch b := m.Body.(type) {
 	case *wire.ToLearner_Lease:
 		r.lease(b.Lease)
@@ -147,6 +151,10 @@ func (r *runner) lease(m *wire.Lease) {
 // resume repeats after a broken stream what has no answer yet.
 func (r *runner) resume() {
 	r.asked, r.idle = false, false
+	if r.gate != nil && r.gate.missing > 0 { // the rest of it was lost: what comes now is something else
+		r.gate = nil
+		sayAnswer(r.link, probed{err: errors.New("the stream broke while it was asked")})
+	}
 	for _, f := range r.learner.fragments {
 		if f.flight != nil && f.flight.verdict == nil {
 			r.sendFlight(f.flight)
@@ -245,8 +253,8 @@ func (r *runner) answerCalls() error {
 			continue
 		}
 		f := r.learner.fragments[c.Fragment]
-		if f.flight != nil {
-			r.calls = append(r.calls, c) // answered once its verdict is adopted
+		if f.flight != nil || r.lends() {
+			r.calls = append(r.calls, c) // answered once its verdict is adopted, or the probe is ordered
 			continue
 		}
 		if !r.learner.dirty(f) {

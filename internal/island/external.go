@@ -26,6 +26,7 @@ type external struct {
 	holding *holding
 	rows    *rows
 	keeping *keeping
+	probes  *probes
 	reserve reserve
 	asides  *asides
 	log     *slog.Logger
@@ -47,8 +48,6 @@ type external struct {
 	measuring bool   // it was told to measure the validation loss, and has not said one
 	seen      int64  // tokens in the model as last adopted, when the last step began
 	step      *stepping
-
-	probing *probing // nil: nothing is asked at the gate
 }
 
 // stepping is the step that the trainer makes, or will make with its next answer.
@@ -165,7 +164,7 @@ func (x *external) hear(r *attach.Rank, m any) error {
 	case *attach.Adopted:
 		return x.holding.adopted(r, m)
 	case *attach.Gated:
-		return x.gated(r, m)
+		return x.probes.hear(r, m)
 	case *attach.Rows:
 		tokens, err := x.rows.of(m.Samples)
 		if err != nil {

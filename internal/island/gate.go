@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/fragment"
@@ -30,6 +31,11 @@ type prober interface {
 	probe(r gate.Record, weights []float32) <-chan probed
 }
 
+// borrower answers in the middle of training: it goes on with the weights that it had before.
+type borrower interface {
+	borrow(r gate.Record, weights []float32) <-chan probed
+}
+
 // probed is an answer, or why there is none.
 type probed struct {
 	answer gate.Record
@@ -38,37 +44,27 @@ type probed struct {
 
 var _ prober = (*native)(nil)
 
-// question is what the island was asked at the gate.
+// question is what the island was asked.
 type question struct {
 	record  gate.Record
 	weights []float32 // flat in model order
-	missing int       // fragments of weights that are to come
+	err     error     // why it cannot be answered
+
+	fragments []fragment.Fragment // of the weights
+	missing   int                 // that are to come
 }
 
 // atGate takes a message that belongs to the gate, and answers once all of the question
 // is there.
 func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) (taken bool, err error) {
-	switch b := m.Body.(type) {
-	case *wire.ToLearner_Gate:
-		if r.learner == nil {
-			return true, errors.New("the gate came before the welcome")
-		}
-		if r.gate, err = questionOf(m, r.run, len(r.learner.fragments)); err != nil {
-			return true, err
-		}
-	case *wire.ToLearner_Fragment:
-		if r.gate == nil || r.gate.missing == 0 {
-			return false, nil
-		}
-		value, err := r.valueOf(b.Fragment, m)
-		if err != nil {
-			return true, err
-		}
-		r.gate.take(r.learner.fragments[b.Fragment.Fragment].Fragment, value)
-	case *wire.ToLearner_GateVerdict:
-		r.log.Info("gate", "compared", b.GateVerdict.Passed, "reason", b.GateVerdict.Reason)
+	if v := m.GetGateVerdict(); v != nil {
+		r.log.Info("gate", "compared", v.Passed, "reason", v.Reason)
 		return true, nil
-	default:
+	}
+	if m.GetGate() != nil && r.learner == nil {
+		return true, errors.New("the gate came before the welcome")
+	}
+	if !r.asks(m) {
 		return false, nil
 	}
 	if r.gate.missing > 0 {
@@ -76,35 +72,70 @@ func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) 
 	}
 	q := r.gate
 	r.gate = nil
+	if q.err != nil {
+		return true, q.err
+	}
 	if err := r.welcomeCrew(ctx, w, int64(w.GetRestore().GetPosition())); err != nil {
 		return true, err
 	}
 	return true, r.answer(ctx, q)
 }
 
-// questionOf reads what is asked of an island of the run.
-func questionOf(m transport.Down, run runfile.Run, fragments int) (*question, error) {
+// asks takes a message that is, or belongs to, what the island is asked. Fragments behind a
+// question are its weights.
+func (r *runner) asks(m transport.Down) bool {
+	switch b := m.Body.(type) {
+	case *wire.ToLearner_Gate:
+		r.gate = questionOf(m, r.run, r.learner.cut())
+		return true
+	case *wire.ToLearner_Fragment:
+		if r.gate == nil || r.gate.missing == 0 {
+			return false
+		}
+		r.gate.take(b.Fragment.Fragment, m)
+		return true
+	}
+	return false
+}
+
+// questionOf reads what is asked of an island of the run. Of one that cannot be read the
+// weights are waited for all the same: nothing else may take them for its own.
+func questionOf(m transport.Down, run runfile.Run, fragments []fragment.Fragment) *question {
+	q := &question{fragments: fragments, missing: len(fragments)}
 	if m.Damaged {
-		return nil, errors.New("the gate record came damaged")
+		q.err = errors.New("the gate record came damaged")
+		return q
 	}
-	record, err := gate.Decode(m.Payload)
-	if err != nil {
-		return nil, err
+	if q.record, q.err = gate.Decode(m.Payload); q.err != nil {
+		return q
 	}
-	q := &question{record: record, weights: make([]float32, run.Size())}
-	if record.Weights == gate.Sent {
-		q.missing = fragments
-		return q, nil
+	q.weights = make([]float32, run.Size())
+	if q.record.Weights == gate.Sent {
+		return q
 	}
+	q.missing = 0
 	engine.InitParams(run.Model.Config, run.Seed, q.weights)
 	gate.Sharpen(run.Model.Config, run.Seed, q.weights)
-	return q, nil
+	return q
 }
 
 // take takes a fragment of the weights that the probe is made on.
-func (q *question) take(f fragment.Fragment, value []float32) {
-	f.Scatter(q.weights, value)
+func (q *question) take(p uint32, m transport.Down) {
+	fragments := q.fragments
 	q.missing--
+	if q.err != nil {
+		return
+	}
+	if int(p) >= len(fragments) || m.Damaged {
+		q.err = fmt.Errorf("fragment %d of %d came damaged or does not exist", p, len(fragments))
+		return
+	}
+	value := make([]float32, fragments[p].Size)
+	if err := wire.DecodeF32(value, m.Payload); err != nil {
+		q.err = fmt.Errorf("fragment %d: %w", p, err)
+		return
+	}
+	fragments[p].Scatter(q.weights, value)
 }
 
 // answer computes the probe and says what came out.
@@ -123,6 +154,36 @@ func (r *runner) answer(ctx context.Context, q *question) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// lends says whether the trainer is to compute a question between two steps: no further
+// contribution begins until it has been told to.
+func (r *runner) lends() bool { return r.gate != nil && r.gate.missing == 0 }
+
+// lend has the trainer compute a question in the middle of training, at a boundary where no
+// contribution is under way. The answer follows; nobody waits for it here.
+func (r *runner) lend() {
+	if !r.lends() || slices.ContainsFunc(r.learner.fragments, func(f *exchange) bool { return f.flight != nil }) {
+		return
+	}
+	q := r.gate
+	r.gate = nil
+	b, ok := r.learner.trainer.(borrower)
+	if q.err == nil && !ok {
+		q.err = errors.New(gate.NoProbe)
+	}
+	if q.err != nil {
+		sayAnswer(r.link, probed{err: q.err})
+		return
+	}
+	done := b.borrow(q.record, q.weights)
+	r.asides.wg.Go(func() {
+		select {
+		case a := <-done:
+			sayAnswer(r.link, a)
+		case <-r.asides.life.Done():
+		}
+	})
 }
 
 func sayAnswer(k *link, a probed) {

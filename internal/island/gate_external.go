@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fragment"
@@ -13,37 +13,112 @@ import (
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
-// probing is a probe that the ranks of this host compute.
+// probes is what the ranks of this host are asked to compute, one at a time.
+type probes struct {
+	holding *holding
+	seed    uint64 // of signs
+
+	mu sync.Mutex
+	at *probing // nil: nothing
+}
+
+// probing is a probe that they are at.
 type probing struct {
-	record gate.Record
-	given  []bool        // by rank
-	said   *attach.Gated // by the rank that speaks for the island
-	done   chan probed
+	record   gate.Record
+	given    []bool        // by rank
+	heard    int           // ranks of which it is known what they have left
+	said     *attach.Gated // by the rank that speaks for the island
+	sketches []gate.Sketch // of what they have left, by tensor
+	err      error         // why there are none
+	done     chan probed
 }
 
-func newProbing(r gate.Record, ranks int) *probing {
-	return &probing{record: r, given: make([]bool, ranks), done: make(chan probed, 1)}
+// begin makes a probe the one that ranks are at; why not is its answer.
+func (k *probes) begin(r gate.Record) *probing {
+	p := &probing{record: r, given: make([]bool, len(k.holding.ranks)), sketches: make([]gate.Sketch, len(k.holding.table)), done: make(chan probed, 1)}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case !k.holding.control().Hello.Probe:
+		p.done <- probed{err: errors.New(gate.NoProbe)}
+	case k.at != nil:
+		p.done <- probed{err: errors.New("the trainer has not answered the last probe")}
+	default:
+		k.at = p
+	}
+	return p
 }
 
-var _ prober = (*external)(nil)
+// under says whether ranks are to compute it.
+func (p *probing) under() bool { return len(p.done) == 0 }
+
+// hear sketches what a rank has left, which may use its memory again then; with the last
+// rank the answer is whole.
+func (k *probes) hear(r *attach.Rank, m *attach.Gated) error {
+	rank := k.holding.place(r)
+	k.mu.Lock()
+	p := k.at
+	if p == nil || p.given[rank] {
+		k.mu.Unlock()
+		return senseless("gated, once for each gate")
+	}
+	p.given[rank] = true
+	k.mu.Unlock()
+	sketches, err := k.holding.sketch(r, k.seed)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err != nil {
+		p.err = err
+	}
+	for i, s := range sketches {
+		p.sketches[i] = p.sketches[i].Plus(s)
+	}
+	if r.Hello.Control() || m.Problem != "" && (p.said == nil || p.said.Problem == "") {
+		p.said = m
+	}
+	if p.heard++; p.heard == len(p.given) {
+		k.at = nil
+		p.done <- k.holding.answer(p)
+	}
+	return r.Send(&attach.Sketched{})
+}
+
+// probeVersion is that of the weights of a probe: no fragment ever has it.
+const probeVersion = 1<<53 - 1
+
+var (
+	_ prober   = (*external)(nil)
+	_ borrower = (*external)(nil)
+)
 
 // probe has the ranks install the weights, compute the probe, and leave the gradients of
-// their pieces where contributions are gathered.
+// their pieces where contributions are gathered. The weights of the run follow.
 func (x *external) probe(r gate.Record, weights []float32) <-chan probed {
-	p := newProbing(r, len(x.holding.ranks))
-	if !x.holding.control().Hello.Probe {
-		p.done <- probed{err: errors.New(gate.NoProbe)}
+	done := x.ask(r, weights, nil, nil)
+	x.rest("the gate")
+	return done
+}
+
+// borrow is probe in the middle of training: the ranks set their own weights aside and take
+// them back, and nobody waits. Nothing may be under way, for it goes through the same memory.
+func (x *external) borrow(r gate.Record, weights []float32) <-chan probed {
+	return x.ask(r, weights, []attach.Action{{Do: attach.Aside}}, []attach.Action{{Do: attach.Back}})
+}
+
+// ask orders a probe, and what is to be done before and behind it.
+func (x *external) ask(r gate.Record, weights []float32, before, behind []attach.Action) <-chan probed {
+	p := x.probes.begin(r)
+	if !p.under() {
 		return p.done
 	}
-	x.mu.Lock()
-	x.probing = p
-	x.mu.Unlock()
 	x.holding.deliverProbe(weights)
+	orders := before
 	for i := range x.holding.fragments {
-		x.order(attach.Action{Do: attach.Install, Fragment: i})
+		orders = append(orders, attach.Action{Do: attach.Install, Fragment: i, Version: probeVersion})
 	}
-	x.order(attach.Action{Do: attach.Gate, Gate: asked(r)})
-	x.rest("the gate")
+	for _, a := range append(append(orders, attach.Action{Do: attach.Gate, Gate: asked(r)}), behind...) {
+		x.order(a)
+	}
 	return p.done
 }
 
@@ -52,10 +127,10 @@ func asked(r gate.Record) *attach.Question {
 	return &attach.Question{Rows: r.Probe.Rows, Tokens: r.Probe.Tokens, Boundaries: r.Probe.Boundaries, EndToken: r.Probe.EndToken, Choices: r.Choices}
 }
 
-// deliverProbe offers weights to the ranks, as version 0 of every fragment.
+// deliverProbe offers the weights of a probe to the ranks.
 func (h *holding) deliverProbe(weights []float32) {
 	for p, f := range h.fragments {
-		h.deliver(p, &delivery{op: attach.Install, value: cut(f, weights)})
+		h.deliver(p, &delivery{op: attach.Install, version: probeVersion, value: cut(f, weights), probe: true})
 	}
 }
 
@@ -66,62 +141,43 @@ func cut(f fragment.Fragment, flat []float32) []float32 {
 	return part
 }
 
-// gated takes what a rank says of the probe; with the last one the answer is whole.
-func (x *external) gated(r *attach.Rank, m *attach.Gated) error {
-	x.mu.Lock()
-	p := x.probing
-	whole, err := p.hear(x.holding.place(r), r.Hello.Control(), m)
-	if whole {
-		x.probing = nil
+// sketch is that of the gradients that a rank has left, by tensor.
+func (h *holding) sketch(r *attach.Rank, seed uint64) ([]gate.Sketch, error) {
+	boxes, err := boxesOf(r.Hello, h.table)
+	if err != nil {
+		return nil, err
 	}
-	x.mu.Unlock()
-	if whole {
-		p.done <- x.holding.answer(p, x.run.Seed)
+	out := make([]gate.Sketch, len(h.table))
+	for i, b := range boxes {
+		if r.Hello.Pieces[i].Replica != 0 || r.Out[i] == nil {
+			continue
+		}
+		var k gate.Sketcher
+		at := 0
+		for first, n := range b.Runs(h.table[b.Tensor].Shape) {
+			k.Add(seed, b.Tensor, int64(first), r.Out[i][at:at+n])
+			at += n
+		}
+		out[b.Tensor] = out[b.Tensor].Plus(k.Sketch())
 	}
-	return err
+	return out, nil
 }
 
-// hear notes what one rank says, and whether all have.
-func (p *probing) hear(rank int, speaks bool, m *attach.Gated) (whole bool, err error) {
-	if p == nil || p.given[rank] {
-		return false, senseless("gated, once for each gate")
-	}
-	p.given[rank] = true
-	if speaks || m.Problem != "" && (p.said == nil || p.said.Problem == "") {
-		p.said = m
-	}
-	return !slices.Contains(p.given, false), nil
-}
-
-// answer sketches the gradients that the ranks have left.
-func (h *holding) answer(p *probing, seed uint64) probed {
+// answer is what the ranks of this host have said and left.
+func (h *holding) answer(p *probing) probed {
 	a := p.record
 	a.Maker, a.Choices, a.Own, a.Tensors, a.Loss = h.maker(), nil, nil, nil, 0
+	if p.err != nil {
+		return probed{err: p.err}
+	}
 	if p.said != nil {
 		if p.said.Problem != "" {
 			return probed{err: errors.New(p.said.Problem)}
 		}
 		a.Loss, a.Choices, a.Number = float64(p.said.Loss), p.said.Choices, cmp.Or(p.said.NumberFormat, gate.FP32)
 	}
-	sketches := make([]gate.Sketcher, len(h.table))
-	for _, r := range h.ranks {
-		boxes, err := boxesOf(r.Hello, h.table)
-		if err != nil {
-			return probed{err: err}
-		}
-		for i, b := range boxes {
-			if r.Hello.Pieces[i].Replica != 0 || r.Out[i] == nil {
-				continue
-			}
-			at := 0
-			for first, n := range b.Runs(h.table[b.Tensor].Shape) {
-				sketches[b.Tensor].Add(seed, b.Tensor, int64(first), r.Out[i][at:at+n])
-				at += n
-			}
-		}
-	}
 	for i, t := range h.table {
-		a.Tensors = append(a.Tensors, gate.NewTensor(t.Name, sketches[i].Sketch()))
+		a.Tensors = append(a.Tensors, gate.NewTensor(t.Name, p.sketches[i]))
 	}
 	return probed{answer: a}
 }
@@ -136,18 +192,12 @@ func (h *holding) maker() string {
 func (f *follower) atGate(m transport.Down) (taken bool, err error) {
 	switch b := m.Body.(type) {
 	case *wire.ToLearner_Gate:
-		if f.gate, err = questionOf(m, f.run, len(f.fragments)); err != nil {
-			return true, err
-		}
+		f.gate = questionOf(m, f.run, f.holding.fragments)
 	case *wire.ToLearner_Fragment:
 		if f.gate == nil || f.gate.missing == 0 {
 			return false, nil
 		}
-		value, err := f.decode(b.Fragment.Fragment, m)
-		if err != nil {
-			return true, err
-		}
-		f.gate.take(f.holding.fragments[b.Fragment.Fragment], value)
+		f.gate.take(b.Fragment.Fragment, m)
 	default:
 		return false, nil
 	}
@@ -156,28 +206,20 @@ func (f *follower) atGate(m transport.Down) (taken bool, err error) {
 	}
 	q := f.gate
 	f.gate = nil
-	if !f.holding.control().Hello.Probe {
-		sayAnswer(f.link, probed{err: errors.New(gate.NoProbe)})
+	if q.err != nil {
+		sayAnswer(f.link, probed{err: q.err})
 		return true, nil
 	}
-	f.mu.Lock()
-	f.probing = newProbing(q.record, len(f.holding.ranks))
-	f.mu.Unlock()
-	f.holding.deliverProbe(q.weights)
+	p := f.probes.begin(q.record)
+	if p.under() {
+		f.holding.deliverProbe(q.weights)
+	}
+	f.work.Go(func() {
+		select {
+		case a := <-p.done:
+			sayAnswer(f.link, a)
+		case <-f.holding.life.Done():
+		}
+	})
 	return true, nil
-}
-
-// gated takes what a rank of this host says of the probe; with the last one the answer goes out.
-func (f *follower) gated(r *attach.Rank, m *attach.Gated) error {
-	f.mu.Lock()
-	p := f.probing
-	whole, err := p.hear(f.holding.place(r), false, m)
-	if whole {
-		f.probing = nil
-	}
-	f.mu.Unlock()
-	if whole {
-		sayAnswer(f.link, f.holding.answer(p, f.run.Seed))
-	}
-	return err
 }

@@ -48,6 +48,7 @@ type delivery struct {
 	changed []bool    // by rank, once it is in the areas
 	apart   bool
 	taken   []bool // by rank
+	probe   bool   // of the gate: not what the learner trains on
 }
 
 func adopting(f *exchange) *delivery {
@@ -236,7 +237,9 @@ func (h *holding) next(p int) {
 	if d := at.queue[0]; d.changed == nil {
 		h.fill(p, d)
 	}
-	at.apart = at.queue[0].apart
+	if !at.queue[0].probe {
+		at.apart = at.queue[0].apart
+	}
 	h.tell()
 }
 

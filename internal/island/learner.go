@@ -76,6 +76,14 @@ func NewLearner(run runfile.Run, data *corpus.Set, threads int, set *kernel.Set,
 	return newLearner(run, n), nil
 }
 
+// cut is the model's fragments.
+func (l *Learner) cut() (out []fragment.Fragment) {
+	for _, f := range l.fragments {
+		out = append(out, f.Fragment)
+	}
+	return out
+}
+
 func newLearner(run runfile.Run, t trainer) *Learner {
 	experts := run.Model.Layers * run.Model.Experts
 	return &Learner{

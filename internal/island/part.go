@@ -25,6 +25,7 @@ type follower struct {
 	link    *link
 	crew    *crew
 	holding *holding
+	probes  *probes
 	state   partState
 	fail    context.CancelCauseFunc // ends this host, and the island with it
 	log     *slog.Logger
@@ -34,7 +35,6 @@ type follower struct {
 
 	mu        sync.Mutex // guards fragments' fields; nothing of holding is called under it
 	fragments []*followed
-	probing   *probing // nil: nothing is asked at the gate
 
 	leaving sync.Once
 	gone    chan struct{} // closed when all ranks have gone, as they may
@@ -99,7 +99,7 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
 			return err
 		}
-		f.run, f.holding.taken = run, f.taken
+		f.run, f.holding.taken, f.probes = run, f.taken, &probes{holding: f.holding, seed: run.Seed}
 		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
 		f.state.store = func() (store.Store, error) { return openStore(w, join) }
 		for _, fr := range f.holding.fragments {
@@ -226,7 +226,7 @@ func (f *follower) hear(r *attach.Rank, m any) error {
 	case *attach.Adopted:
 		return f.holding.adopted(r, m)
 	case *attach.Gated:
-		return f.gated(r, m)
+		return f.probes.hear(r, m)
 	case *attach.Gathered:
 		all, err := f.holding.gather(r, m)
 		if all {
@@ -336,6 +336,9 @@ func (f *follower) verdict(v *wire.Verdict, m transport.Down) error {
 // taken: all ranks of this host have taken a value. It is the anchor of what they gather next;
 // a contribution under way finds itself there when it was installed.
 func (f *follower) taken(p int, d *delivery) {
+	if d.probe {
+		return
+	}
 	at := f.fragments[p]
 	at.work.Wait()
 	f.mu.Lock()

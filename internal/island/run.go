@@ -452,7 +452,7 @@ func (r *runner) external(w *wire.Welcome, join wire.Join) (*external, error) {
 	first := r.crew.ranks[0].Hello
 	r.numeric, r.layout = first.Device, r.crewLayout(first).String()
 	return &external{
-		run: r.run, crew: r.crew.Crew, holding: h, keeping: newKeeping(h, r.run.Table()), rows: r.rowsOf(w, join), asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
+		run: r.run, crew: r.crew.Crew, holding: h, keeping: newKeeping(h, r.run.Table()), probes: &probes{holding: h, seed: r.run.Seed}, rows: r.rowsOf(w, join), asides: r.asides, log: r.log, ownRate: first.OwnRate, trained: map[int]bool{},
 		gathered: r.gathered, validate: r.validated, unmeasured: r.unmeasured,
 		leave: func(reason string) {
 			r.log.Info("trainer_leaves", "reason", reason)

@@ -76,13 +76,19 @@ func saved(t testing.TB, dir, part string, run runfile.Run) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return partOf(t, c, part, run)
+}
+
+// partOf reads a part of a checkpoint.
+func partOf(t testing.TB, c store.Checkpoint, part string, run runfile.Run) []float32 {
+	t.Helper()
 	f, err := c.Tensors(context.Background(), part)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	flat := make([]float32, run.Model.Size())
-	for _, tensor := range run.Model.Config.Tensors() {
+	flat := make([]float32, run.Size())
+	for _, tensor := range run.Table() {
 		if err := f.ReadF32(tensor.Name, flat[tensor.Offset:tensor.Offset+tensor.Size()]); err != nil {
 			t.Fatal(err)
 		}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/mistura-project/mistura/internal/corpus"
@@ -33,6 +32,7 @@ type door struct {
 	now       *standard            // nil: not made yet
 	asked     map[uint64]*question // by incarnation, until it has answered
 	recording uint64               // incarnation that makes the first record of a model that is not ours; 0: none
+	makers    []uint64             // incarnations of such a model that can make further ones
 }
 
 // standard is a record, ready to be sent.
@@ -48,6 +48,7 @@ type question struct {
 	*standard
 	weights []float32
 	answers []*gate.Record // by host; nil: it has not answered
+	made    chan noted     // takes the answer as a checkpoint's record; nil: it is an island's that joins
 }
 
 // What judge says in place of a verdict.
@@ -225,18 +226,14 @@ func (d *door) judge(ctx context.Context, incarnation uint64, part int, answer [
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.asked[incarnation]
-	if q == nil || part >= len(q.answers) {
+	if q == nil {
 		return v, 0, errors.New("it answers and was not asked")
 	}
-	partial, err := gate.Decode(answer)
-	if err != nil {
+	a, err := q.whole(part, answer)
+	if errors.Is(err, errUnfinished) {
 		return v, q.checkpoint, err
 	}
-	if q.answers[part] = &partial; slices.Contains(q.answers, nil) {
-		return v, q.checkpoint, errUnfinished
-	}
 	defer d.drop(incarnation)
-	a, err := gate.Together(q.answers)
 	if err != nil {
 		return v, q.checkpoint, err
 	}
@@ -244,6 +241,7 @@ func (d *door) judge(ctx context.Context, incarnation uint64, part int, answer [
 		if err := d.recorded(ctx, a, q.weights); err != nil {
 			return v, 0, err
 		}
+		d.makers = append(d.makers, incarnation)
 		return v, 0, errRecorded
 	}
 	own, err := d.cost(q, a.Number)
@@ -251,6 +249,9 @@ func (d *door) judge(ctx context.Context, incarnation uint64, part int, answer [
 		return v, q.checkpoint, err
 	}
 	v, err = gate.Judge(q.record, a, own)
+	if v.Passed && d.op.run.Model.Foreign() {
+		d.makers = append(d.makers, incarnation)
+	}
 	return v, q.checkpoint, err
 }
 
@@ -284,11 +285,15 @@ func (d *door) cost(q *question, format string) (*gate.Own, error) {
 	return &own, nil
 }
 
-// forget drops what an island was asked that will not answer.
+// forget drops an island that will not answer.
 func (d *door) forget(incarnation uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if q := d.asked[incarnation]; q != nil && q.made != nil {
+		q.made <- noted{err: errors.New("it is gone")}
+	}
 	d.drop(incarnation)
+	d.retire(incarnation)
 }
 
 // drop ends a question; mu is held.

@@ -14,7 +14,8 @@ import (
 
 // A model that is not ours nobody here can compute: the first island that has a probe makes
 // the record that later ones are compared with. Record and weights lie in the run
-// folder, for those who come later, also behind a resume.
+// folder, for those who come later, also behind a resume. A checkpoint's record, which an
+// island makes as well (standard.go), takes its place.
 const (
 	madeRecord  = "gate/record.json"
 	madeWeights = "gate/weights.safetensors"
@@ -40,26 +41,50 @@ func (d *door) foreign(ctx context.Context, incarnation uint64, current func(con
 		}
 		d.news.Wait()
 	}
-	if d.now == nil {
-		if err := d.remembered(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if d.now != nil {
-		weights, err := d.madeWith(ctx)
-		return &question{standard: d.now, weights: weights}, err
+	if q, err := d.known(ctx); q != nil || err != nil {
+		return q, err
 	}
 	weights, err := current(ctx)
 	if err != nil {
 		return nil, err
 	}
-	blank := gate.Record{
-		Format: gate.Format, Seed: d.op.run.Seed, Weights: gate.Sent,
-		Probe: gate.NewProbe(d.op.run.Seed, probeVocab, gate.LongestSequence, false, 0),
-	}
+	blank := d.blank()
 	payload, err := blank.Encode()
 	d.recording = incarnation
 	return &question{standard: &standard{record: blank, payload: payload}, weights: weights}, err
+}
+
+// blank is the record that asks for one.
+func (d *door) blank() gate.Record {
+	return gate.Record{
+		Format: gate.Format, Seed: d.op.run.Seed, Weights: gate.Sent,
+		Probe: gate.NewProbe(d.op.run.Seed, probeVocab, gate.LongestSequence, false, 0),
+	}
+}
+
+// known is the question by a record that an island has made: of the newest checkpoint, or the
+// first one where that has none or its weights cannot be read; nil: no island has. mu is held.
+func (d *door) known(ctx context.Context) (*question, error) {
+	if d.now == nil {
+		if r, number, err := d.saved(ctx); err == nil && r != nil && d.fits(*r) == nil {
+			if err := d.take(*r, number); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if d.now != nil && d.now.checkpoint > 0 {
+		if weights, err := d.read(ctx, d.now.checkpoint); err == nil {
+			return &question{standard: d.now, weights: weights}, nil
+		}
+		d.now = nil
+	}
+	if d.now == nil {
+		if err := d.remembered(ctx); err != nil || d.now == nil {
+			return nil, err
+		}
+	}
+	weights, err := d.madeWith(ctx)
+	return &question{standard: d.now, weights: weights}, err
 }
 
 // remembered takes the record that an island made before, if there is one; mu is held.

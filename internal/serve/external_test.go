@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/attach/attachtest"
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/island"
@@ -44,6 +45,8 @@ type outside struct {
 	layout attachtest.Layout
 	resume bool
 	slots  bool                                                          // its optimizer has moments
+	probe  bool                                                          // it can answer at the gate
+	answer func(r *attachtest.Rank) *attach.Gated                        // what it says of a probe; nil: as any other
 	begin  func(life int, t *attachtest.Trainer) func(step uint64) error // called before each life; gives what is called before each step
 
 	sockets chan string
@@ -84,11 +87,17 @@ func (o *outside) live(path string, life int) error {
 	if o.slots {
 		hellos = attachtest.Keeping(hellos)
 	}
+	for i := range hellos {
+		hellos[i].Probe = o.probe
+	}
 	t, err := attachtest.Join(path, patience, hellos...)
 	if err != nil {
 		return err
 	}
 	defer t.Close()
+	for _, r := range t.Ranks {
+		r.Answer = o.answer
+	}
 	t.Tokens = int64(o.run.Train.SequenceTokens)
 	var before func(uint64) error
 	if o.begin != nil {
@@ -110,9 +119,14 @@ func (o *outside) ended(t testing.TB) {
 
 // plainOutside is the test trainer's loop alone.
 func plainOutside(run runfile.Run) curve {
-	k := newCurve()
 	params := make([]float32, run.Size())
 	engine.InitParams(run.Model.Config, run.Seed, params)
+	return plainFrom(run, params)
+}
+
+// plainFrom is that loop from other weights on.
+func plainFrom(run runfile.Run, params []float32) curve {
+	k := newCurve()
 	hello := attachtest.Hellos(tensorsOf(run), 1, attachtest.Replicated)[0]
 	schedule := island.ScheduleOf(run)
 	for at := int64(0); at < run.TotalSamples(); at += run.StepSamples() {

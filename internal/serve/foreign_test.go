@@ -68,6 +68,7 @@ type fleet struct {
 	c       *trial
 	trainer func(island string, life int) (hellos []attach.Hello, before func(*attachtest.Trainer) func(uint64) error)
 	first   func(island string, life int) attachtest.Weights // nil: like any other trainer's
+	answer  func(island string) func(*attachtest.Rank) *attach.Gated
 
 	wg    sync.WaitGroup
 	mu    sync.Mutex
@@ -108,6 +109,11 @@ func (f *fleet) live(island, socket string) {
 	trainer, err := attachtest.JoinWith(first, socket, patience, hellos...)
 	if err == nil {
 		trainer.Tokens, trainer.Validation = ownTokens, 1.25
+		for _, r := range trainer.Ranks {
+			if f.answer != nil {
+				r.Answer = f.answer(island)
+			}
+		}
 		defer trainer.Close()
 		var each func(uint64) error
 		if before != nil {

@@ -37,11 +37,14 @@ func (h *host) gate(incarnation uint64) {
 			h.gated(coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused, Why: "there is no record to compare it with: " + err.Error()})
 			return
 		}
-		h.sendAll(incarnation, transport.Down{
-			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: q.checkpoint}}}, Payload: q.payload,
-		})
-		if q.weights != nil {
-			h.sendWeights(incarnation, q.weights)
+		m := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: q.checkpoint}}}, Payload: q.payload}
+		for _, p := range append([]*transport.Peer{h.crew.peer(incarnation)}, h.parties.others(incarnation)...) {
+			if p == nil {
+				continue // it is gone
+			}
+			if err := h.question(p, m, q.weights); err != nil {
+				h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
+			}
 		}
 	})
 }
@@ -67,18 +70,6 @@ func (h *host) weightsNow(ctx context.Context) ([]float32, error) {
 	}
 }
 
-// sendWeights sends the weights that a probe is made on.
-func (h *host) sendWeights(incarnation uint64, weights []float32) {
-	for p, f := range h.bank.fragments {
-		part := make([]float32, f.Size)
-		f.Gather(part, weights)
-		h.sendAll(incarnation, transport.Down{
-			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Fragment{Fragment: &wire.Fragment{Fragment: uint32(p)}}},
-			Payload:   wire.AppendF32(nil, part),
-		})
-	}
-}
-
 // ungated says why an island is not asked, or nothing. One that this process has started
 // itself is the program that would judge it: it computes the same bits (D2).
 func (h *host) ungated(incarnation uint64) string {
@@ -99,6 +90,9 @@ func (h *host) ungated(incarnation uint64) string {
 // answered judges an island's answer, beside everything else that goes on.
 func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 	h.asking.Go(func() {
+		if h.door.note(incarnation, part, m) {
+			return
+		}
 		in := coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused}
 		switch reason := m.GetGateAnswer().GetReason(); {
 		case m.Damaged:
@@ -158,17 +152,4 @@ func (h *host) gateEvent(r coord.GateRecord) {
 		e.OtherChoices = ledger.Known(*r.Verdict.OtherChoices)
 	}
 	h.emit(e)
-}
-
-// recordOf makes the gate record of a checkpoint that is being written; nil: it has none.
-func (h *host) recordOf(params []float32) *gate.Record {
-	if h.run.Gate == runfile.GateOff || h.run.Model.Foreign() {
-		return nil
-	}
-	r, err := h.door.ofCheckpoint(params)
-	if err != nil {
-		h.log.Warn("no_gate_record", "err", err)
-		return nil
-	}
-	return &r
 }

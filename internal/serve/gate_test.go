@@ -219,27 +219,33 @@ func TestHostsAnswerTogether(t *testing.T) {
 			if records := gates(t, c.dir); len(records) != 1 || records[0].Outcome != coord.GateRecorded {
 				t.Fatalf("%+v", records)
 			}
-			data, err := os.ReadFile(filepath.Join(c.dir, "gate", "record.json"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := gate.Decode(data)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i, m := range run.Table() {
-				g := make([]float32, m.Size())
-				attachtest.Gradient(attach.Piece{Name: m.Name, Offset: make([]int, len(m.Shape)), Extent: m.Shape}, g, weights[m.Offset:m.Offset+m.Size()])
-				want := gate.Project(run.Seed, i, 0, g)
-				if d := got.Tensors[i].Squares - want.Squares; math.Abs(d) > 1e-9*want.Squares {
-					t.Errorf("%s: squares are off by %v", m.Name, d)
-				}
-				for j, p := range want.Along {
-					if d := got.Tensors[i].Along[j] - p; math.Abs(d) > 1e-9*(1+want.Squares) {
-						t.Errorf("%s: projection %d is off by %v", m.Name, j, d)
-					}
-				}
-			}
+			isOf(t, filepath.Join(c.dir, "gate", "record.json"), run, weights)
 		})
+	}
+}
+
+// isOf checks that a file holds the record of the test trainer's gradient at these weights.
+func isOf(t *testing.T, path string, run runfile.Run, weights []float32) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := gate.Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, m := range run.Table() {
+		g := make([]float32, m.Size())
+		attachtest.Gradient(attach.Piece{Name: m.Name, Offset: make([]int, len(m.Shape)), Extent: m.Shape}, g, weights[m.Offset:m.Offset+m.Size()])
+		want := gate.Project(run.Seed, i, 0, g)
+		if d := got.Tensors[i].Squares - want.Squares; math.Abs(d) > 1e-9*want.Squares {
+			t.Errorf("%s: %s: squares are off by %v", path, m.Name, d)
+		}
+		for j, p := range want.Along {
+			if d := got.Tensors[i].Along[j] - p; math.Abs(d) > 1e-9*(1+want.Squares) {
+				t.Errorf("%s: %s: projection %d is off by %v", path, m.Name, j, d)
+			}
+		}
 	}
 }

@@ -161,6 +161,7 @@ type cutState struct {
 	carried         map[string]uint64    // whose states are those of another checkpoint
 	absent          []string             // objects that an island has stored somewhere else
 	gate            *gate.Record         // nil: none
+	asking          *asking              // an island makes it; nil: none does
 }
 
 // captured is an island's state that it has copied; stored tells once where it is
@@ -275,9 +276,9 @@ func (c *cutState) dropAbsent(ctx context.Context, st store.Store) {
 // save writes the checkpoint in the background; on a full store it waits and
 // tries again, and the older ones stay.
 func (h *host) save(c *cutState) {
-	c.gate = h.recordOf(c.theta)
+	h.beginRecord(c)
 	done, err := store.Save(h.ctx, h.store, c.number, func(ctx context.Context, w *store.Writer) (any, error) {
-		err := c.write(ctx, w, h.store, h.run.Table())
+		err := c.write(ctx, w, h.store, h.run.Table(), func() { h.awaitRecord(ctx, c) })
 		return c.meta, err
 	}, h.holder())
 	if h.ctx.Err() != nil && err != nil {
@@ -337,7 +338,8 @@ var temporary = regexp.MustCompile(`\.tmp-[^\s:/]*`)
 // steady is an error's text without the names of temporary files.
 func steady(err error) string { return temporary.ReplaceAllString(err.Error(), ".tmp") }
 
-func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, table []model.Tensor) error {
+// write writes all parts; record waits for the gate record that an island makes meanwhile.
+func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, table []model.Tensor, record func()) error {
 	if err := w.Tensors(ctx, modelPart, tensorsOf(table, c.theta), nil); err != nil {
 		return err
 	}
@@ -350,7 +352,7 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, t
 	if err := w.JSON(ctx, coordPart, c.coord); err != nil {
 		return err
 	}
-	if c.gate != nil {
+	if record(); c.gate != nil {
 		if err := w.JSON(ctx, gatePart, c.gate); err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ class Exchange:
         self._out = areas.out
         self._fragments: list[list[int]] = welcome["fragments"]
         self._sent = [[i for i in f if areas.out[i] is not None] for f in self._fragments]
+        self._aside: list[torch.Tensor] = []
         self._copies = copies(areas, lambda i: adapter.weights(self._pieces[i]), len(self._pieces))
 
     def gather(self, action: dict[str, Any], step: int) -> None:
@@ -46,6 +47,16 @@ class Exchange:
     def install(self, action: dict[str, Any], step: int) -> bool:
         """θ ← in."""
         return self._take(action, step, "install", self._copies.install)
+
+    def put_aside(self) -> None:
+        """Keep the weights in host memory, while a probe is computed with others."""
+        self._aside = [self._adapter.weights(piece).detach().to("cpu", copy=True) for piece in self._pieces]
+
+    def take_back(self) -> None:
+        """θ ← what was kept, to the bit."""
+        for piece, kept in zip(self._pieces, self._aside):
+            self._adapter.weights(piece).copy_(kept)
+        self._aside = []
 
     def _take(self, action: dict[str, Any], step: int, how: str, put: Callable[[Sequence[int]], None]) -> bool:
         fragment, version = action["fragment"], action["version"]

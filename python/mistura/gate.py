@@ -2,7 +2,8 @@
 
 The run sends weights and a few sequences. The trainer computes their loss with these weights, once, and the gradient of
 its pieces goes into shared memory; the mistura process makes norms and projections of it. Nothing of it stays: the run's
-own weights follow, gradients are dropped, and buffers and random numbers are as before.
+own weights follow, or in the middle of a run those that were set aside; gradients are zero or none, as they were, and buffers
+and random numbers are as before.
 
 Shapes: R sequences of T+1 tokens, K experts that a token visits.
 """
@@ -101,7 +102,7 @@ class Gate:
             known = [value for value, there in rows if there]
             loss = sum(known) / len(known) if known else math.nan
         choices = None if answer.choices is None else listed(answer.choices, action["gate"]["choices"])
-        link.tell("gated", loss=loss, number_format=self._format(), choices=choices, problem=outcome.problem)
+        link.ask("gated", loss=loss, number_format=self._format(), choices=choices, problem=outcome.problem)
 
     def _format(self) -> str:
         return "" if self._probe is None else self._probe.number_format or ""
@@ -201,14 +202,24 @@ def gradient(adapter: Any, piece: Any) -> torch.Tensor | None:
 
 @contextmanager
 def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Leave the model's buffers and random numbers as they are, and no gradient."""
+    """Leave the model's buffers and random numbers as they are, and gradients zero where there were some.
+
+    A parameter without a gradient is not stepped, one whose gradient is zero is: which of both it is stays as it was.
+    """
+    had = {id(p) for p in model.parameters() if p.grad is not None}
     buffers = [(b, b.detach().clone()) for _, b in model.named_buffers()]  # buffers() is a list of other things in Megatron's modules
     with same_draws({p.device for p in model.parameters()}):
         try:
             yield
         finally:
-            model.zero_grad(set_to_none=True)
             with torch.no_grad():
+                for p in model.parameters():
+                    if id(p) not in had:
+                        p.grad = None
+                    elif p.grad is None:
+                        p.grad = torch.zeros_like(p)
+                    else:
+                        p.grad.zero_()
                 for buffer, before in buffers:
                     buffer.copy_(before)
 

@@ -119,6 +119,8 @@ class Island:
             "restore": self._restore,
             "evaluate": self._evaluate,
             "gate": self._at_gate,
+            "aside": lambda a: self._exchange.put_aside(),
+            "back": self._take_back,
         }
         self._entered = self._resumed = time.perf_counter()
 
@@ -408,6 +410,10 @@ class Island:
         if self._changed:
             self._adapter.publish()
         self._gate.answer(action, self._ranks, self._adapter, self._exchange, self._link)
+
+    def _take_back(self, action: dict[str, Any]) -> None:
+        self._exchange.take_back()
+        self._changed = True
 
     def _restore(self, action: dict[str, Any]) -> None:
         self._state.restore(action)

@@ -19,7 +19,7 @@ from mistura.stacked import stacked
 from mistura.train import answer
 from served import Served, missing
 from served import run_file as own_file
-from trainers import FORK, PATIENCE_SECONDS, Diary, Ranks, Small, hash_of, loss_of, write_first
+from trainers import FORK, PATIENCE_SECONDS, Diary, Ranks, Small, digest, hash_of, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -208,3 +208,69 @@ def test_models_that_only_trainers_know(tmp_path: Path, fault: bool) -> None:
         records = [(r["island"], r["outcome"]) for r in gates(served)]
     assert records[:2] == [("one", "recorded"), ("two", "refused" if fault else "passed")]
     assert "tensor norm.bias is off" in end if fault else end == "done"
+
+
+class Seldom(Small):
+    """A parameter that few steps have a gradient of, and a buffer that every forward pass changes."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self.seldom = torch.nn.Parameter(torch.zeros(3))
+        self.register_buffer("passes", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [batch, 8] → [batch, 4], with noise."""
+        self.passes += 1
+        return super().forward(x + 0.01 * torch.randn(x.shape))
+
+
+def seldom_step(model: Seldom, optimizer: torch.optim.Optimizer, step: int) -> torch.Tensor:
+    """A step whose zeroed gradients stay for the next one, as they do by default in old PyTorch."""
+    optimizer.zero_grad(set_to_none=False)
+    loss = loss_of(model, hash_of("seldom", step)) + 0.001 * model.passes
+    if step % 7 == 3:
+        loss = loss + (model.seldom - 1).square().sum()
+    loss.backward()
+    optimizer.step()
+    return loss
+
+
+def recorder(diary: Diary, rank: int, world: int) -> None:
+    """A lone island that answers at the gate, and whenever a checkpoint is saved."""
+    model = Seldom(3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+
+    def probe(tokens: torch.Tensor) -> torch.Tensor:
+        diary.note(probed=True)
+        return model(tokens[:, :240].reshape(-1, 8) / 128 - 1).square().mean() + model.seldom.sum()
+
+    with mistura.join(model, optimizer, rate="own", own_data=True, probe=probe) as island:
+        torch.manual_seed(5)
+        while not island.done:
+            loss = seldom_step(model, optimizer, island.steps)
+            diary.note(loss=loss.item())
+            island.step(loss, tokens=8)
+    diary.note(digest=digest(model))
+
+
+def test_d5_checkpoint_records_change_nothing(tmp_path: Path) -> None:
+    """Every checkpoint has a record that the island made between two steps: weights, moments, gradients, buffers, noise are its own."""
+    steps = 60
+    first = write_first(tmp_path / "first.safetensors", Seldom(0))
+    run = own_file(tokens=8 * steps, islands=["one"], first=first, more="checkpoint: {every_tokens: 80, keep: 100}")
+    with Served(tmp_path / "run", run) as served:
+        ranks = Ranks(tmp_path / "one", 1, recorder, served.environment("one"))
+        assert ranks.end() == ["done"], served.said()
+        served.finish()
+        folders = sorted((served.out / "checkpoints").iterdir())
+    model = Seldom(0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    torch.manual_seed(5)
+    losses = [seldom_step(model, optimizer, step).item() for step in range(steps)]
+    assert ranks.diaries[0].all("loss") == losses
+    assert ranks.diaries[0].all("digest") == [digest(model)]
+    assert len(folders) >= 2
+    for folder in folders:
+        record = json.loads((folder / "gate.json").read_text())
+        assert len(record["tensors"]) == len(list(model.named_parameters()))
+    assert len(ranks.diaries[0].all("probed")) == 1 + len(folders)

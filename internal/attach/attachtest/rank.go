@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -21,6 +22,9 @@ type Rank struct {
 	Weights [][]float32 // by piece
 	State   State
 
+	Answer func(r *Rank) *attach.Gated // what it says of a probe; nil: a trainer like any other
+
+	aside  [][]float32 // by piece
 	conn   net.Conn
 	lines  *bufio.Scanner
 	memory []byte
@@ -183,12 +187,18 @@ func (r *Rank) do(a attach.Action, step uint64) error {
 	case attach.Adopt, attach.Install:
 		return r.take(a, step)
 	case attach.Gate:
-		for i, p := range r.Hello.Pieces {
-			if at := r.Welcome.Out[i]; at >= 0 {
-				Gradient(p, r.area(at, len(r.Weights[i])), r.Weights[i])
-			}
+		return r.answer()
+	case attach.Aside:
+		for _, w := range r.Weights {
+			r.aside = append(r.aside, slices.Clone(w))
 		}
-		return r.Say(&attach.Gated{Loss: 1, NumberFormat: "fp32"})
+		return nil
+	case attach.Back:
+		for i, w := range r.aside {
+			copy(r.Weights[i], w)
+		}
+		r.aside = nil
+		return nil
 	case attach.Save:
 		return r.save(a.Keeping)
 	case attach.Restore:
@@ -197,6 +207,41 @@ func (r *Rank) do(a attach.Action, step uint64) error {
 		return nil // it has no moments
 	}
 	return fmt.Errorf("an action %q", a.Do)
+}
+
+// answer says what it has made of a probe.
+func (r *Rank) answer() error {
+	say := Honest
+	if r.Answer != nil {
+		say = r.Answer
+	}
+	said := say(r)
+	if said == nil {
+		return nil
+	}
+	m, err := r.Ask(said)
+	if _, ok := m.(*attach.Sketched); err == nil && !ok {
+		err = fmt.Errorf("%T instead of sketched", m)
+	}
+	return err
+}
+
+// Honest leaves the gradients of a probe and says what there is to say.
+func Honest(r *Rank) *attach.Gated {
+	for i, p := range r.Hello.Pieces {
+		if out := r.Out(i); out != nil {
+			Gradient(p, out, r.Weights[i])
+		}
+	}
+	return &attach.Gated{Loss: 1, NumberFormat: "fp32"}
+}
+
+// Out is where a piece's values go; nil: they are not sent.
+func (r *Rank) Out(i int) []float32 {
+	if at := r.Welcome.Out[i]; at >= 0 {
+		return r.area(at, len(r.Weights[i]))
+	}
+	return nil
 }
 
 func (r *Rank) take(a attach.Action, step uint64) error {

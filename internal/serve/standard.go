@@ -1,0 +1,208 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// A checkpoint's gate record is made while the checkpoint is written: by the engine here, or
+// where only trainers know the model by an island that has passed the gate. It computes
+// between two steps, with the checkpoint's weights in place of its own, and trains on.
+
+// asking is the question for a checkpoint's record, until it is answered.
+type asking struct {
+	island string
+	since  time.Time
+	answer chan noted
+}
+
+// noted is a checkpoint's record, or why there is none.
+type noted struct {
+	record gate.Record
+	err    error
+}
+
+// beginRecord makes the gate record of a checkpoint that is being written, or asks for it.
+func (h *host) beginRecord(c *cutState) {
+	switch {
+	case h.run.Gate == runfile.GateOff:
+	case h.run.Model.Foreign():
+		c.asking = h.askRecord(c.number, c.theta)
+	default:
+		r, err := h.door.ofCheckpoint(c.theta)
+		if err != nil {
+			h.log.Warn("no_gate_record", "err", err)
+			return
+		}
+		c.gate = &r
+	}
+}
+
+// askRecord asks an island for the record of a checkpoint's weights; nil: there is none to ask.
+// Question and weights go to one session, and no seed comes between them: an island takes the
+// fragments behind a question for its weights.
+func (h *host) askRecord(checkpoint uint64, weights []float32) *asking {
+	incarnation := h.door.maker()
+	if incarnation == 0 {
+		return nil
+	}
+	others := h.parties.others(incarnation)
+	first := h.crew.peer(incarnation)
+	if first == nil {
+		return nil
+	}
+	a := &asking{island: h.crew.island(incarnation), since: time.Now(), answer: make(chan noted, 1)}
+	payload, err := h.door.request(incarnation, 1+len(others), a.answer)
+	if err != nil {
+		a.answer <- noted{err: err}
+		return a
+	}
+	question := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: checkpoint}}}, Payload: payload}
+	h.syncFX.push(func() {
+		for _, p := range append([]*transport.Peer{first}, others...) {
+			if err := h.question(p, question, weights); err != nil {
+				h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
+			}
+		}
+	})
+	return a
+}
+
+// question sends what is asked, and the weights that it is about; nil: they are known there.
+func (h *host) question(p *transport.Peer, q transport.Down, weights []float32) error {
+	if err := p.Send(q); err != nil || weights == nil {
+		return err
+	}
+	for i, f := range h.bank.fragments {
+		part := make([]float32, f.Size)
+		f.Gather(part, weights)
+		body := &wire.ToLearner_Fragment{Fragment: &wire.Fragment{Fragment: uint32(i)}}
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: body}, Payload: wire.AppendF32(nil, part)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitRecord waits for the record that an island was asked for, for as long as a first step
+// may take. A checkpoint goes without it rather than not at all.
+func (h *host) awaitRecord(ctx context.Context, c *cutState) {
+	a := c.asking
+	if a == nil {
+		return
+	}
+	c.asking = nil // a second attempt has what there is
+	limit := time.Duration(h.run.Limits.FirstStepSeconds * float64(time.Second))
+	late := time.NewTimer(limit - time.Since(a.since))
+	defer late.Stop()
+	var n noted
+	select {
+	case n = <-a.answer:
+	case <-late.C:
+		n.err = fmt.Errorf("it did not answer within %v and is not asked again", limit)
+		h.door.giveUp(a)
+	case <-ctx.Done():
+		return
+	}
+	if n.err != nil {
+		h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("checkpoint %d has no gate record, islands that join are compared with the one before: island %s: %v", c.number, a.island, n.err)})
+		return
+	}
+	c.gate = &n.record
+}
+
+// maker is the island that makes records of models that are not ours: of those that have
+// answered at the gate the one that has been here longest; 0: there is none.
+func (d *door) maker() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.makers) == 0 {
+		return 0
+	}
+	return slices.Min(d.makers)
+}
+
+// request notes that an island of so many hosts is asked for a record, and gives the question.
+func (d *door) request(incarnation uint64, hosts int, answer chan noted) (payload []byte, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	blank := d.blank()
+	if payload, err = blank.Encode(); err == nil {
+		d.asked[incarnation] = &question{standard: &standard{record: blank, payload: payload}, answers: make([]*gate.Record, hosts), made: answer}
+	}
+	return payload, err
+}
+
+// note takes an answer that is to be a checkpoint's record; false: the island was asked for
+// none.
+func (d *door) note(incarnation uint64, part int, m transport.Up) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	q := d.asked[incarnation]
+	if q == nil || q.made == nil {
+		return false
+	}
+	r, err := q.whole(part, m.Payload)
+	switch reason := m.GetGateAnswer().GetReason(); {
+	case m.Damaged:
+		err = errors.New("its answer came damaged")
+	case reason != "":
+		err = errors.New("it cannot answer: " + reason)
+	case errors.Is(err, errUnfinished):
+		return true
+	case err == nil:
+		err = d.fits(r)
+	}
+	delete(d.asked, incarnation)
+	if err != nil {
+		d.retire(incarnation)
+	}
+	q.made <- noted{r, err}
+	return true
+}
+
+// whole adds a host's answer, and gives that of all once none is missing.
+func (q *question) whole(part int, answer []byte) (gate.Record, error) {
+	if part >= len(q.answers) {
+		return gate.Record{}, errors.New("it answers and was not asked")
+	}
+	partial, err := gate.Decode(answer)
+	if err != nil {
+		return gate.Record{}, err
+	}
+	if q.answers[part] = &partial; slices.Contains(q.answers, nil) {
+		return gate.Record{}, errUnfinished
+	}
+	a, err := gate.Together(q.answers)
+	if err == nil && !q.record.Asks(a) {
+		err = errors.New("the answer is to another probe")
+	}
+	return a, err
+}
+
+// giveUp: an answer that comes now is to a question that is over, and it could be taken for
+// that to the next one.
+func (d *door) giveUp(a *asking) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for incarnation, q := range d.asked {
+		if q.made == a.answer {
+			delete(d.asked, incarnation)
+			d.retire(incarnation)
+		}
+	}
+}
+
+// retire: the island makes no records any more; mu is held.
+func (d *door) retire(incarnation uint64) {
+	d.makers = slices.DeleteFunc(d.makers, func(other uint64) bool { return other == incarnation })
+}

@@ -1,0 +1,208 @@
+package serve_test
+
+import (
+	"errors"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/attach"
+	"github.com/mistura-project/mistura/internal/attach/attachtest"
+	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
+)
+
+// standards are the checkpoints that are there; each has to hold the record of its own weights.
+func standards(t *testing.T, dir string, run runfile.Run) (numbers []uint64) {
+	t.Helper()
+	st, err := store.OpenFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest, _, err := store.Newest(t.Context(), st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for number := uint64(1); number <= newest.Number(); number++ {
+		c, err := store.Load(t.Context(), st, number)
+		if err != nil {
+			continue // pruned
+		}
+		isOf(t, filepath.Join(dir, filepath.FromSlash(store.PartName(number, "gate.json"))), run, partOf(t, c, "model.safetensors", run))
+		numbers = append(numbers, number)
+	}
+	return numbers
+}
+
+// Case D5 at the gate: an island of a model that only its trainer knows makes the record of
+// every checkpoint, with the checkpoint's weights, and trains as if nobody had asked: the same
+// losses, rates and weights, to the bit, whatever its layout.
+func TestD5CheckpointRecords(t *testing.T) {
+	for name, c := range map[string]struct {
+		world  int
+		layout attachtest.Layout
+	}{
+		"one rank": {1, attachtest.Replicated}, "two ranks, rows": {2, attachtest.Rows}, "two hosts, replicated": {0, attachtest.Replicated}, "two hosts, stages": {0, stages},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			run, weights := strangers(t)
+			run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*10, 100
+			var trial *trial
+			if c.world == 0 {
+				var paths chan string
+				trial, paths = sockets(t, run)
+				if err := twoHosts(t, trial, run, c.layout, <-paths, 1, nil); err != nil {
+					t.Fatal(err)
+				}
+				trial.finish()
+			} else {
+				o := &outside{run: run, world: c.world, layout: c.layout, probe: true}
+				trial = trainOutside(t, folder(t), o)
+				trial.finish()
+				o.ended(t)
+			}
+			got := newCurve()
+			got.add(t, trial)
+			got.weights = saved(t, trial.dir, "model.safetensors", run)
+			got.equal(t, plainFrom(run, weights))
+			if n := standards(t, trial.dir, run); len(n) < 2 {
+				t.Errorf("checkpoints %v", n)
+			}
+		})
+	}
+}
+
+// late is a run of two islands, the second of which comes once the first checkpoint is there,
+// answers at the gate, and may be let in. The first one trains slowly until then.
+func late(t *testing.T, second func(r *attachtest.Rank) *attach.Gated) (*trial, *fleet) {
+	checkpoint, decided := make(chan struct{}), make(chan struct{})
+	var one, two sync.Once
+	f := &fleet{}
+	f.trainer = func(island string, life int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {
+		hellos := ownHellos(island == "a")
+		for i := range hellos {
+			hellos[i].Probe = true
+		}
+		if island == "b" {
+			<-checkpoint
+			return hellos, nil
+		}
+		return hellos, func(*attachtest.Trainer) func(uint64) error {
+			return func(step uint64) error {
+				select {
+				case <-decided:
+				default:
+					time.Sleep(time.Millisecond) // the run is not to be over before the second has come
+				}
+				return nil
+			}
+		}
+	}
+	f.answer = func(island string) func(*attachtest.Rank) *attach.Gated {
+		if island == "b" {
+			return second
+		}
+		return nil
+	}
+	run := own(t, func(run *runfile.Run) { run.Tokens, run.Checkpoint.EveryTokens = 96*3000, 96*20 })
+	c := trainFleet(t, folder(t), run, false, f, func(_ *trial, e ledger.Event) {
+		switch e := e.(type) {
+		case ledger.CheckpointSaved:
+			one.Do(func() { close(checkpoint) })
+		case ledger.Gated:
+			if e.Island == "b" {
+				two.Do(func() { close(decided) })
+			}
+		}
+	})
+	return c, f
+}
+
+// An island that comes later is compared on the newest checkpoint's weights, with what another
+// island made of them: it passes, or the first tensor outside is named to it.
+func TestLaterIslandIsComparedOnTheCheckpoint(t *testing.T) {
+	wrong := func(r *attachtest.Rank) *attach.Gated {
+		for i, p := range r.Hello.Pieces {
+			g := r.Out(i)
+			attachtest.Gradient(p, g, r.Weights[i])
+			for k := range g {
+				if p.Name == "conv" {
+					g[k] = -g[k]
+				}
+			}
+		}
+		return &attach.Gated{Loss: 1, NumberFormat: "fp32"}
+	}
+	for name, answer := range map[string]func(*attachtest.Rank) *attach.Gated{"passed": nil, "refused": wrong} {
+		t.Run(name, func(t *testing.T) {
+			c, f := late(t, answer)
+			if sum, err := c.wait(); err != nil || sum.Outcome != ledger.RunFinished {
+				t.Fatal(sum.Reason, err)
+			}
+			f.wg.Wait()
+			records := gates(t, c.dir)
+			if len(records) < 2 || records[0].Outcome != coord.GateRecorded || records[0].Checkpoint != 0 {
+				t.Fatalf("%+v", records)
+			}
+			b := records[1]
+			if string(b.Outcome) != name || b.Island != "b" || b.Checkpoint == 0 || b.Verdict == nil {
+				t.Errorf("%+v", b)
+			}
+			if answer != nil && (b.Verdict == nil || b.Verdict.First == nil || b.Verdict.First.Name != "conv") {
+				t.Errorf("%+v", b.Verdict)
+			}
+			var refusal *attachtest.Refusal
+			said := slices.ContainsFunc(f.ends, func(err error) bool {
+				return errors.As(err, &refusal) && strings.Contains(refusal.Problem, "tensor conv is off")
+			})
+			if said != (answer != nil) {
+				t.Errorf("the trainers ended with %v", f.ends)
+			}
+		})
+	}
+}
+
+// Danger: the island that is to make a checkpoint's record cannot, answers with nonsense or not
+// at all, and checkpoints stop. Each is written, without a record; it is said why; and training
+// goes on with the same weights.
+func TestCheckpointsWithoutRecord(t *testing.T) {
+	for says, answer := range map[string]*attach.Gated{
+		"it cannot answer: out of memory":                    {Loss: 1, Problem: "out of memory"},
+		"the loss is NaN":                                    {Loss: attach.Number(math.NaN())},
+		"it did not answer within 4s and is not asked again": nil,
+	} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			run, weights := strangers(t)
+			run.Checkpoint.EveryTokens = stepTokens * 20
+			run.Limits.FirstStepSeconds, run.Limits.StallSeconds, run.Limits.HeartbeatSeconds = 4, 4, 4
+			asked := 0
+			o := &outside{run: run, world: 1, layout: attachtest.Replicated, probe: true, answer: func(r *attachtest.Rank) *attach.Gated {
+				if asked++; asked == 1 {
+					return attachtest.Honest(r)
+				}
+				return answer
+			}}
+			c := trainOutside(t, folder(t), o)
+			c.finish()
+			o.ended(t)
+			if said := notes(c); !strings.Contains(said, says) || !strings.Contains(said, "checkpoint 1 has no gate record") || strings.Contains(said, "checkpoint 2 has no gate record") {
+				t.Errorf("it is said:\n%s", said)
+			}
+			if asked != 2 {
+				t.Errorf("asked %d times", asked)
+			}
+			got := newCurve()
+			got.add(t, c)
+			got.weights = saved(t, c.dir, "model.safetensors", run)
+			got.equal(t, plainFrom(run, weights))
+		})
+	}
+}
