@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -149,7 +150,7 @@ func writeFleet(out io.Writer, f ledger.Fleet) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "island\tlife\tstate\tkind\tfrom\ttokens\ttokens/s\tbusy s/step\tof its kind\tloss\t")
 	for _, m := range f.Islands {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, m.Kind, orHere(m.Host),
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, cmp.Or(m.Kind, "-"), from(m),
 			ledger.Amount(float64(m.Tokens)), amountOf(m.TokensPerSecond), m.BusySeconds.Text(3), m.Ratio.Text(2), m.Loss.Text(3), note(m))
 	}
 	return w.Flush()
@@ -162,11 +163,12 @@ func amountOf(v ledger.Value) string {
 	return v.Text(0)
 }
 
-func orHere(host string) string {
-	if host == "" {
-		return "here"
+// from is where a member came from.
+func from(m ledger.Member) string {
+	if m.State == ledger.Awaited {
+		return "-"
 	}
-	return host
+	return cmp.Or(m.Host, "here")
 }
 
 // note is what else there is to say of a member.

@@ -104,7 +104,7 @@ func (s *Status) waiting() string {
 		case Training:
 			return ""
 		case Starting:
-			starting = starting || i.incarnation != 0
+			starting = true
 		}
 	}
 	switch {
@@ -118,10 +118,18 @@ func (s *Status) waiting() string {
 	return "no island trains"
 }
 
-// engine is what trains in the island.
-func (i Island) engine() string { return cmp.Or(i.Engine, "native") }
+// engine is what trains in the island; empty while nobody knows.
+func (i Island) engine() string {
+	if i.State == Awaited {
+		return ""
+	}
+	return cmp.Or(i.Engine, "native")
+}
 
-// kind is what decides how fast an island ought to be.
+// kind is what decides how fast an island ought to be; empty while nobody knows.
 func (i Island) kind() string {
+	if i.State == Awaited {
+		return ""
+	}
 	return strings.Join([]string{i.engine(), cmp.Or(i.Device, "cpu"), cmp.Or(i.Numeric, fp32)}, " ")
 }

@@ -57,6 +57,10 @@ func TestFleet(t *testing.T) {
 	if f := s.Fleet(); f.Waiting != "no island is there; the run waits for one to join" || len(f.Islands) != 0 {
 		t.Errorf("nobody there: %+v", f)
 	}
+	s.Apply(RunStarted{At: now, RunID: "r", Tokens: 1000, Outside: true, Islands: []string{"a"}})
+	if f := s.Fleet(); f.Waiting != "no island is there; the run waits for one to join" || f.Islands[0].State != Awaited || f.Islands[0].Kind != "" {
+		t.Errorf("one that may come: %+v", f)
+	}
 	for i, name := range []string{"a", "b", "slow"} {
 		s.Apply(IslandStarted{At: now, Island: name, Incarnation: uint64(i + 1), From: "10.0.0.9:5", Engine: "external", Device: "npu"})
 		s.Apply(IslandReady{At: now, Island: name, Incarnation: uint64(i + 1)})

@@ -13,6 +13,7 @@ type State string
 
 // The states of an island.
 const (
+	Awaited  State = "awaited"  // it has not come yet
 	Starting State = "starting" // its process runs, the model is on its way
 	Training State = "training"
 	Away     State = "away" // gone for now or for good: Reason says why

@@ -139,7 +139,7 @@ func (s *Status) applyIsland(e Event) {
 func (s *Status) island(name string) *Island {
 	i := slices.IndexFunc(s.Islands, func(x Island) bool { return x.Name == name })
 	if i < 0 {
-		s.Islands = append(s.Islands, Island{Name: name, State: Starting})
+		s.Islands = append(s.Islands, Island{Name: name, State: Awaited})
 		i = len(s.Islands) - 1
 	}
 	return &s.Islands[i]

@@ -80,7 +80,7 @@ func (r *Run) fill() {
 			r.Islands[i].Name = fmt.Sprintf("island-%d", i+1)
 		}
 		island := &r.Islands[i]
-		island.Numeric, island.Engine, island.Precision = cmp.Or(island.Numeric, "fp32"), cmp.Or(island.Engine, Native), cmp.Or(island.Precision, "fp32")
+		island.Numeric, island.Engine, island.Precision = cmp.Or(island.Numeric, "fp32"), cmp.Or(island.Engine, r.DefaultEngine()), cmp.Or(island.Precision, "fp32")
 		if island.Engine == Torch {
 			island.Device, island.Ranks = cmp.Or(island.Device, "cpu"), cmp.Or(island.Ranks, 1)
 		}

@@ -186,6 +186,25 @@ func TestJSONHasTheSameKeysAndValues(t *testing.T) {
 	}
 }
 
+// TestDefaultEngine: what no engine of ours can train is an external trainer's.
+func TestDefaultEngine(t *testing.T) {
+	for text, want := range map[string]string{
+		"islands: [{name: a}]":                                                      Native,
+		"data: {own: true}\nislands: [{name: a}]":                                   External,
+		"model: {from: seed}\nislands: [{name: a, seed: true}]":                     External,
+		"model: {from: w.safetensors}\nislands: [{name: a}]":                        External,
+		"data: {own: true}\nislands: [{name: a, engine: external, evaluate: true}]": External,
+	} {
+		r, err := Parse("run.yaml", []byte(text))
+		if err == nil {
+			r, err = r.Resolve()
+		}
+		if err != nil || r.Islands[0].Engine != want {
+			t.Errorf("%q: %+v, %v", text, r.Islands, err)
+		}
+	}
+}
+
 // TestC4LimitsInOrder: an outer watchdog that ends before the inner one kills a process
 // before recovery can act, and finding that out costs days.
 func TestC4LimitsInOrder(t *testing.T) {

@@ -139,6 +139,15 @@ const (
 // Engines are all of them.
 func Engines() []string { return []string{Native, Torch, External} }
 
+// DefaultEngine is the engine of an island that names none: the only one that can train
+// a model that is not ours, or on data of its own.
+func (r *Run) DefaultEngine() string {
+	if r.Model.Foreign() || r.Data.Own {
+		return External
+	}
+	return Native
+}
+
 // Precisions are the number formats of a torch island's products.
 func Precisions() []string { return []string{"fp32", "bf16", "fp16"} }
 

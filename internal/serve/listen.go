@@ -16,6 +16,7 @@ import (
 	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -193,9 +194,13 @@ func (op *opened) tellJoins(emit func(ledger.Event)) {
 	if op.public != "" {
 		c.Authority = op.authority.Fingerprint()
 	}
+	command := "mistura join"
+	if op.run.DefaultEngine() == runfile.External {
+		command += " --engine external -- COMMAND" // none of ours can train this
+	}
 	emit(ledger.Note{At: time.Now(), Text: "islands join" + limits.Words() + " by"})
 	for _, j := range c.joins(op.reached(), op.authority, limits) {
-		emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("MISTURA_JOIN='%s' mistura join", j)})
+		emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("MISTURA_JOIN='%s' %s", j, command)})
 	}
 }
 

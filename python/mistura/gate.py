@@ -96,7 +96,7 @@ class Gate:
             outcome = self._settle(asked, ranks, adapter, exchange)
             hook(adapter, "clear_gradients")()
         answer = outcome.answer
-        loss = math.nan if answer.loss is None else float(answer.loss)
+        loss = math.nan if answer.loss is None else float(answer.loss.detach() if torch.is_tensor(answer.loss) else answer.loss)
         rows = ranks.gather([loss, answer.loss is not None])
         if ranks.control:
             known = [value for value, there in rows if there]

@@ -502,18 +502,27 @@ def counted(tokens: Any) -> int:
     """A number of tokens."""
     if tokens is None:
         raise InputError("tokens", None, "is missing", "call island.step(loss, tokens=…) with the tokens this rank trained in the step")
-    value = tokens.item() if hasattr(tokens, "item") else tokens
+    value = tokens.item() if hasattr(tokens, "item") and not many(tokens) else tokens
     if isinstance(value, bool) or not isinstance(value, kinds.Real) or value != value or value < 0 or value != int(value):
-        raise InputError("tokens", tokens, "is no number of tokens", "give a whole number, such as batch.numel()")
+        shown = type(tokens).__name__ if many(tokens) else tokens
+        raise InputError("tokens", shown, "is no number of tokens", "give a whole number, such as batch.numel()")
     return int(value)
 
 
 def scalar(where: str, value: Any) -> float:
     """A number, on whatever device it is; NaN stays NaN."""
+    wrong = InputError(where, type(value).__name__, "is no single number", "give the mean over the batch, such as loss.item()")
+    if many(value):
+        raise wrong
     try:
-        return float(value)
+        return float(value.detach() if hasattr(value, "detach") else value)
     except (TypeError, ValueError) as err:
-        raise InputError(where, type(value).__name__, "is no single number", "give the mean over the batch, such as loss.item()") from err
+        raise wrong from err
+
+
+def many(value: Any) -> bool:
+    """A tensor that is not one number. What it raises when read may be an error of the device, which is another matter."""
+    return hasattr(value, "numel") and value.numel() != 1
 
 
 def largest(values: list[float]) -> float | None:

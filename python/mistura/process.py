@@ -94,7 +94,7 @@ def read_join(where: str, path: str) -> str:
         raise InputError(where, path, problem, "name the file that holds the join string") from err
     text = next((line.strip() for line in lines if line.strip() and not line.strip().startswith("#")), "")
     if not text:
-        raise InputError(where, path, "holds no join string", "put the one that mistura serve or mistura token printed on a line of its own")
+        raise InputError(where, path, "holds no join string", "put the one that serve or token printed on a line of its own")
     return text
 
 

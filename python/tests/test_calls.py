@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import warnings
 from pathlib import Path
 from typing import Any, Callable
 
@@ -110,6 +111,7 @@ def _wrong_calls(diary: Diary, rank: int, world: int) -> None:
         "no tokens": lambda: island.step(1.0),
         "half a token": lambda: island.step(1.0, tokens=1.5),
         "a loss of each row": lambda: island.step(torch.ones(3), tokens=8),
+        "tokens of each row": lambda: island.step(1.0, tokens=torch.ones(3)),
         "lease": island.lease,
         "rate": island.lr,
         "twice": lambda: joined(model),
@@ -139,6 +141,7 @@ def test_wrong_calls_have_words_and_spoil_nothing(tmp_path: Path) -> None:
     assert said == {
         "no tokens": "tokens: is missing; call island.step(loss, tokens=…) with the tokens this rank trained in the step",
         "half a token": 'tokens "1.5": is no number of tokens; give a whole number, such as batch.numel()',
+        "tokens of each row": 'tokens "Tensor": is no number of tokens; give a whole number, such as batch.numel()',
         "a loss of each row": 'loss "Tensor": is no single number; give the mean over the batch, such as loss.item()',
         "lease": "lease(): islands of this run bring their own data; use your own loader, as in island.batches(loader)",
         "rate": "island.lr(): the rate is the trainer's own; join with rate=\"run\" to use the run's",
@@ -212,6 +215,18 @@ def test_an_error_in_a_function_of_the_trainers_ends_the_island(tmp_path: Path) 
         assert ranks.end() == ["done"]
     (words,) = ranks.diaries[0].all("words")
     assert words.startswith("step() was left in the middle (ZeroDivisionError), so that step() cannot follow; call island.close(), and")
+
+
+def _with_a_graph(diary: Diary, rank: int, world: int) -> None:
+    warnings.simplefilter("error")
+    island, _ = joined(Small(0))
+    while not island.done:
+        island.step(loss_of(Small(0), 1), tokens=8, gradient_norm=torch.ones(1, requires_grad=True))
+
+
+def test_a_loss_with_its_graph_is_read_in_silence(tmp_path: Path) -> None:
+    """Newer PyTorch warns where a number is made of what still wants gradients."""
+    assert run(tmp_path, _with_a_graph, tokens=80)[1] == ["done"]
 
 
 def _one_rank_errs(diary: Diary, rank: int, world: int) -> None:

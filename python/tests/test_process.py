@@ -73,7 +73,7 @@ def test_join_string(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         process.join_string(None)
     for text in ("", "\n", "\n  \n# nothing else\n"):
         path.write_text(text)
-        with pytest.raises(InputError, match='MISTURA_JOIN_FILE ".*": holds no join string; put the one that mistura serve'):
+        with pytest.raises(InputError, match='MISTURA_JOIN_FILE ".*": holds no join string; put the one that serve'):
             process.join_string(None)
     for text in ("file", "file\n", "\n\n  file \nmore\n", "# of rack 2\n file\r\n# until Friday\n"):
         path.write_text(text)

@@ -133,7 +133,7 @@ def test_a_group_without_a_rate() -> None:
     """An optimizer that finds its own: it is not the run's to set, and unknown when it is to be recorded."""
     o = optimizer(0.1, 0.2)
     o.param_groups[1]["lr"] = None
-    with pytest.raises(InputError, match='optimizer "SGD": its parameter group 1 has no lr, and the run sets the rate; join with rate="own"'):
+    with pytest.raises(InputError, match='"SGD": its parameter group 1 has no lr, and the run sets the rate; join with rate="own"'):
         Rates("run", o)
     del o.param_groups[0]["lr"]
     r = Rates("own", o)
