@@ -323,7 +323,7 @@ func (k *keeping) expected(checkpoint uint64) error {
 // restore orders what is saved into the ranks.
 func (x *external) restore(s *savedState, done func(*wire.Restored, error)) {
 	slots := x.keeping.begin(s, done)
-	if len(slots) == 0 {
+	if len(slots) == 0 && len(s.files) == 0 {
 		return
 	}
 	keep := &attach.Keeping{

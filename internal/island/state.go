@@ -230,27 +230,30 @@ func (l *Learner) restore(ctx context.Context, st store.Store, s *wire.IslandSta
 		done(r, errors.Join(err, file.close()))
 	}
 	saved := &savedState{file: file, momentsOnly: s.MomentsOnly, fragments: len(l.fragments), files: s.Files}
-	if s.MomentsOnly {
-		if file.has(secondSlot) {
-			l.joinSteps = -1
-		}
-	} else if err = l.takeOver(ctx, saved, s); err != nil {
+	if err = l.compareFiles(ctx, s.Files); err == nil && !s.MomentsOnly {
+		err = l.takeOver(saved, s)
+	}
+	if err != nil {
 		finish(nil, err)
 		return
+	}
+	if s.MomentsOnly && (file.has(secondSlot) || len(s.Files) > 0) {
+		l.joinSteps = -1
 	}
 	l.trainer.restore(saved, finish)
 }
 
-// takeOver installs counters, and composes the weights that the trainer is to have.
-func (l *Learner) takeOver(ctx context.Context, saved *savedState, s *wire.IslandState) error {
-	if err := l.fits(saved.file.counters, s); err != nil {
-		return err
-	}
-	files := s.Files
+// compareFiles looks at what the trainer had saved itself, as far as it lies on this host.
+func (l *Learner) compareFiles(ctx context.Context, files []*wire.StateFile) error {
 	if x, ok := l.trainer.(*external); ok {
 		files = x.holding.within(files)
 	}
-	if err := checkFiles(ctx, files); err != nil {
+	return checkFiles(ctx, files)
+}
+
+// takeOver installs counters, and composes the weights that the trainer is to have.
+func (l *Learner) takeOver(saved *savedState, s *wire.IslandState) error {
+	if err := l.fits(saved.file.counters, s); err != nil {
 		return err
 	}
 	table := l.run.Table()

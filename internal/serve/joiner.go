@@ -16,8 +16,8 @@ type savedStates struct {
 	islands map[string]SavedPart
 }
 
-// peer is the island whose moments a joiner takes: the one of its own name, or else the
-// one that had trained most; of equals the first by name. Empty: nobody has any.
+// peer is the island whose moments a joiner takes: the one of its own name, whose trainer may have
+// saved them itself, or else the one that had trained most; of equals the first by name. Empty: nobody has any.
 func (s *savedStates) peer(island string) string {
 	if s == nil {
 		return ""
@@ -30,7 +30,7 @@ func (s *savedStates) peer(island string) string {
 	}
 	best := ""
 	for _, name := range slices.Sorted(maps.Keys(s.islands)) {
-		if !s.islands[name].hasMoments() {
+		if saved := s.islands[name]; !saved.hasMoments() && (name != island || len(saved.Files) == 0) {
 			continue
 		}
 		if best == "" {
@@ -61,8 +61,11 @@ func (h *host) momentsFor(incarnation uint64) *wire.IslandState {
 	if peer == "" || h.run.Exchange.JoinerMoments != runfile.PeerMoments {
 		return nil
 	}
-	part := saved.islands[peer]
+	part, island := saved.islands[peer], h.crew.island(incarnation)
 	state := &wire.IslandState{Object: store.PartName(saved.number, islandPart(peer)), Digest: part.Digest, MomentsOnly: true, Parts: hostParts(saved.number, peer, part)}
+	if peer == island {
+		state.Files = part.files(h.store.Location())
+	}
 	h.offers.brought[incarnation] = restore{state: state, saved: part, peer: peer, number: saved.number}
 	return state
 }

@@ -11,9 +11,9 @@ func TestWhoseMomentsAJoinerTakes(t *testing.T) {
 	both := []SavedSlot{{"weights", "a"}, {"moment1", "b"}, {"moment2", "c"}}
 	saved := &savedStates{islands: map[string]SavedPart{
 		"a": {Position: 40, Slots: both}, "b": {Position: 90, Slots: both}, "c": {Position: 90, Slots: both},
-		"sgd": {Position: 500, Slots: both[:1]}, "old": {Position: 600},
+		"sgd": {Position: 500, Slots: both[:1]}, "old": {Position: 600}, "own": {Position: 700, Slots: both[:1], Files: []SavedFile{{Path: "x"}}},
 	}}
-	for island, want := range map[string]string{"a": "a", "c": "c", "new": "b", "sgd": "b", "old": "b"} {
+	for island, want := range map[string]string{"a": "a", "c": "c", "new": "b", "sgd": "b", "old": "b", "own": "own"} {
 		if got := saved.peer(island); got != want {
 			t.Errorf("%s takes those of %q, want %q", island, got, want)
 		}

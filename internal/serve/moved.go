@@ -25,6 +25,7 @@ type restoredRecord struct {
 	To          string      `json:"to_layout"`
 	Peer        string      `json:"moments_of,omitempty"` // the island that saved it, of a joiner that takes its moments only
 	Slots       []SavedSlot `json:"slots"`                // gathered anew, equal to what was saved
+	Files       int         `json:"files,omitempty"`      // that its trainer had saved itself, and was given
 	Remarks     []string    `json:"remarks"`
 }
 
@@ -161,7 +162,7 @@ func (h *host) restored(inc uint64, part int, got *wire.Restored) {
 func (h *host) tellRestored(inc uint64, island string, r restore, got *wire.Restored) {
 	record := restoredRecord{
 		Kind: "restored", At: h.now(), Incarnation: inc, Island: island, State: r.state.Object, From: r.saved.Layout, To: got.Layout, Peer: r.peer,
-		Slots: slotsOf(got.Slots), Remarks: slices.Clone(got.Remarks),
+		Slots: slotsOf(got.Slots), Files: len(r.state.Files), Remarks: slices.Clone(got.Remarks),
 	}
 	h.coordFX.push(func() {
 		if !h.append(h.coordTape, record) {
@@ -181,6 +182,8 @@ func (r restoredRecord) String() string {
 		moved = r.To
 	}
 	switch {
+	case r.Peer != "" && len(r.Slots) == 0 && r.Files > 0:
+		return fmt.Sprintf("island %s joins with what its trainer had saved: files of %d ranks", r.Island, r.Files)
 	case r.Peer != "" && len(r.Slots) == 0:
 		return fmt.Sprintf("island %s joins without moments", r.Island)
 	case len(r.Slots) == 0:

@@ -335,3 +335,42 @@ func TestStateIsOfferedAgain(t *testing.T) {
 		})
 	}
 }
+
+// A trainer that is lost in mid-run gets back what it had saved itself with the newest checkpoint,
+// as its next incarnation gets its moments back; nobody else gets its files.
+func TestTrainerGetsItsFilesBack(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) {
+		run.Tokens, run.Checkpoint.EveryTokens = stepTokens*400, stepTokens*20
+	}))
+	dir := folder(t)
+	var c *trial
+	ready := make(chan struct{})
+	o := &outside{run: run, world: 2, layout: attachtest.Rows, begin: func(life int, trainer *attachtest.Trainer) func(uint64) error {
+		for _, r := range trainer.Ranks {
+			r.State.Own = fmt.Sprintf("optimizer of rank %d", r.Hello.Rank)
+		}
+		began := false
+		return func(uint64) error {
+			<-ready
+			first := !began
+			began = true
+			if life == 1 && len(recorded[ledger.CheckpointSaved](c)) > 0 {
+				trainer.Ranks[1].Close()
+			}
+			if files := trainer.Ranks[0].State.Files; life == 2 && first && (len(files) != 2 || read(t, files[1].Path) != "optimizer of rank 1") {
+				return fmt.Errorf("it was given %v", files)
+			}
+			return nil
+		}
+	}}
+	c = trainOutside(t, dir, o)
+	close(ready)
+	c.finish()
+	within(t, "the end of the trainer", o.done)
+	if len(o.ends) != 2 || o.ends[1] != nil {
+		t.Errorf("the trainers ended with %v", o.ends)
+	}
+	if want := "island only joins with what its trainer had saved: files of 2 ranks"; !strings.Contains(notes(c), want) {
+		t.Errorf("nothing says %q in\n%s", want, notes(c))
+	}
+}

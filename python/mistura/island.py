@@ -253,7 +253,7 @@ class Island:
 
     @property
     def restored(self) -> dict[int, Path]:
-        """By rank, the files that ranks had saved in checkpoint() when the run was resumed from there; unaltered."""
+        """By rank, the files that ranks had saved in checkpoint(), unaltered: after a resume, or when this island has come back after a loss."""
         return dict(self._state.files)
 
     # What the trainer asks.

@@ -95,7 +95,7 @@ class State:
             for i, value in enumerate(self._values(slot)):
                 value.copy_(self._areas.into[i])
             self._give(0, slot)
-        if len(action["slots"]) > 1 or WEIGHTS not in action["slots"]:
+        if any(slot != WEIGHTS for slot in action["slots"]):
             self._adapter.set_steps(action["steps"])
         if hasattr(self._adapter, "set_scale") and float(action["scale"]) > 0:
             self._adapter.set_scale(float(action["scale"]), action["scale_steps"])

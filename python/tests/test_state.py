@@ -110,7 +110,7 @@ def test_trainer_saves_itself(tmp_path: Path) -> None:
     newest = max((tmp_path / "run" / "run" / "checkpoints").iterdir())
     files = json.loads((newest / "manifest.json").read_text(encoding="utf-8"))["meta"]["islands"]["one"]["files"]
     assert [f["rank"] for f in files] == [0, 1]
-    path = Path(files[1]["path"])
+    path = tmp_path / "run" / "run" / files[1]["path"]
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with Served(tmp_path / "altered", None, resume=tmp_path / "run" / "run") as served:
         assert served.process.wait(60) == 2
