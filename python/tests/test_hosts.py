@@ -18,7 +18,7 @@ import mistura
 from hosts import Coordinator, enter, machines, missing_namespaces
 from mistura.layout import Split
 from served import missing, run_file
-from trainers import FORK, Diary, Ranks, _rank, batch, hash_of, together, write_first
+from trainers import FORK, Body, Diary, Ranks, _rank, batch, hash_of, together, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -67,7 +67,7 @@ def layout(rank: int) -> Callable[[str, Tensor], Split | None]:
     return lambda name, _: Split(dims[name], rank, 2, sizes=[5, 7]) if name in dims else None
 
 
-def trainer(through: bool, name: str = "one", forever: bool = False, begun: Callable[[], object] = lambda: None) -> Callable[[Diary, int, int], None]:
+def trainer(through: bool, name: str = "one", forever: bool = False, begun: Callable[[], object] = lambda: None) -> Body:
     """What a rank does, through mistura or without it; `begun` is called after its first step."""
 
     def body(diary: Diary, rank: int, world: int) -> None:

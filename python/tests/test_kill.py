@@ -53,7 +53,7 @@ def test_kill(tmp_path: Path, victim: str) -> None:
 
 
 def interrupted(served: Served, again: Ranks, other: Ranks) -> dict[str, Any]:
-    """A run that has lost an island goes on: whoever comes back and whoever was there train until it is interrupted, and all of it counts."""
+    """A run that has lost an island goes on: who comes back and who was there train until it is interrupted, and all of it counts."""
     before = len(other.diaries[0].all("loss"))
     again.wait_for(0, "loss", 10)
     other.wait_for(0, "loss", before + 10)
