@@ -22,6 +22,7 @@ const (
 	actVenom  = "venom"  // every contribution is NaN
 	actForge  = "forge"  // says that its first tensor came as other bits than it did
 
+	actDie     = "die-"    // with a sample: a real island, killed by force in the step that has it
 	actFragile = "fragile" // a real island, whose connections break at each SIGUSR1
 )
 

@@ -100,17 +100,18 @@ func TestC10AnIslandLeaves(t *testing.T) {
 }
 
 // C1 (CASES: X is killed, after the heartbeat limit Y and Z join, and X still
-// counts): here the first processes of both islands are killed as soon as they are
+// counts): here the first processes of both islands are killed as soon as both are
 // there; the second ones make up the whole run, and a merge waits for nobody else.
 func TestC1TheDeadDoNotCount(t *testing.T) {
 	run := tiny(t, func(run *runfile.Run) {
 		run.Exchange.Quorum = 2
 		run.Exchange.MaxWaitSeconds = 1000
+		waiting(run)
 	})
+	kill, goOn := together(unix.SIGKILL, 1, 2), together(unix.SIGCONT, 3, 4)
 	c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
-		if r, ok := e.(ledger.IslandReady); ok && r.Incarnation <= 2 {
-			c.signal(r.Island, r.Incarnation, unix.SIGKILL)
-		}
+		kill(c, e)
+		goOn(c, e)
 	})
 	sum := c.finish()
 	if sum.Islands[0].Restarts != 1 || sum.Islands[1].Restarts != 1 {

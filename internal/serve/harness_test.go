@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -189,6 +190,31 @@ func (c *trial) signal(island string, incarnation uint64, sig unix.Signal) {
 			c.t.Errorf("signal to island %s: %v", island, err)
 		}
 	}
+}
+
+// together holds each of these incarnations when it is ready, before any of its steps can
+// count, until all of them are; then they are sent a signal.
+func together(then unix.Signal, incarnations ...uint64) func(*trial, ledger.Event) {
+	ready := map[uint64]string{}
+	return func(c *trial, e ledger.Event) {
+		r, ok := e.(ledger.IslandReady)
+		if !ok || !slices.Contains(incarnations, r.Incarnation) {
+			return
+		}
+		c.signal(r.Island, r.Incarnation, unix.SIGSTOP)
+		if ready[r.Incarnation] = r.Island; len(ready) == len(incarnations) {
+			for incarnation, island := range ready {
+				c.signal(island, incarnation, then)
+			}
+		}
+	}
+}
+
+// waiting is a run whose islands may wait long for each other, and do not train far ahead
+// of what is merged: what a test does to them comes in time.
+func waiting(run *runfile.Run) {
+	run.Limits.HeartbeatSeconds, run.Limits.StallSeconds = patience.Seconds(), patience.Seconds()
+	run.Limits.RunwaySeconds = 0.01
 }
 
 // dead is closed when the process has ended.

@@ -20,7 +20,7 @@ func TestAnIslandIsKilled(t *testing.T) {
 	for name, kill := range map[string]struct {
 		island      string
 		incarnation uint64
-		done        float64 // share of the run that is done then; 0: as soon as it is ready
+		done        float64 // share of the run that is done then; 0: as soon as both are ready
 	}{
 		"the first, at its start":  {"fast", 1, 0},
 		"the second, at its start": {"slow", 2, 0},
@@ -32,12 +32,14 @@ func TestAnIslandIsKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			killed, run := false, tiny(t, nil)
+			killed, ready, run, goOn := false, 0, tiny(t, waiting), together(unix.SIGCONT, 1, 2)
 			c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
+				goOn(c, e)
 				now := false
 				switch e := e.(type) {
 				case ledger.IslandReady:
-					now = kill.done == 0 && e.Incarnation == kill.incarnation
+					ready++
+					now = kill.done == 0 && ready == 2
 				case ledger.Consumed:
 					now = kill.done > 0 && float64(e.Tokens) >= kill.done*float64(run.Tokens)
 				}

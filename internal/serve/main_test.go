@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,6 +98,10 @@ func actAsIsland(lives, fake string) error {
 		if join.Address, err = fragileWay(join.Address); err != nil {
 			return err
 		}
+	case strings.HasPrefix(act, actDie):
+		if spoil, err = deathAt(act); err != nil {
+			return err
+		}
 	case strings.HasPrefix(act, actHosts):
 		if join.Address, err = spreadOut(join, act); err != nil {
 			return err
@@ -137,6 +143,16 @@ func spoilOf(act string) (func([]uint64, []float32), error) {
 			}
 		}
 	}, nil
+}
+
+// deathAt reads die-SAMPLE.
+func deathAt(act string) (func([]uint64, []float32), error) {
+	at, err := strconv.ParseUint(strings.TrimPrefix(act, actDie), 10, 64)
+	return func(samples []uint64, _ []float32) {
+		if slices.Contains(samples, at) {
+			unix.Kill(os.Getpid(), unix.SIGKILL) //nolint:errcheck // the test sees that it lives on
+		}
+	}, err
 }
 
 func leaveLife(name string, join wire.Join) (*os.File, error) {

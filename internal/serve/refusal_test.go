@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/ledger"
@@ -66,15 +64,12 @@ func TestQuarantine(t *testing.T) {
 // the next life begins exactly there.
 func TestB10PositionOfAKilledIsland(t *testing.T) {
 	dir := folder(t)
-	c := begin(t, dir, alone(t, nil), false, func(c *trial, e ledger.Event) {
-		if s, ok := e.(ledger.StepDone); ok && s.Incarnation == 1 && s.Step == 60 {
-			c.signal("only", 1, unix.SIGKILL)
-		}
-	})
+	const killed = 60 * 4
+	c := begin(t, dir, alone(t, waiting), false, nil, faking(fmt.Sprintf("only-1=%s%d", actDie, killed)))
 	c.finish()
 	at := closedAt(t, dir, 1)
-	if at < 40*4 || at > 80*4 {
-		t.Errorf("closed at sample %d, killed at about %d", at, 60*4)
+	if at < killed-20*4 || at > killed {
+		t.Errorf("closed at sample %d, killed at %d", at, killed)
 	}
 	for _, raw := range tapes(t, dir)[0].Coordinator {
 		var lease coord.LeaseRecord

@@ -141,9 +141,18 @@ func TestParentOfTwoIsKilled(t *testing.T) {
 // stopped is a run that was interrupted after so many steps of its first island.
 func stopped(t testing.TB, run runfile.Run, after uint64) (string, *trial) {
 	t.Helper()
+	return stoppedWhen(t, run, func(_ *trial, e ledger.Event) bool {
+		s, ok := e.(ledger.StepDone)
+		return ok && s.Incarnation == 1 && s.Step == after
+	})
+}
+
+// stoppedWhen is a run that was interrupted by an event.
+func stoppedWhen(t testing.TB, run runfile.Run, when func(*trial, ledger.Event) bool) (string, *trial) {
+	t.Helper()
 	dir := folder(t)
 	c := begin(t, dir, run, false, func(c *trial, e ledger.Event) {
-		if s, ok := e.(ledger.StepDone); ok && s.Incarnation == 1 && s.Step == after {
+		if when(c, e) {
 			c.interruptNow()
 		}
 	})
@@ -171,9 +180,15 @@ func TestB14ResumeWithOtherIslands(t *testing.T) {
 				return tiny(t, func(run *runfile.Run) {
 					run.Data.Paths, run.Islands = paths, islands(n)
 					run.Train.WarmupTokens, run.Train.DecayTokens = run.Tokens/10*9, run.Tokens/10
+					waiting(run)
 				})
 			}
-			dir, before := stopped(t, with(n[0]), 30)
+			goOn := together(unix.SIGCONT, []uint64{1, 2, 3, 4}[:n[0]]...)
+			dir, before := stoppedWhen(t, with(n[0]), func(c *trial, e ledger.Event) bool {
+				goOn(c, e)
+				done, ok := e.(ledger.Consumed)
+				return ok && done.Tokens >= stepTokens*40
+			})
 			c := begin(t, dir, with(n[1]), true, nil)
 			sum := c.finish()
 			if len(sum.Islands) != n[1] {
