@@ -4,9 +4,10 @@
 //
 //	go run ./bench/mixed -seeds 1,2,3,4,5,6 -rows rows.jsonl
 //
-// Every run is "mistura train" in processes of its own, in turn, on the built-in text.
+// Every run is a "mistura serve" and two "mistura join", in turn, on the built-in text.
 // Native islands are paced to the torch island's speed, in both kinds of runs: so all
-// islands train about as many tokens, and as many between two merges. A row is one run;
+// islands train about as many tokens, and as many between two merges. How unequal they
+// were in the end is in the rows: the share of the tokens, and what one trained alone. A row is one run;
 // rows that the file holds already are not run again.
 package main
 
@@ -41,6 +42,7 @@ type row struct {
 	Tokens    int64     `json:"tokens"`
 	ValidLoss *float64  `json:"valid_loss"` // nats
 	Shares    []float64 `json:"shares"`     // of the tokens, by island
+	Alone     float64   `json:"alone"`      // of the tokens, merged with no other island's
 	Seconds   float64   `json:"seconds"`
 }
 
@@ -103,6 +105,10 @@ func run() error {
 }
 
 // train makes one run in a folder that it removes.
+//
+// A PyTorch needs seconds before its first step, in which the other island would train
+// alone; what one island trains alone lowers the loss of a run this short more than two
+// islands do. So the second island joins first, and the first once that has made a step.
 func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	defer os.RemoveAll(dir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -110,23 +116,23 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	}
 	var file strings.Builder
 	fmt.Fprintf(&file, "seed: %d\ntokens: %d\nmodel: {preset: %s}\nislands:\n", seed, s.tokens, s.model)
+	var names []string
 	for i, engine := range strings.Fields(islands) {
 		pace := 1.0
 		if engine == "native" {
 			pace = s.pace
 		}
-		fmt.Fprintf(&file, "  - {name: %s-%d, engine: %s, pace: %g}\n", engine, i+1, engine, pace)
+		names = append(names, fmt.Sprintf("%s-%d", engine, i+1))
+		fmt.Fprintf(&file, "  - {name: %s, pace: %g}\n", names[i], pace)
 	}
 	path := filepath.Join(dir, "mixed.yaml")
 	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
 		return row{}, err
 	}
-	cmd := exec.Command(s.binary, "train", path, "--out", filepath.Join(dir, "run"), "--json")
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
+	c := &cast{binary: s.binary, dir: filepath.Join(dir, "run")}
+	out, err := c.perform(path, names)
 	if err != nil {
-		return row{}, fmt.Errorf("%w\n%s", err, said.String())
+		return row{}, err
 	}
 	var sum struct {
 		ValidLoss *float64 `json:"valid_loss"`
@@ -143,10 +149,13 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	for _, i := range sum.Islands {
 		r.Shares = append(r.Shares, i.Share)
 	}
+	if r.Alone, err = c.alone(); err != nil {
+		return row{}, err
+	}
 	if r.ValidLoss == nil {
 		return row{}, errors.New("the run has no validation loss")
 	}
-	fmt.Printf("seed %d, %s: %.4f nats, shares %.2f, %d tokens in %.0f s\n", seed, islands, *r.ValidLoss, r.Shares, sum.Tokens, r.Seconds)
+	fmt.Printf("seed %d, %s: %.4f nats, shares %.2f, alone %.2f, %d tokens in %.0f s\n", seed, islands, *r.ValidLoss, r.Shares, r.Alone, sum.Tokens, r.Seconds)
 	return r, nil
 }
 
