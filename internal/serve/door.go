@@ -21,7 +21,7 @@ import (
 const gatePart = "gate.json"
 
 // door keeps the standard that islands are compared with: the record of the newest
-// checkpoint that has one, before of sharpened first weights. It computes with the
+// checkpoint that has one, before of sharpened or given first weights. It computes with the
 // engine that measures the validation loss, when that has time.
 type door struct {
 	op     *opened
@@ -39,7 +39,8 @@ type door struct {
 type standard struct {
 	record     gate.Record
 	payload    []byte
-	checkpoint uint64               // whose weights; 0: sharpened first weights
+	checkpoint uint64               // whose weights; 0: of none
+	weights    []float32            // of no checkpoint, and not derived from the seed
 	own        map[string]*gate.Own // what number formats cost, as far as it was asked; guarded by door.mu
 }
 
@@ -65,15 +66,20 @@ func newDoor(op *opened, e *evaluator) *door {
 	return d
 }
 
+// present gives the run's weights as they are.
+type present func(context.Context) ([]float32, error)
+
 // ask gives the question to an island of so many hosts. Current gives the run's weights.
-func (d *door) ask(ctx context.Context, incarnation uint64, hosts int, current func(context.Context) ([]float32, error)) (*question, error) {
+func (d *door) ask(ctx context.Context, incarnation uint64, hosts int, current present) (*question, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	find := d.ours
 	if d.op.run.Model.Foreign() {
-		find = func(ctx context.Context) (*question, error) { return d.foreign(ctx, incarnation, current) }
+		find = func(ctx context.Context, current present) (*question, error) {
+			return d.foreign(ctx, incarnation, current)
+		}
 	}
-	q, err := find(ctx)
+	q, err := find(ctx, current)
 	if err != nil {
 		return nil, err
 	}
@@ -83,45 +89,55 @@ func (d *door) ask(ctx context.Context, incarnation uint64, hosts int, current f
 }
 
 // ours is the question of a model that the engine here computes; mu is held.
-func (d *door) ours(ctx context.Context) (*question, error) {
+func (d *door) ours(ctx context.Context, current present) (*question, error) {
 	if d.now == nil {
-		if err := d.begin(ctx); err != nil {
+		if err := d.begin(ctx, current); err != nil {
 			return nil, err
 		}
 	}
-	q := &question{standard: d.now}
 	if d.now.checkpoint > 0 {
-		var err error
-		if q.weights, err = d.read(ctx, d.now.checkpoint); err != nil { // pruned or damaged: there is always another standard
-			if err := d.first(); err != nil {
-				return nil, err
-			}
-			q = &question{standard: d.now}
+		if weights, err := d.read(ctx, d.now.checkpoint); err == nil {
+			return &question{standard: d.now, weights: weights}, nil
+		}
+		if err := d.first(ctx, current); err != nil { // pruned or damaged: there is always another standard
+			return nil, err
 		}
 	}
-	return q, nil
+	return &question{standard: d.now, weights: d.now.weights}, nil
 }
 
-// begin takes the record of the newest checkpoint, or that of sharpened first weights; mu
-// is held.
-func (d *door) begin(ctx context.Context) error {
+// begin takes the record of the newest checkpoint, or the run's first one; mu is held.
+func (d *door) begin(ctx context.Context, current present) error {
 	record, number, err := d.saved(ctx)
 	if err != nil {
 		return err
 	}
 	if record == nil {
-		return d.first()
+		return d.first(ctx, current)
 	}
 	return d.take(*record, number)
 }
 
-// first makes the record of sharpened first weights; mu is held.
-func (d *door) first() error {
-	made, err := d.made(d.sharpen, gate.Sharpened)
+// first makes the record that is not of a checkpoint: of sharpened first weights, or where
+// the run began with trained ones of those that it has now, which matter as they are. They are
+// kept until a checkpoint takes their place. mu is held.
+func (d *door) first(ctx context.Context, current present) (err error) {
+	fill, kind, weights := d.sharpen, gate.Sharpened, []float32(nil)
+	if d.op.run.Model.From != "" {
+		if weights, err = current(ctx); err != nil {
+			return err
+		}
+		fill, kind = func(params []float32) { copy(params, weights) }, gate.Sent
+	}
+	made, err := d.made(fill, kind)
+	if err == nil {
+		err = d.take(made, 0)
+	}
 	if err != nil {
 		return fmt.Errorf("making the gate record: %w", err)
 	}
-	return d.take(made, 0)
+	d.now.weights = weights
+	return nil
 }
 
 // take makes a record the standard; mu is held.

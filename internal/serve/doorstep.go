@@ -28,7 +28,7 @@ const probeVocab = 256
 // foreign is the question to an island of a model that is not ours. While an island is at
 // it that may make the record, the next ones wait. Current gives the weights of the run as
 // they are; mu is held.
-func (d *door) foreign(ctx context.Context, incarnation uint64, current func(context.Context) ([]float32, error)) (*question, error) {
+func (d *door) foreign(ctx context.Context, incarnation uint64, current present) (*question, error) {
 	stop := context.AfterFunc(ctx, func() {
 		d.mu.Lock() // who looks at ctx below waits by then
 		defer d.mu.Unlock()

@@ -178,6 +178,29 @@ func TestGateGoesByTheNewestCheckpoint(t *testing.T) {
 	}
 }
 
+// A run that begins with the weights of another asks about those: islands pass on them, in
+// their number format, and one that spoils a gradient there does not.
+func TestGateOfARunFromOthersWeights(t *testing.T) {
+	run := alone(t, func(run *runfile.Run) { run.Tokens = stepTokens * 40 })
+	before := t.TempDir()
+	begin(t, before, run, false, nil).finish()
+	run.Model.From = before
+	for _, spoiled := range []string{"", "sign"} {
+		change := []func(*serve.Options){asked}
+		if spoiled != "" {
+			change = append(change, faking(everyone+"="+actGate+spoiled))
+		}
+		c := begin(t, t.TempDir(), run, false, nil, change...)
+		if _, err := c.wait(); (err == nil) != (spoiled == "") {
+			t.Fatalf("%q: %v", spoiled, err)
+		}
+		r := gates(t, c.dir)[0]
+		if (r.Outcome == coord.GatePassed) != (spoiled == "") || r.Verdict == nil || r.Checkpoint != 0 {
+			t.Errorf("%q: %+v", spoiled, r)
+		}
+	}
+}
+
 // strangers is a run of a model that only its trainers know, with first weights in a file.
 func strangers(t *testing.T) (runfile.Run, []float32) {
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
