@@ -282,6 +282,8 @@ func (s *fleet) coordinate(e coord.Effect) {
 		s.admit(e)
 	case coord.Expel:
 		s.expel(e.Incarnation)
+	case coord.Recall:
+		s.expel(e.Incarnation)
 	case coord.Grant:
 		s.tell(e.Incarnation, leaseMsg{position: e.From, ranges: e.Ranges, more: true})
 	case coord.Regrant:

@@ -171,7 +171,7 @@ func TestToken(t *testing.T) {
 		"another name":   {strings.Replace(text, "rack-2", "rack-3", 1), "is not of this run, or was altered"},
 		"other key":      {other.Issue("r1", want), "is not of this run"},
 		"other run":      {a.Issue("r2", want), "is not of this run"},
-		"a pass":         {"1~" + want.ID + "~0~0~~" + a.Pass("r1", 1, 1)[4:], "is not of this run"},
+		"a pass":         {"1~" + want.ID + "~0~0~~" + a.Pass("r1", Life{1, 1, "x"})[6:], "is not of this run"},
 		"cut":            {text[:20], "malformed"},
 		"empty":          {"", "cut off"},
 		"a path as name": {"1~" + want.ID + "~0~0~../x~x", "malformed"},
@@ -185,14 +185,16 @@ func TestToken(t *testing.T) {
 	if _, why := a.Read("r1", text, now.Add(time.Hour)); why != "its token "+want.ID+" expired on 2027-01-15 09:00:00 UTC, 0s ago" {
 		t.Errorf("expired: %q", why)
 	}
-	pass := a.Pass("r1", 1, 2)
-	if inc, ok := a.Passes("r1", 1, pass); !ok || inc != 2 {
-		t.Errorf("a pass is of incarnation %d, %v", inc, ok)
+	life := Life{1, 2, "rack-2"}
+	pass := a.Pass("r1", life)
+	if got, ok := a.LifeOf("r1", pass); !ok || got != life {
+		t.Errorf("a pass is of %+v, %v", got, ok)
 	}
 	for name, secret := range map[string]string{
-		"of another incarnation": strings.Replace(pass, "~2~", "~3~", 1), "of another run": other.Pass("r1", 1, 2), "of another era": a.Pass("r1", 2, 2), "empty": "", "a token": text,
+		"of another incarnation": strings.Replace(pass, "~2~", "~3~", 1), "of another era": "2" + pass[1:], "of another island": strings.Replace(pass, "rack-2", "rack-3", 1),
+		"of another authority": other.Pass("r1", life), "of another run": a.Pass("r2", life), "empty": "", "a token": text, "written otherwise": "0" + pass,
 	} {
-		if _, ok := a.Passes("r1", 1, secret); ok {
+		if _, ok := a.LifeOf("r1", secret); ok {
 			t.Errorf("a pass %s is taken", name)
 		}
 	}

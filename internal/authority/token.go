@@ -109,21 +109,33 @@ func parseToken(text string) (Token, bool) {
 	return t, true
 }
 
-// Pass is the secret of one incarnation, which it has from its welcome: it outlives the
-// join string, so that who is in stays in.
-func (a *Authority) Pass(runID string, era uint32, incarnation uint64) string {
-	text := fmt.Sprintf("%d~%d", era, incarnation)
+// Life is one incarnation of an island, as its pass names it.
+type Life struct {
+	Era         uint32
+	Incarnation uint64
+	Island      string
+}
+
+// Pass is the secret of one incarnation, which it has from its welcome. It outlives the
+// join string and the era, so that who is in stays in, and comes back if need be.
+func (a *Authority) Pass(runID string, of Life) string {
+	text := fmt.Sprintf("%d~%d~%s", of.Era, of.Incarnation, of.Island)
 	return text + "~" + a.proof("pass", runID, text)
 }
 
-// Passes says whether a secret is a pass of an era of the run, and whose.
-func (a *Authority) Passes(runID string, era uint32, secret string) (incarnation uint64, ok bool) {
+// LifeOf says whose pass a secret is, of any era of the run, or that it is none.
+func (a *Authority) LifeOf(runID, secret string) (Life, bool) {
 	parts := strings.Split(secret, "~")
-	if len(parts) != 3 {
-		return 0, false
+	if len(parts) != 4 {
+		return Life{}, false
 	}
-	incarnation, err := strconv.ParseUint(parts[1], 10, 64)
-	return incarnation, err == nil && Holds(secret, a.Pass(runID, era, incarnation))
+	era, err := strconv.ParseUint(parts[0], 10, 32)
+	incarnation, err2 := strconv.ParseUint(parts[1], 10, 64)
+	if err != nil || err2 != nil {
+		return Life{}, false
+	}
+	of := Life{uint32(era), incarnation, parts[2]}
+	return of, Holds(secret, a.Pass(runID, of))
 }
 
 // Holds compares a secret with what it should be, in constant time.

@@ -167,6 +167,11 @@ type (
 		Incarnation uint64
 		Why         string
 	}
+	// Recall ends an incarnation from outside whose island may come back as the next one.
+	Recall struct {
+		Incarnation uint64
+		Why         string
+	}
 	// Grant adds samples to its lease. From is the position of the first of them:
 	// how many samples it was given before.
 	Grant struct {
@@ -223,6 +228,7 @@ type (
 func (Launch) isEffect()         {}
 func (Admit) isEffect()          {}
 func (Expel) isEffect()          {}
+func (Recall) isEffect()         {}
 func (Grant) isEffect()          {}
 func (Regrant) isEffect()        {}
 func (NoWork) isEffect()         {}

@@ -72,8 +72,8 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 	inc := incarnationOf(in)
 	m := s.members[inc]
 	if m == nil || (m.phase == closing && !isEnding(in)) {
-		if _, ok := in.(Joined); ok {
-			return []Effect{Expel{inc, "this incarnation is closed"}}, fmt.Sprintf("incarnation %d is closed", inc)
+		if in, ok := in.(Joined); ok {
+			return []Effect{s.farewell(inc, in.Island, s.closedFor(m, in.Island))}, fmt.Sprintf("incarnation %d is closed", inc)
 		}
 		return nil, ""
 	}
@@ -338,10 +338,34 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 		sl.barren++
 	}
 	m.phase, m.how, m.why = closing, how, why
-	return []Effect{
-		Expel{m.incarnation, why},
-		Close{m.incarnation, why},
-	}, fmt.Sprintf("%s %s: %s", m.island, how, why)
+	end := Effect(Expel{m.incarnation, why})
+	if how == "died" {
+		end = s.farewell(m.incarnation, m.island, why)
+	}
+	return []Effect{end, Close{m.incarnation, why}}, fmt.Sprintf("%s %s: %s", m.island, how, why)
+}
+
+// farewell ends the session of an incarnation that is closed. An island from outside may come
+// back under its name, unless that does not help: nobody else would start it again.
+func (s *State) farewell(incarnation uint64, island, why string) Effect {
+	if sl := s.slots[island]; sl != nil && sl.outside && !sl.shut && sl.barren < s.cfg.Restarts {
+		return Recall{incarnation, why}
+	}
+	return Expel{incarnation, why}
+}
+
+// closedFor says why an incarnation is closed, as far as that is known still.
+func (s *State) closedFor(m *member, island string) string {
+	why := ""
+	if m != nil {
+		why = m.why
+	} else if sl := s.slots[island]; sl != nil {
+		why = sl.ended
+	}
+	if why == "" {
+		return "this incarnation is closed"
+	}
+	return "this incarnation is closed: " + why
 }
 
 // closedAt hands back what is not in the model and starts the island again. A
@@ -353,6 +377,7 @@ func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, strin
 	position := max(min(in.Position, m.lease.end), m.committed)
 	rest := m.lease.applied(position, m.holes)
 	delete(s.members, m.incarnation)
+	s.slots[m.island].ended = m.why
 	effects := []Effect{
 		Record{CloseRecord{"close", now, m.incarnation, m.island, m.how, m.why, position, rest}},
 		Gone{m.incarnation, m.island, m.how, m.why},

@@ -12,6 +12,7 @@ type slot struct {
 	barren   int    // starts in a row that brought nothing into the model
 	shut     bool   // left, quarantined, refused or given up: not started again
 	why      string // it is quarantined or was refused
+	ended    string // why its last incarnation is closed
 	starts   int
 	outside  bool // nobody starts it: it arrives
 	arrivals int

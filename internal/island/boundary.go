@@ -3,7 +3,6 @@ package island
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -116,7 +115,7 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
 		if b.Rejected.Retry {
-			r.again = fmt.Errorf("%w: %s", errAgain, b.Rejected.Reason)
+			r.again = &Recalled{r.link.join.Island, b.Rejected.Reason, r.link.join.Secret, time.Duration(r.link.patience.Load())}
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,11 +26,11 @@ type (
 )
 
 // link is the session with the coordinator and syncer. A broken stream is dialled
-// again for patience; the learner trains on meanwhile.
+// again for patience; the learner trains on meanwhile, as far as its samples reach.
 type link struct {
 	join     wire.Join
 	hello    *wire.Hello
-	patience time.Duration
+	patience atomic.Int64 // nanoseconds
 	log      *slog.Logger
 	in       chan any        // transport.Down, reconnected or lost
 	first    *transport.Down // has come before anybody listened; nil: nothing has
@@ -99,7 +100,9 @@ func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.
 	if err != nil {
 		return nil, fmt.Errorf("joining %s: %w", join.Redacted(), err)
 	}
-	return &link{join: join, hello: hello, patience: patience, log: log, in: make(chan any, 64), conn: conn}, nil
+	k := &link{join: join, hello: hello, log: log, in: make(chan any, 64), conn: conn}
+	k.patience.Store(int64(patience))
+	return k, nil
 }
 
 // welcomed is who somebody from outside is from here on: what a broken stream is opened
@@ -190,7 +193,8 @@ func (k *link) redial(ctx context.Context, cause error) error {
 		return fmt.Errorf("%w: a further host of an island does not come back alone: %w", ErrExpelled, cause)
 	}
 	k.log.Warn("stream_lost", "err", cause)
-	ctx, cancel := context.WithTimeout(ctx, k.patience)
+	patience := time.Duration(k.patience.Load())
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	hello := proto.Clone(k.hello).(*wire.Hello)
 	hello.Reconnect = true
@@ -207,7 +211,7 @@ func (k *link) redial(ctx context.Context, cause error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("the coordinator at %s did not come back within %v: %w", k.join.Address, k.patience, cause)
+			return fmt.Errorf("the coordinator at %s did not come back within %v: %w", k.join.Address, patience, cause)
 		case <-time.After(redialEvery):
 		}
 	}

@@ -55,8 +55,21 @@ var ErrExpelled = errors.New("expelled by the coordinator")
 // errDismissed: the run ended before this island had begun.
 var errDismissed = errors.New("the run is over")
 
-// errAgain: the run goes on in another era, and an island from outside may join it anew.
-var errAgain = errors.New("asked to join again")
+// Recalled: this incarnation is closed, and the island may join anew under its name.
+type Recalled struct {
+	Island   string // its name in the run
+	Why      string
+	secret   string        // by which it is known there, whatever its join string was good for
+	patience time.Duration // with a coordinator that is away
+}
+
+func (r *Recalled) Error() string { return "asked to join again: " + r.Why }
+
+// Again is how the island comes back.
+func (r *Recalled) Again(o Options) Options {
+	o.Join.Island, o.Join.Secret, o.patience = r.Island, r.secret, r.patience
+	return o
+}
 
 // Options of Run.
 type Options struct {
@@ -73,7 +86,12 @@ type Options struct {
 
 	Spoil     func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
 	SpoilGate GateFaults
+
+	patience time.Duration // with a coordinator that was there before; 0: it need not have been
 }
+
+// beginPatience is how long a coordinator may be away that is about to begin its run.
+const beginPatience = 10 * time.Second
 
 // Run joins the run, trains until it is dismissed, and returns nil when it left
 // in order.
@@ -94,24 +112,25 @@ func Run(ctx context.Context, o Options) error {
 			cancel(errors.New("the parent process is gone"))
 		}()
 	}
-	for known := false; ; {
-		err := run(ctx, o, known)
-		if o.Crew != nil || o.Join.Incarnation != 0 || !errors.Is(err, errAgain) || ctx.Err() != nil {
+	for {
+		err := run(ctx, o)
+		again := (*Recalled)(nil)
+		if o.Crew != nil || o.Join.Incarnation != 0 || !errors.As(err, &again) || ctx.Err() != nil {
 			return err
 		}
-		o.Logger.Info("joining_again", "reason", err)
-		known = true // it is between two eras
+		o.Logger.Info("joining_again", "reason", again.Why)
+		o = again.Again(o)
 	}
 }
 
-// run is one life of the island. Known: the coordinator is there, or will be in a moment.
-func run(ctx context.Context, o Options, known bool) error {
+// run is one life of the island.
+func run(ctx context.Context, o Options) error {
 	r := &runner{log: o.Logger, leave: o.Leave, beat: &beat{}, spoil: o.Spoil, faults: o.SpoilGate, version: o.Version}
 	if o.Crew != nil {
 		defer o.Crew.Close()
 		r.crew = &crew{Crew: o.Crew}
 	}
-	err := cause(ctx, r.session(ctx, o, known))
+	err := cause(ctx, r.session(ctx, o))
 	if r.crew != nil && err != nil {
 		r.crew.Fail(err, r.crew.welcomed)
 	}
@@ -132,7 +151,7 @@ func (r *runner) hello(ctx context.Context) (*wire.Hello, error) {
 }
 
 // session is from the first word to the coordinator to the last.
-func (r *runner) session(ctx context.Context, o Options, known bool) error {
+func (r *runner) session(ctx context.Context, o Options) error {
 	hello, err := r.hello(ctx)
 	if err != nil {
 		return err
@@ -154,8 +173,8 @@ func (r *runner) session(ctx context.Context, o Options, known bool) error {
 			return err
 		}
 	}
-	known = known || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
-	k, err := enter(ctx, o.Join, hello, known, 10*time.Second, o.Logger)
+	known := o.patience > 0 || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
+	k, err := enter(ctx, o.Join, hello, known, cmp.Or(o.patience, beginPatience), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -231,11 +250,11 @@ func cause(ctx context.Context, err error) error {
 type runner struct {
 	link    *link
 	log     *slog.Logger
-	version string  // of this program
-	island  string  // its name
-	outside bool    // nobody else of the run need be on this host
-	again   error   // the coordinator asks it to come again
-	away    *remote // the run folder's host is another; nil: it is this one
+	version string    // of this program
+	island  string    // its name
+	outside bool      // nobody else of the run need be on this host
+	again   *Recalled // the coordinator asks it to come again
+	away    *remote   // the run folder's host is another; nil: it is this one
 	leave   <-chan struct{}
 	kernel  *kernel.Set
 	crew    *crew // nil: the native engine trains
@@ -396,6 +415,9 @@ func (r *runner) prepare(ctx context.Context, m transport.Down, join wire.Join) 
 		return err
 	}
 	r.run, r.pacer, r.island = run, pacer{pace: 1}, join.Island
+	if r.outside { // the end of one that was started here is seen by its parent
+		r.link.patience.Store(int64(run.Limits.RunwaySeconds * float64(time.Second)))
+	}
 	if r.store, err = openStore(w, join); err != nil {
 		return err
 	}

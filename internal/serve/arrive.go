@@ -41,10 +41,14 @@ func (a *arrivals) take(number uint64) arrival {
 	return n
 }
 
-// allowHello judges who opens a session.
+// allowHello judges who opens a session: who has a pass is that incarnation, or comes back
+// under its name.
 func (op *opened) allowHello(hello *wire.Hello, origin *wire.Origin) string {
-	if inc, ok := op.authority.Passes(op.runID, op.era, hello.Secret); ok && inc == origin.GetIncarnation() {
-		return ""
+	if of, ok := op.authority.LifeOf(op.runID, hello.Secret); ok {
+		same := origin.GetIncarnation() == of.Incarnation && origin.GetEra() == of.Era
+		if same || origin.GetIncarnation() == 0 && hello.Island == of.Island {
+			return ""
+		}
 	}
 	return op.allow(hello.Secret, hello.Token)
 }
@@ -75,7 +79,8 @@ func (h *host) arrive(p *transport.Peer, hello *wire.Hello) {
 		return
 	}
 	in := coord.Arrived{Island: hello.Island}
-	if hello.Token != "" {
+	of, back := h.authority.LifeOf(h.runID, hello.Secret)
+	if back = back && hello.Island == of.Island; !back && hello.Token != "" { // who comes back is in already
 		token, why := h.authority.Read(h.runID, hello.Token, time.Now())
 		if why != "" {
 			p.Reject(why, false)

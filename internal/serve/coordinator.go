@@ -113,7 +113,9 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.Let:
 		h.let(e)
 	case coord.Expel:
-		h.expel(e.Incarnation, e.Why)
+		h.expel(e.Incarnation, e.Why, false)
+	case coord.Recall:
+		h.expel(e.Incarnation, e.Why, true)
 	case coord.Grant:
 		h.send(e.Incarnation, leaseMessage(leaseOf(e.From, e.Ranges)))
 	case coord.Regrant:
@@ -223,16 +225,14 @@ func (h *host) runDir() string {
 	return h.opts.Dir
 }
 
-// expel ends a session with a reason and sees to it that the process ends.
-func (h *host) expel(incarnation uint64, why string) {
+// expel ends a session with a reason and sees to it that the process ends. Again: the island
+// may come back, as another incarnation.
+func (h *host) expel(incarnation uint64, why string, again bool) {
 	for _, p := range h.parties.others(incarnation) {
 		p.Close(why)
 	}
 	if p := h.crew.peer(incarnation); p != nil {
-		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: why}}}}); err != nil {
-			h.log.Debug("not_sent", "incarnation", incarnation, "err", err)
-		}
-		p.Close(why)
+		p.Reject(why, again)
 	}
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()

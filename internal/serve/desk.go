@@ -25,7 +25,7 @@ var _ transport.Desk = desk{}
 
 // Allow implements transport.Desk.
 func (d desk) Allow(who *wire.Credentials) string {
-	if _, ok := d.h.authority.Passes(d.h.runID, d.h.era, who.GetSecret()); ok {
+	if _, ok := d.h.authority.LifeOf(d.h.runID, who.GetSecret()); ok {
 		return ""
 	}
 	return d.h.allow(who.GetSecret(), who.GetToken())

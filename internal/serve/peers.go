@@ -20,7 +20,7 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		return
 	}
 	if era := origin.GetEra(); era != h.era && (era != 0 || hello.Part == 0) { // a further host may not know it yet
-		p.Close(fmt.Sprintf("era %d is over, this is era %d", origin.GetEra(), h.era))
+		p.Reject(fmt.Sprintf("era %d is over, the run goes on in era %d", origin.GetEra(), h.era), true)
 		return
 	}
 	if why := refusal(h.run, h.kernelsFor(inc, hello), hello); why != "" {

@@ -37,7 +37,7 @@ func (h *host) synchronise(e syncer.Effect) {
 	case syncer.Reseed:
 		h.seed(e.Incarnation)
 	case syncer.Expel:
-		h.expel(e.Incarnation, e.Why)
+		h.expel(e.Incarnation, e.Why, false)
 	case syncer.Consumed:
 		h.post(func() {
 			h.decide(coord.Consumed{Incarnation: e.Incarnation, Position: e.Position, Answered: e.Answered})

@@ -3,6 +3,7 @@ package serve
 import (
 	"path/filepath"
 
+	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -15,7 +16,7 @@ const inlineRunBytes = 1 << 20
 func (h *host) welcome(incarnation uint64, restore *wire.IslandState) transport.Down {
 	w := &wire.Welcome{
 		RunDir: h.runDir(), DataDir: filepath.Join(h.runDir(), dataFolder), Island: h.crew.island(incarnation), Restore: restore,
-		Secret: h.authority.Pass(h.runID, h.era, incarnation), Nonce: h.nonce, DataDigest: h.data().Digest,
+		Secret: h.authority.Pass(h.runID, authority.Life{Era: h.era, Incarnation: incarnation, Island: h.crew.island(incarnation)}), Nonce: h.nonce, DataDigest: h.data().Digest,
 	}
 	run := h.run.Marshal()
 	m := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Welcome{Welcome: w}}}

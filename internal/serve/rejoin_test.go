@@ -1,0 +1,181 @@
+package serve_test
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/authority"
+	"github.com/mistura-project/mistura/internal/island"
+	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/wire"
+)
+
+// relay is the way between an island and the coordinator, which can be cut.
+type relay struct {
+	lis net.Listener
+
+	mu    sync.Mutex
+	to    string // empty: it is cut
+	conns map[net.Conn]bool
+	wg    sync.WaitGroup
+}
+
+// through makes a way to a coordinator; the end of the test takes it down.
+func through(t *testing.T, to string) *relay {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{lis: lis, to: to, conns: map[net.Conn]bool{}}
+	r.wg.Go(r.accept)
+	t.Cleanup(func() {
+		lis.Close()
+		r.lead("")
+		r.wg.Wait()
+	})
+	return r
+}
+
+func (r *relay) accept() {
+	for {
+		in, err := r.lis.Accept()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		to := r.to
+		r.mu.Unlock()
+		out, err := net.Dial("tcp", to) // fails where there is no address
+		if err != nil {
+			in.Close()
+			continue
+		}
+		r.mu.Lock()
+		r.conns[in], r.conns[out] = true, true
+		r.mu.Unlock()
+		for _, ends := range [][2]net.Conn{{in, out}, {out, in}} {
+			r.wg.Go(func() {
+				io.Copy(ends[0], ends[1]) //nolint:errcheck // any end is the end
+				in.Close()
+				out.Close()
+			})
+		}
+	}
+}
+
+// lead has the way lead elsewhere, or nowhere; whoever is on it is cut off.
+func (r *relay) lead(to string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.to = to
+	for c := range r.conns {
+		c.Close()
+	}
+	clear(r.conns)
+}
+
+// on is the join string of an island that goes this way.
+func (r *relay) on(j wire.Join) wire.Join {
+	j.Address = r.lis.Addr().String()
+	return j
+}
+
+// brief is a run that takes an island for dead after a second of silence.
+func brief(r *runfile.Run) {
+	listed(r)
+	r.Islands = r.Islands[:1]
+	r.Tokens = stepTokens * 1000
+	r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 1, 1
+}
+
+// The danger: an island whose way was cut for longer than the run has patience with it ends
+// for good, although it could go on. It comes back as the next incarnation of its name, also
+// by a join string that was good for one start and has expired since.
+func TestAnIslandThatWasCutOffComesBack(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	s := serveRun(t, dir, tiny(t, brief), false)
+	j := s.invitation()
+	joins, err := serve.Joins(dir, authority.Token{ID: "0000aaaa", Uses: 1, Island: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	way := through(t, j.Address)
+	s.join(way.on(joins[0]), "a")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.Merged); return ok })
+	way.lead("")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.IslandGone); return ok })
+	way.lead(j.Address)
+	sum := s.finish()
+	if err := s.over("a"); err != nil {
+		t.Error(err)
+	}
+	if len(sum.Islands) != 1 || sum.Islands[0].Name != "a" || sum.Islands[0].Restarts != 1 {
+		t.Errorf("islands %+v", sum.Islands)
+	}
+}
+
+// The danger: the coordinator is killed and goes on in another era, and an island that was
+// there all the time is told that its secret is wrong. It goes on in the new era; a secret
+// that is really wrong stays wrong.
+func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	s := serveRun(t, dir, tiny(t, func(r *runfile.Run) {
+		brief(r)
+		r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 20, 20
+		r.Checkpoint.EveryTokens = stepTokens * 200
+	}), false)
+	j := s.invitation()
+	way := through(t, j.Address)
+	s.join(way.on(j), "a")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
+	way.lead("") // so that the island hears nothing of the end
+	s.stop()
+	s.wait() //nolint:errcheck // it was stopped
+	again := serveRun(t, dir, resumedRun(t, dir), true)
+	j = again.invitation()
+	forged := j
+	forged.Token, forged.Secret = "", "1~1~a~AAAA"
+	err := island.Run(t.Context(), island.Options{
+		Join: named(forged, "a"), Version: "test", Leave: make(chan struct{}), Logger: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
+	})
+	if !errors.Is(err, island.ErrExpelled) || !strings.Contains(err.Error(), "the secret of the join string (10 characters) is not that of run") {
+		t.Errorf("a forged secret: %v", err)
+	}
+	way.lead(j.Address)
+	again.finish()
+	if err := s.over("a"); err != nil {
+		t.Error(err)
+	}
+	if ready := again.readyOf("a"); ready.Steps == 0 {
+		t.Errorf("it did not take its saved state over: %+v", ready)
+	}
+}
+
+// The danger: an island gives up on a coordinator that is away for less than its samples
+// reach. Its patience is the run's runway.
+func TestPatienceIsTheRunway(t *testing.T) {
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, func(r *runfile.Run) {
+		brief(r)
+		r.Tokens = stepTokens * 1_000_000
+		r.Limits.RunwaySeconds = 1.5
+	}), false)
+	j := s.invitation()
+	way := through(t, j.Address)
+	s.join(way.on(j), "a")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.Merged); return ok })
+	way.lead("")
+	if err := s.over("a"); err == nil || !strings.Contains(err.Error(), "did not come back within 1.5s") {
+		t.Errorf("%v", err)
+	}
+	s.stop()
+	s.wait() //nolint:errcheck // it was stopped
+}
