@@ -107,8 +107,9 @@ func tables(t *testing.T, page string) described {
 func jsonKeys(v any) []string {
 	var keys []string
 	for f := range reflect.TypeOf(v).Fields() {
-		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		keys = append(keys, key)
+		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); f.IsExported() && key != "-" {
+			keys = append(keys, key)
+		}
 	}
 	return keys
 }
