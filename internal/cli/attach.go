@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -47,8 +48,27 @@ func trainerOf(engine string, command []string, torch *torchFlags, asked bool) (
 	return t, nil
 }
 
+// maxAgain bounds how often the run may ask a trainer to join again with less than
+// settled between two times.
+const maxAgain = 5
+
+// settled is how long an island has to live before what ended it earlier counts no more.
+const settled = 10 * time.Minute
+
+// returnPatience is how long a trainer that was asked to join again may do neither that
+// nor end, before it is started anew.
+const returnPatience = time.Minute
+
+// goodbye is how long after the run a trainer may go on with what is its own, an export
+// say, and how soon that is said.
+const (
+	goodbye     = time.Hour
+	goodbyeSaid = 10 * time.Second
+)
+
 // runExternal runs an island whose trainer is a program of the user's: the command, or
-// whoever comes to the socket.
+// whoever comes to the socket. An island that the run asks to join again, after a rollback
+// say, waits for its trainer there, and starts a command anew that has ended of it.
 func runExternal(ctx context.Context, env *Env, o island.Options, socket string, train trainer) error {
 	if socket == "" {
 		dir, err := os.MkdirTemp("", "mistura-") // mode 0700
@@ -58,29 +78,66 @@ func runExternal(ctx context.Context, env *Env, o island.Options, socket string,
 		defer os.RemoveAll(dir)
 		socket = filepath.Join(dir, "socket")
 	}
+	a := &attended{Options: o, env: env, socket: socket, trainer: train}
+	defer a.stop()
+	for times := 0; ; {
+		began := time.Now()
+		err := a.live(ctx)
+		if !errors.Is(err, attach.ErrAgain) || !a.mayReturn() || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(began) > settled {
+			times = 0
+		}
+		if times++; times > maxAgain {
+			return fmt.Errorf("%w; that was asked %d times with less than %v between them, and is not tried again", err, times, settled)
+		}
+		a.Logger.Warn("joins_again", "reason", err, "time", times, "of", maxAgain)
+		a.Known = true
+		if again := (*island.Recalled)(nil); errors.As(err, &again) {
+			a.Options = again.Again(a.Options)
+		}
+	}
+}
+
+// attended is an island and the trainer that attends it.
+type attended struct {
+	island.Options
+	trainer
+	env     *Env
+	socket  string
+	running *launch.Trainer // the command; nil: it was not started, or there is none
+}
+
+// mayReturn: the process of an island that a trainer has started, or the coordinator, ends
+// with it, and another is started.
+func (a *attended) mayReturn() bool {
+	return a.Join.Incarnation == 0 && (len(a.command) > 0 || a.ParentStdin == nil)
+}
+
+// live is one life of the island.
+func (a *attended) live(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	listen := attach.Options{Path: socket, Version: o.Version, Logger: o.Logger, Lost: cancel}
-	if train.describe != nil {
-		listen.Describe = func() (*attach.Run, error) { return train.describe(o) }
+	o := a.Options
+	listen := attach.Options{Path: a.socket, Version: o.Version, Logger: o.Logger, Lost: cancel, Patience: socketPatience}
+	if a.describe != nil {
+		listen.Describe = func() (*attach.Run, error) { return a.describe(o) }
 	}
-	listen.Patience = socketPatience
 	crew, err := attach.Listen(listen)
 	if err != nil {
 		return err
 	}
 	o.Crew = crew
-	command := train.command
-	if len(command) == 0 {
-		fmt.Fprintf(env.Stdout, "socket %s\n", socket)
+	if len(a.command) == 0 {
+		fmt.Fprintf(a.env.Stdout, "socket %s\n", a.socket)
 		return island.Run(ctx, o)
 	}
-	t, err := launch.StartTrainer(command, append(train.variables, socketVariable+"="+socket), env.Stdout, env.Stderr)
-	if err != nil {
+	if err := a.fetch(ctx, crew); err != nil {
 		crew.Close()
-		return usage("command", command[0], err.Error(), "give a program that is there, and its arguments")
+		return err
 	}
-	defer t.Stop(trainerPatience)
+	t := a.running
 	ended := make(chan struct{})
 	go func() { // a trainer that ends before its ranks have come leaves nobody to wait for
 		defer close(ended)
@@ -93,18 +150,83 @@ func runExternal(ctx context.Context, env *Env, o island.Options, socket string,
 		}
 	}()
 	err = island.Run(ctx, o)
+	if err == nil { // what the trainer does after the run is its own, for some time
+		err = awaitEnd(ctx, t, o.Logger, goodbyeSaid, goodbye)
+	}
 	cancel(nil)
 	<-ended
 	return outcomeOf(t, err)
 }
 
-// outcomeOf is how island and trainer ended together: the trainer's end explains why its
-// ranks were lost, and what it does after the run is its own.
-func outcomeOf(t *launch.Trainer, err error) error {
-	if err == nil {
-		<-t.Done()
-		return t.Err()
+// fetch starts the command, or waits for one that was asked to join again: its ranks come
+// by themselves, or it ends of what it was told, and is started anew.
+func (a *attended) fetch(ctx context.Context, crew *attach.Crew) error {
+	if a.running == nil {
+		return a.start()
 	}
+	here, stop := context.WithTimeout(ctx, returnPatience)
+	defer stop()
+	go func() {
+		select {
+		case <-a.running.Done():
+			stop()
+		case <-here.Done():
+		}
+	}()
+	if _, err := crew.Gather(here); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case <-a.running.Done():
+		if a.running.Err() == nil {
+			return fmt.Errorf("the run goes on, and the trainer has ended in order in place of joining again")
+		}
+	default:
+		a.Logger.Warn("trainer_stopped", "reason", fmt.Sprintf("it was asked to join again, and has done nothing for %v", returnPatience))
+	}
+	a.stop()
+	a.Logger.Info("trainer_starts_again", "command", a.command[0])
+	return a.start()
+}
+
+func (a *attended) start() error {
+	t, err := launch.StartTrainer(a.command, append(a.variables, socketVariable+"="+a.socket), a.env.Stdout, a.env.Stderr)
+	if err != nil {
+		return usage("command", a.command[0], err.Error(), "give a program that is there, and its arguments")
+	}
+	a.running = t
+	return nil
+}
+
+func (a *attended) stop() {
+	if a.running != nil {
+		a.running.Stop(trainerPatience)
+	}
+}
+
+// awaitEnd waits for the trainer's end, and says so after a while.
+func awaitEnd(ctx context.Context, t *launch.Trainer, log *slog.Logger, said, patience time.Duration) error {
+	saying, giveUp := time.After(said), time.After(patience)
+	for {
+		select {
+		case <-t.Done():
+			return t.Err()
+		case <-saying:
+			log.Info("waits_for_trainer", "reason", "the run is over, and the trainer goes on", "at_most", patience)
+		case <-giveUp:
+			return fmt.Errorf("the run is over, and the trainer has not ended within %v: it was stopped", patience)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// outcomeOf is how island and trainer ended together: the trainer's end explains why its
+// ranks were lost.
+func outcomeOf(t *launch.Trainer, err error) error {
 	if !errors.Is(err, attach.ErrLost) {
 		return err
 	}

@@ -37,7 +37,7 @@ const (
 // joinFlags are the flags of join.
 type joinFlags struct {
 	engine, socket, name, file, data string
-	noGate                           bool
+	noGate, again                    bool
 }
 
 func newJoin(env *Env) *cobra.Command {
@@ -88,6 +88,8 @@ what was trained and leaves; a second one stops at once.`,
 	flags.StringVar(&f.engine, "engine", runfile.Native, "what trains: native, torch (the reference learner in PyTorch), or external for a program of yours")
 	flags.StringVar(&f.socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
 	flags.BoolVar(&f.noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
+	flags.BoolVar(&f.again, "again", false, "the run was there a moment ago: one that does not answer is waited for")
+	flags.MarkHidden("again") //nolint:errcheck // it is there
 	flags.StringVar(&f.name, "name", "", "of the island, if the join string has none")
 	flags.StringVar(&f.file, "join-file", "", joinFileUsage)
 	flags.StringVar(&f.data, "data", "", "folder `DIR` of the run's tokens on this host (default fetched from the coordinator, once)")
@@ -161,14 +163,14 @@ func readJoin(where, path string) (string, error) {
 
 // runJoin reads the join string and has run train until the run is done.
 func runJoin(env *Env, text string, f *joinFlags, run func(context.Context, island.Options) error) error {
-	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Data: f.data}
+	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Known: f.again, Data: f.data}
 	if text == fromStdin {
 		stdin := bufio.NewReaderSize(env.Stdin, maxJoinBytes)
 		line, err := stdin.ReadSlice('\n')
 		if err != nil {
 			return usage("join string", "", "did not come on stdin", "give it as the argument, or as the first line of stdin")
 		}
-		text, o.ParentStdin = strings.TrimSpace(string(line)), stdin
+		text, o.ParentStdin = strings.TrimSpace(string(line)), untilEnd(stdin)
 	}
 	var err error
 	env.keepHeapSmall()
@@ -191,6 +193,24 @@ func runJoin(env *Env, text string, f *joinFlags, run func(context.Context, isla
 		return errStopped
 	}
 	return err
+}
+
+// ended is a reader of nothing that ends when something else has; any number may read it.
+type ended <-chan struct{}
+
+func (e ended) Read([]byte) (int, error) {
+	<-e
+	return 0, io.EOF
+}
+
+// untilEnd reads r to its end and keeps nothing.
+func untilEnd(r io.Reader) io.Reader {
+	over := make(chan struct{})
+	go func() { // ends with the process at the latest: a read of stdin cannot be cancelled
+		defer close(over)
+		io.Copy(io.Discard, r) //nolint:errcheck // any end is the end
+	}()
+	return ended(over)
 }
 
 // oneArg demands one argument and names it.

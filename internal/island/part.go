@@ -191,7 +191,11 @@ func (f *follower) loop(ctx context.Context) error {
 			stopped = true
 			f.part(ctx)
 		case *wire.ToLearner_Rejected:
-			return fmt.Errorf("%w: %s", ErrExpelled, b.Rejected.Reason)
+			why := ErrExpelled
+			if b.Rejected.Retry {
+				why = attach.ErrAgain
+			}
+			return fmt.Errorf("%w: %s", why, b.Rejected.Reason)
 		}
 	}
 }

@@ -63,7 +63,10 @@ type Recalled struct {
 	patience time.Duration // with a coordinator that is away
 }
 
-func (r *Recalled) Error() string { return "asked to join again: " + r.Why }
+func (r *Recalled) Error() string { return fmt.Sprintf("%v: %s", attach.ErrAgain, r.Why) }
+
+// Unwrap: the ranks of an island hear of it as attach.ErrAgain.
+func (r *Recalled) Unwrap() error { return attach.ErrAgain }
 
 // Again is how the island comes back.
 func (r *Recalled) Again(o Options) Options {
@@ -83,6 +86,7 @@ type Options struct {
 	Data string // folder of the run's tokens; empty: the run's own, fetched if need be
 
 	NoGate bool // it will not answer at the gate, which is recorded
+	Known  bool // the coordinator was there a moment ago: one that does not answer is waited for
 
 	Spoil     func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
 	SpoilGate GateFaults
@@ -173,7 +177,7 @@ func (r *runner) session(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	known := o.patience > 0 || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
+	known := o.Known || o.patience > 0 || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
 	k, err := enter(ctx, o.Join, hello, known, cmp.Or(o.patience, beginPatience), o.Logger)
 	if err != nil {
 		return err

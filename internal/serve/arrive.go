@@ -3,12 +3,14 @@ package serve
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -135,14 +137,26 @@ func (h *host) turnAway(e coord.Refuse) {
 	h.arrivals.take(e.Arrival).peer.Reject(e.Why, e.Retry)
 }
 
-// callBack asks everybody who came from outside to come again: this era is over, and
-// the next one is about to begin.
+// callBack asks everybody whose trainer was not started by this run to come again: this
+// era is over, and the next one is about to begin.
 func (h *host) callBack() {
+	why := "the run was rolled back: " + h.result.Why
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()
 	for inc, p := range h.crew.peers {
-		if h.crew.processes[inc] == nil {
-			p.Reject("the run was rolled back; come again", true)
+		if h.crew.processes[inc] != nil && !h.attended(inc) {
+			continue
 		}
+		for _, other := range h.parties.others(inc) {
+			other.Reject(why, true)
+		}
+		p.Reject(why, true)
 	}
+}
+
+// attended: this island's trainer is a program that somebody else has started; crew.mu is held.
+func (h *host) attended(inc uint64) bool {
+	return slices.ContainsFunc(h.run.Islands, func(i runfile.Island) bool {
+		return i.Name == h.crew.islands[inc] && i.Engine == runfile.External
+	})
 }

@@ -248,6 +248,9 @@ func (h *host) disband(patience time.Duration) {
 	var wg sync.WaitGroup
 	for incarnation, p := range h.crew.processes {
 		patience := patience
+		if h.result != nil && h.result.Outcome == coord.RolledBack && h.attended(incarnation) { // its trainer is to hear why
+			patience = dismissPatience
+		}
 		if t := h.crew.kills[incarnation]; t != nil {
 			t.Stop()
 			patience = 0

@@ -70,7 +70,7 @@ def join(
         if made:
             rates = ranks.each(lambda: Rates(rate, optimizer))
             held = _held(ranks, chunks, optimizer, adapter, layout)
-        link, started, said = _connect(ranks, begun, join, socket, binary)
+        link, started, said = _connect(ranks, begun, join, socket, binary, again)
         if not made:
             model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))  # type: ignore[operator]
             chunks = _chunks(model)
@@ -129,7 +129,7 @@ def _check_free() -> bool:
     return True
 
 
-def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None) -> Any:
+def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None, again: bool) -> Any:
     """A connection to this host's mistura process, which the first rank of the host starts unless there is one."""
     path = socket or os.environ.get("MISTURA_SOCKET")
     started: process.Process | None = None
@@ -143,7 +143,7 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
         text = process.join_string(join)
         program = process.find_binary(binary)
         process.check_version(program)
-        started = process.Process(program, text)
+        started = process.Process(program, text, again)
         begun.append(started.stop)
         return started.socket, started.log
 

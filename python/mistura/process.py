@@ -101,12 +101,12 @@ def read_join(where: str, path: str) -> str:
 class Process:
     """A mistura process that this rank started."""
 
-    def __init__(self, binary: str, join: str) -> None:
-        """Start it and wait until its socket is there."""
+    def __init__(self, binary: str, join: str, again: bool = False) -> None:
+        """Start it and wait until its socket is there. `again`: the run was there a moment ago, and may be away for as long."""
         self.folder = tempfile.mkdtemp(prefix="mistura-")
         self.socket = os.path.join(self.folder, SOCKET_NAME)
         self.log = os.path.join(self.folder, LOG_NAME)
-        command = [binary, "join", "-", "--engine", "external", "--socket", self.socket]
+        command = [binary, "join", "-", "--engine", "external", "--socket", self.socket, *(["--again"] if again else [])]
         environment = {k: v for k, v in os.environ.items() if k != "MISTURA_JOIN"}
         with open(self.log, "ab") as said:
             self._child = subprocess.Popen(

@@ -1,0 +1,112 @@
+"""A run that goes back to a checkpoint: its trainers are told so and join again, in the same process or as a command started anew."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import mistura
+from served import ROOT, Open, Served, missing, program, run_file
+from trainers import Diary, Ranks, Small, loss_of, write_first
+
+pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
+
+ROLLBACK = "spike: {window: 4, limit: 1}"
+SPIKE_AT = 8
+
+
+def life(island: mistura.Island, replica: torch.nn.Module, optimizer: torch.optim.Optimizer, spike: bool) -> None:
+    """Train to the end; `spike` is one step whose loss rolls the run back."""
+    while not island.done:
+        optimizer.zero_grad()
+        loss = loss_of(replica, island.steps)
+        loss.backward()
+        said = 50.0 if spike and island.steps == SPIKE_AT else 1.0 + 0.01 * (island.steps % 3)
+        if island.judge(said, gradient_norm=1.0):
+            optimizer.step()
+        island.step(said, tokens=4)
+
+
+def _comes_back(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    replica: torch.nn.Module = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    with pytest.raises(mistura.RolledBack) as caught, mistura.join(replica, optimizer, rate="own", own_data=True) as first:
+        life(first, replica, optimizer, spike=True)
+    assert caught.value.again
+    diary.note(words=str(caught.value), moments=len(optimizer.state))
+    with mistura.join(replica, optimizer, rate="own", own_data=True) as second:
+        diary.note(moments=[float(s["step"]) for s in optimizer.state.values()], newer=second.incarnation > first.incarnation)
+        life(second, replica, optimizer, spike=False)
+    diary.note(went=second.steps)
+
+
+@pytest.mark.parametrize(("kind", "world"), [(Open, 1), (Open, 2), (Served, 1)], ids=["serve", "serve, two ranks", "train"])
+def test_a_rollback_is_told_and_the_same_process_joins_again(tmp_path: Path, kind: type[Served], world: int) -> None:
+    """Every rank hears why; the optimizer begins anew, for its moments are of weights that are gone."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with kind(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
+        ranks = Ranks(tmp_path / "ranks", world, _comes_back, served.environment("one"))
+        assert ranks.end() == ["done"] * world, served.said()
+        summary = served.finish()
+    assert (summary["rollbacks"], summary["tokens"]) == (1, 400)
+    for diary in ranks.diaries:
+        (words,) = diary.all("words")
+        assert "asked to join again: the run was rolled back: rollback 1 of 3: 1 spikes within" in words, words
+        assert words.endswith("call mistura.join() again: it brings the weights that the run goes on from")
+        assert diary.all("newer") == [True]
+        assert all(step == 0 for step in diary.all("moments")[1])
+
+
+COMMAND = """
+import os, sys
+from pathlib import Path
+import torch, mistura
+from test_rejoin import life
+from trainers import Small
+
+times = Path(sys.argv[1])
+with times.open("a") as f:
+    f.write("started\\n")
+first = len(times.read_text().splitlines()) == 1
+model = Small(0)
+optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+with mistura.join(model, optimizer, rate="own", own_data=True) as island:
+    life(island, model, optimizer, spike=first)
+"""
+
+
+def joined_command(tmp_path: Path, served: Open, code: str) -> subprocess.CompletedProcess[str]:
+    """`mistura join … -- python3 -c code`, to its end."""
+    environment = {**os.environ, **served.environment("one"), "PYTHONPATH": os.pathsep.join([str(ROOT / "python"), *sys.path])}
+    command = [program(), "join", "--engine", "external", "--name", "one", "--", sys.executable, "-c", code, str(tmp_path / "times")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_a_command_is_started_again_after_a_rollback(tmp_path: Path) -> None:
+    """It ends of what it was told, and `mistura join -- COMMAND` says so and starts it anew."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Open(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
+        ended = joined_command(tmp_path, served, COMMAND)
+        assert ended.returncode == 0, ended.stderr
+        assert served.finish()["tokens"] == 400
+    assert (tmp_path / "times").read_text() == "started\n" * 2
+    assert "mistura.errors.RolledBack: " in ended.stderr  # what the trainer died of
+    assert 'msg=joins_again reason="asked to join again: the run was rolled back' in ended.stderr and "time=1 of=5" in ended.stderr
+    assert "msg=trainer_starts_again" in ended.stderr
+
+
+def test_a_command_that_ends_in_order_is_not_started_again(tmp_path: Path) -> None:
+    """It was asked to join again and has decided otherwise."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    code = COMMAND.replace("with mistura", "import contextlib\nwith contextlib.suppress(mistura.RolledBack), mistura")
+    with Open(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
+        ended = joined_command(tmp_path, served, code)
+    assert ended.returncode == 1
+    assert "the run goes on, and the trainer has ended in order in place of joining again" in ended.stderr
+    assert (tmp_path / "times").read_text() == "started\n"
