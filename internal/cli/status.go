@@ -16,6 +16,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -148,9 +149,9 @@ func writeFleet(out io.Writer, f ledger.Fleet) error {
 		return nil
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "island\tlife\tstate\tkind\tfrom\ttokens\ttokens/s\tbusy s/step\tof its kind\tloss\t")
+	fmt.Fprintln(w, "island\tlife\tstate\tgate\tkind\tfrom\ttokens\ttokens/s\tbusy s/step\tof its kind\tloss\t")
 	for _, m := range f.Islands {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, cmp.Or(m.Kind, "-"), from(m),
+		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, cmp.Or(m.Gate, "-"), cmp.Or(m.Kind, "-"), from(m),
 			ledger.Amount(float64(m.Tokens)), amountOf(m.TokensPerSecond), m.BusySeconds.Text(3), m.Ratio.Text(2), m.Loss.Text(3), note(m))
 	}
 	return w.Flush()
@@ -180,5 +181,22 @@ func note(m ledger.Member) string {
 	if m.Unrestored != "" {
 		said = strings.TrimPrefix(said+"; ", "; ") + "without its saved state: " + m.Unrestored
 	}
+	if why := atGate(m); why != "" && !strings.Contains(said, m.GateReason) {
+		said = strings.TrimPrefix(said+"; ", "; ") + why
+	}
 	return said
+}
+
+// atGate is what there is to say of a member's gate; that one which the run has started itself
+// and which computes as it does was not asked is nothing to say.
+func atGate(m ledger.Member) string {
+	switch {
+	case m.Gate == ledger.TurnedBack:
+		return "refused at the gate: " + m.GateReason
+	case m.Gate == ledger.Pending && m.GateReason != "":
+		return "refused at the gate before: " + m.GateReason
+	case m.Gate == ledger.LetIn && (m.Host != "" || m.Engine != runfile.Native):
+		return "not compared: " + m.GateReason
+	}
+	return ""
 }

@@ -128,6 +128,9 @@ func islandText(i ledger.IslandSummary) string {
 	if i.Numeric != nil && *i.Numeric != "fp32" {
 		fields = append(fields, *i.Numeric)
 	}
+	if i.Gate != nil && *i.Gate == ledger.TurnedBack {
+		fields = append(fields, "refused at the gate")
+	}
 	for _, extra := range []string{restarts(i.Restarts), some(i.Dropped, "dropped"), some(i.Refused, "refused")} {
 		if extra != "" {
 			fields = append(fields, extra)

@@ -37,8 +37,10 @@ type Member struct {
 	Kind             string `json:"kind"`   // those of one kind are compared with each other
 	Host             string `json:"host"`   // that it came from; empty: started here
 	Restarts         int    `json:"restarts"`
-	Unrestored       string `json:"unrestored"` // why its saved state was not taken over in this era; empty: it was, or there was none
-	Tokens           int64  `json:"tokens"`     // trained, by all incarnations of this era
+	Unrestored       string `json:"unrestored"`  // why its saved state was not taken over in this era; empty: it was, or there was none
+	Gate             string `json:"gate"`        // passed, recorded, skipped, refused or pending; empty: it has not come
+	GateReason       string `json:"gate_reason"` // of the last decision
+	Tokens           int64  `json:"tokens"`      // trained, by all incarnations of this era
 	Steps            int64  `json:"steps"`
 	TokensPerSecond  Value  `json:"tokens_per_second"`
 	Share            Value  `json:"share"`
@@ -83,7 +85,7 @@ func (s *Status) Fleet() Fleet {
 func (s *Status) member(i Island, j Judgement) Member {
 	m := Member{
 		Name: i.Name, Incarnation: i.incarnation, State: i.State, Reason: i.Reason, Engine: i.engine(), Device: i.Device, Kind: i.kind(), Host: i.From,
-		Restarts: i.Restarts, Unrestored: i.Unrestored, Tokens: i.Tokens, Steps: i.Steps, TokensPerSecond: i.Speed(s.Now), Share: s.Share(i), Loss: i.Loss,
+		Restarts: i.Restarts, Unrestored: i.Unrestored, Gate: i.Gate, GateReason: i.GateReason, Tokens: i.Tokens, Steps: i.Steps, TokensPerSecond: i.Speed(s.Now), Share: s.Share(i), Loss: i.Loss,
 		BusySeconds: j.Busy, KindSeconds: j.Kind, Ratio: j.Ratio,
 	}
 	if i.State != Training { // of what is over nothing is slow

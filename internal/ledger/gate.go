@@ -13,6 +13,33 @@ type Gated struct {
 	Outcome      string // passed, refused, skipped or recorded
 	Reason       string
 	OtherChoices Value // share of experts that it would have chosen otherwise
+	Own          bool  // not asked, for it is this very program: nothing that is worth a line
+}
+
+// Pending is the outcome at the gate of an island that nothing was decided about yet.
+const Pending = "pending"
+
+// TurnedBack and LetIn are outcomes that somebody may want to know the reason of.
+const (
+	TurnedBack = "refused"
+	LetIn      = "skipped" // nothing was compared
+)
+
+// gate is what was decided, nil where there was nothing to decide about.
+func (i *Island) gate() *string {
+	if i.Gate == "" {
+		return nil
+	}
+	text := i.Gate
+	return &text
+}
+
+// gated notes what was decided about an incarnation.
+func (i *Island) gated(e Gated) {
+	if e.Incarnation >= i.incarnation {
+		i.enter(e.Incarnation)
+		i.Gate, i.GateReason = e.Outcome, e.Reason
+	}
 }
 
 func (e Gated) when() time.Time { return e.At }

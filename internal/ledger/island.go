@@ -27,6 +27,8 @@ type Island struct {
 	Reason     string // of the last departure
 	Restarts   int
 	Unrestored string // why nobody has taken over its saved state; empty: somebody has, or there was none
+	Gate       string // what was decided about it at the gate, or Pending; empty: it has not come
+	GateReason string // of the last decision
 	Numeric    string // what it emulates; empty: nothing
 	Engine     string // that trains in it; empty: the native one
 	Device     string // that it computes on; empty: not said
@@ -61,6 +63,10 @@ func (i *Island) numeric() *string {
 
 func (i *Island) start(e IslandStarted) {
 	i.State, i.Numeric, i.Engine, i.Device, i.From = Starting, e.Numeric, e.Engine, e.Device, e.From
+	if i.Gate != TurnedBack { // why it was is worth to be known until there is another word
+		i.GateReason = ""
+	}
+	i.Gate = Pending
 	if e.Restart {
 		i.Restarts++
 	}

@@ -6,6 +6,8 @@ func Notable(e Event) bool {
 	switch e := e.(type) {
 	case StepDone, Merged, Consumed, IslandReady:
 		return false
+	case Gated:
+		return !e.Own
 	case IslandStarted:
 		return e.Restart || e.Numeric != "" // emulation is said once, at the start
 	case IslandGone:

@@ -82,7 +82,9 @@ func (s *Status) Apply(e Event) {
 		s.Ended = &e
 	case NotRestored:
 		s.island(e.Island).Unrestored = e.Reason
-	case Note, Gated:
+	case Gated:
+		s.island(e.Island).gated(e)
+	case Note:
 	}
 }
 

@@ -49,6 +49,9 @@ type IslandSummary struct {
 	ExpertLoad      Value  `json:"expert_load"`   // of the last step: busiest expert over mean, worst layer
 	// Numeric is "fp32", or "emulated" and a profile of package numeric; nil: it has not started.
 	Numeric *string `json:"numeric"`
+	// Gate is passed, recorded, skipped, refused or pending; nil: it has not come.
+	Gate       *string `json:"gate"`
+	GateReason string  `json:"gate_reason"` // of the last decision
 }
 
 // Summary sums the run up. A run that has not ended counts as failed.
@@ -106,6 +109,8 @@ func (s *Status) Summary() Summary {
 			GradientNorm:    i.GradientNorm,
 			ExpertLoad:      i.ExpertLoad,
 			Numeric:         i.numeric(),
+			Gate:            i.gate(),
+			GateReason:      i.GateReason,
 		})
 	}
 	return sum

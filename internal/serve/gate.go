@@ -141,13 +141,12 @@ func (h *host) let(e coord.Let) {
 	h.syncFX.push(func() { h.seed(e.Incarnation) })
 }
 
-// gateEvent tells of a decision that is on the tape; that an island is this very program
-// is nothing to tell.
+// gateEvent tells of a decision that is on the tape.
 func (h *host) gateEvent(r coord.GateRecord) {
-	if r.Outcome == coord.GateSkipped && r.Why == sameProgram {
-		return
+	e := ledger.Gated{
+		At: r.At, Island: r.Island, Incarnation: r.Incarnation, Outcome: string(r.Outcome), Reason: r.Why,
+		Own: r.Outcome == coord.GateSkipped && r.Why == sameProgram,
 	}
-	e := ledger.Gated{At: r.At, Island: r.Island, Incarnation: r.Incarnation, Outcome: string(r.Outcome), Reason: r.Why}
 	if r.Verdict != nil && r.Verdict.OtherChoices != nil {
 		e.OtherChoices = ledger.Known(*r.Verdict.OtherChoices)
 	}

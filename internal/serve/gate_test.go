@@ -92,7 +92,11 @@ func TestIslandsPassTheGate(t *testing.T) {
 		run.Islands = []runfile.Island{{Name: "exact", Pace: 1}, {Name: "rounded", Pace: 1, Numeric: "bf16"}}
 	})
 	c := begin(t, t.TempDir(), run, false, nil, asked)
-	c.finish()
+	for _, i := range c.finish().Islands {
+		if i.Gate == nil || *i.Gate != "passed" {
+			t.Errorf("the summary says %+v", i)
+		}
+	}
 	for _, r := range gates(t, c.dir) {
 		want := map[string]string{"exact": "fp32", "rounded": "bf16"}[r.Island]
 		if r.Outcome != coord.GatePassed || r.Verdict == nil || r.Verdict.Declared != want || r.Verdict.Worst.Ratio() > 1 {
@@ -138,6 +142,9 @@ func TestFaultsAreTurnedAwayAtTheGate(t *testing.T) {
 			if len(records) != coord.GateTries {
 				t.Fatalf("%d records of the gate", len(records))
 			}
+			if i := sum.Islands[0]; i.Gate == nil || *i.Gate != "refused" || !strings.Contains(i.GateReason, f.first) {
+				t.Errorf("the summary says %+v", i)
+			}
 			for _, r := range records {
 				if r.Outcome != coord.GateRefused || r.Verdict == nil || r.Verdict.First == nil || r.Verdict.First.Name != f.first || !strings.Contains(r.Why, f.first) {
 					t.Errorf("%+v", r)
@@ -154,7 +161,9 @@ func TestGateIsSkippedOnTheRecord(t *testing.T) {
 	for off, why := range map[string]string{runfile.GateRequired: "the same program", runfile.GateOff: "off in the run file"} {
 		run := alone(t, func(run *runfile.Run) { run.Gate = off })
 		c := begin(t, t.TempDir(), run, false, nil)
-		c.finish()
+		if i := c.finish().Islands[0]; i.Gate == nil || *i.Gate != "skipped" || !strings.Contains(i.GateReason, why) {
+			t.Errorf("the summary says %+v", i)
+		}
 		records := gates(t, c.dir)
 		if len(records) != 1 || records[0].Outcome != coord.GateSkipped || !strings.Contains(records[0].Why, why) {
 			t.Errorf("%+v", records)
