@@ -26,7 +26,7 @@ func layers() []layer {
 		{[]string{"internal/huggingface"}, "other people's formats are read and written for whoever asks; what runs must not depend on them"},
 		{[]string{"internal/pytorch"}, "what starts a trainer of another language does it for whoever asks, and takes no part in the run"},
 		{[]string{"internal/launch"}, "a launcher starts islands for whoever asks, and takes no part in the run"},
-		{[]string{"internal/footprint", "internal/probe"}, "what processes take is counted from what is allocated below; whoever announces or refuses is above"},
+		{[]string{"internal/footprint", "internal/gathered", "internal/probe"}, "what processes take is counted from what is allocated below; whoever announces or refuses is above"},
 		{[]string{"internal/attach", "internal/attach/attachtest", "internal/corpus", "internal/engine", "internal/engine/enginetest", "internal/engine/kernel",
 			"internal/engine/oracle", "internal/engine/scalar", "internal/machine", "internal/store", "internal/store/storetest", "internal/transport"},
 			"effects act on orders and are replaced by a simulator's; none may decide or need another"},

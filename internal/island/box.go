@@ -24,10 +24,10 @@ type boxReader struct {
 // read fills dst with a box of a slot's tensor.
 func (b *boxReader) read(slot string, t model.Tensor, box layout.Box, dst []float32) error {
 	name := slot + "." + t.Name
-	if boxes := b.file.boxes[name]; boxes != nil {
+	if b.file.boxes[name] != nil {
 		if b.of != name {
 			b.whole = reuse(b.whole, t.Size())
-			if err := assemble(name, boxes, t.Shape, b.whole); err != nil {
+			if err := b.file.boxes.Read(name, t.Shape, b.whole); err != nil {
 				return err
 			}
 			b.of = name

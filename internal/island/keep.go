@@ -12,6 +12,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
@@ -286,7 +287,7 @@ func (k *keeping) expect(c *capture, memory *reserve, done func(error)) bool {
 		}
 		c.release = release
 	} else {
-		c.boxes, c.slots = []boxMark{}, k.slots
+		c.boxes, c.slots = []gathered.Mark{}, k.slots
 	}
 	c.awaitFiles = k.kept.expect(c.checkpoint, len(k.holding.ranks))
 	k.out = out

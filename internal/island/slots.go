@@ -3,7 +3,6 @@ package island
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -82,50 +82,16 @@ func digestsOf(tensors []store.Tensor) []savedSlot {
 			}
 		}
 		if len(own) > 0 {
-			out = append(out, savedSlot{slot, gatheredDigest(own)})
+			out = append(out, savedSlot{slot, gathered.Digest(own)})
 		}
 	}
 	return out
 }
 
-// gatheredDigest is the SHA-256 of what a slot holds, whoever holds it: over its tensors
-// in the run's order, the name, a zero byte and the SHA-256 of the tensor's fp32 values,
-// little-endian and row-major.
-func gatheredDigest(tensors []store.Tensor) string {
-	sums := make([][sha256.Size]byte, len(tensors))
-	var group errgroup.Group
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for i, t := range tensors {
-		group.Go(func() error {
-			sums[i] = tensorSum(t.F32)
-			return nil
-		})
-	}
-	group.Wait() //nolint:errcheck // none fails
-	h := sha256.New()
-	for i, t := range tensors {
-		h.Write(append([]byte(t.Name), 0))
-		h.Write(sums[i][:])
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
-// tensorSum takes a tensor a piece at a time: a piece stays in the core's cache.
-func tensorSum(values []float32) (sum [sha256.Size]byte) {
-	const pieceFloats = 16 << 10
-	h := sha256.New()
-	buf := make([]byte, 0, wire.F32Bytes*min(len(values), pieceFloats))
-	for piece := range slices.Chunk(values, pieceFloats) {
-		h.Write(wire.AppendF32(buf[:0], piece))
-	}
-	h.Sum(sum[:0])
-	return sum
-}
-
 // stateFile is an open saved state.
 type stateFile struct {
 	*store.Reader
-	boxes    map[string][]storedBox // by tensor, of a state that several hosts have written
+	boxes    gathered.Boxes // by tensor, of a state that several hosts have written
 	counters counters
 	close    func() error
 	widened  map[string]int // tensors by type, of those that were not fp32
@@ -142,7 +108,7 @@ func openState(ctx context.Context, st store.Store, s *wire.IslandState) (*state
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	f := &stateFile{Reader: r, close: file.Close, widened: map[string]int{}}
+	f := &stateFile{Reader: r, boxes: gathered.Boxes{}, close: file.Close, widened: map[string]int{}}
 	if f.counters, err = decodeCounters([]byte(r.Meta()[stateKey])); err != nil {
 		return nil, errors.Join(fmt.Errorf("reading the counters of %s: %w", s.Object, err), f.close())
 	}
@@ -182,8 +148,8 @@ func (f *stateFile) read(slot string, table []model.Tensor, flat []float32) erro
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, t := range slotTensors(slot, table, flat) {
 		group.Go(func() error {
-			if boxes := f.boxes[t.Name]; boxes != nil {
-				return assemble(t.Name, boxes, t.Shape, t.F32)
+			if f.boxes[t.Name] != nil {
+				return f.boxes.Read(t.Name, t.Shape, t.F32)
 			}
 			_, info, err := f.Section(t.Name)
 			switch {

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -43,7 +44,7 @@ func TestGatheredDigestAgreesWithItsSlowTwin(t *testing.T) {
 			all = append(append(append(all, x.Name...), 0), sum[:]...)
 		}
 		want := sha256.Sum256(all)
-		if got := gatheredDigest(tensors); got != hex.EncodeToString(want[:]) {
+		if got := gathered.Digest(tensors); got != hex.EncodeToString(want[:]) {
 			t.Fatalf("%s, want %x", got, want)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/spike"
 	"github.com/mistura-project/mistura/internal/store"
@@ -137,8 +138,8 @@ func (f fragmentCounters) problem(c counters) string {
 // which the same checkpoint holds.
 type capture struct {
 	tensors  []store.Tensor
-	boxes    []boxMark // of tensors that are boxes; nil: all are whole
-	slots    []string  // of the island, where they are boxes
+	boxes    []gathered.Mark // of tensors that are boxes; nil: all are whole
+	slots    []string        // of the island, where they are boxes
 	counters counters
 	release  func() // the tensors are not needed any more
 
@@ -185,7 +186,7 @@ func (c *capture) write(ctx context.Context, st store.Store, name string) (store
 		if err != nil {
 			return store.Object{}, err
 		}
-		entries[boxesKey] = string(marks)
+		entries[gathered.Key] = string(marks)
 	}
 	meta, err := json.Marshal(c.counters)
 	if err != nil {
@@ -324,7 +325,7 @@ func (s *savedState) report(table []model.Tensor, now map[string][]float32) (*wi
 		switch {
 		case !asked || slot == weightsSlot && s.kept < s.fragments:
 		case s.file.has(slot):
-			digest := gatheredDigest(slotTensors(slot, table, flat))
+			digest := gathered.Digest(slotTensors(slot, table, flat))
 			if why := s.file.unlike(slot, digest); why != "" {
 				return nil, errors.New(why)
 			}

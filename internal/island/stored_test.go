@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
@@ -57,7 +58,7 @@ func hosts(t *testing.T, random *rand.Rand, st store.Store, table []model.Tensor
 	s := &wire.IslandState{}
 	for i := range parts {
 		c := &parts[i]
-		c.boxes = append([]boxMark{}, c.boxes...) // a host that holds nothing has none
+		c.boxes = append([]gathered.Mark{}, c.boxes...) // a host that holds nothing has none
 		c.counters, c.slots = counters{Format: StateFormat}, []string{weightsSlot}
 		o, err := c.write(context.Background(), st, fmt.Sprintf("host-%d", i))
 		if err != nil {

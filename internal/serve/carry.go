@@ -143,7 +143,7 @@ func (c *cutState) copyCarried(ctx context.Context, st store.Store) error {
 		if part.Files = files; gone == "" {
 			c.meta.Islands[island] = part
 		} else {
-			c.absent = append(c.absent, gone)
+			c.absent = append(c.absent, gone+notHere)
 			delete(c.meta.Islands, island)
 		}
 		delete(c.carried, island)

@@ -26,12 +26,14 @@ func TestStateWaitsBeyondTheNextCheckpoint(t *testing.T) {
 			dir := folder(t)
 			run := tiny(t, func(run *runfile.Run) {
 				listed(run)
-				run.Tokens, run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*1500, stepTokens*30, 1
+				run.Tokens = stepTokens * 1_000_000 // nobody gets to the end
+				run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*30, 1
 			})
 			s := serveRun(t, dir, run, false, change)
 			j := s.invitation()
 			s.join(j, "a")
 			s.join(j, "b")
+			s.until(readyIs("a"))
 			s.until(checkpoints(2))
 			s.interruptNow()
 			if _, err := s.wait(); !errors.Is(err, serve.ErrInterrupted) {
@@ -58,7 +60,12 @@ func TestStateWaitsBeyondTheNextCheckpoint(t *testing.T) {
 			s.join(j, "b")
 			s.until(checkpoints(1))
 			s.join(j, "a")
-			s.finish()
+			s.until(readyIs("a"))
+			s.interruptNow()
+			if _, err := s.wait(); !errors.Is(err, serve.ErrInterrupted) {
+				t.Fatal(err)
+			}
+			audited(t, dir, -1)
 			got := restoredRecords(t, dir, 3)["a"]
 			for _, slot := range saved[1:] {
 				if got[slot.Slot] != slot.Digest {
@@ -69,6 +76,13 @@ func TestStateWaitsBeyondTheNextCheckpoint(t *testing.T) {
 				t.Errorf("%v", lost)
 			}
 		})
+	}
+}
+
+func readyIs(island string) func(ledger.Event) bool {
+	return func(e ledger.Event) bool {
+		ready, ok := e.(ledger.IslandReady)
+		return ok && ready.Island == island
 	}
 }
 

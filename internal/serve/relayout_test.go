@@ -241,11 +241,10 @@ func TestStateOfTwoHosts(t *testing.T) {
 			if hosts := newestMeta(t, dir).Islands["only"].Hosts; len(hosts) != 1 || hosts[0].Host != 1 || hosts[0].SizeBytes == 0 {
 				t.Fatalf("the manifest has the hosts %+v", hosts)
 			}
+			meta := newestMeta(t, dir)
 			c = again(t, dir)
 			c.finish()
-			if records := restoredRecords(t, dir, 2)["only"]; len(records) != 3 {
-				t.Errorf("restored: %v", records)
-			}
+			restoredAsSaved(t, dir, "only", meta, 3)
 			got, want := newCurve(), plainOutside(run)
 			got.add(t, c)
 			for step, loss := range got.loss {

@@ -159,7 +159,7 @@ type cutState struct {
 	meta            Meta
 	islands         map[string]*captured // whose states belong to it
 	carried         map[string]uint64    // whose states are those of another checkpoint
-	absent          []string             // objects that an island has stored somewhere else
+	absent          []string             // why states have no part in it
 	gate            *gate.Record         // nil: none
 	asking          *asking              // an island makes it; nil: none does
 }
@@ -256,6 +256,9 @@ func (p *captured) await(ctx context.Context, part SavedPart, folder string) (_ 
 	return part, true, nil
 }
 
+// notHere is what is said of an object that should be in the store.
+const notHere = " is not in this run's store"
+
 // dropAbsent leaves out the state of an island that says it is stored and is not here: a host
 // that does not share the run's folder has written it into a folder of its own.
 func (c *cutState) dropAbsent(ctx context.Context, st store.Store) {
@@ -266,7 +269,7 @@ func (c *cutState) dropAbsent(ctx context.Context, st store.Store) {
 				f.Close() //nolint:errcheck // it was only looked for
 			}
 			if errors.Is(err, store.ErrNotFound) {
-				c.absent = append(c.absent, store.PartName(c.number, part))
+				c.absent = append(c.absent, store.PartName(c.number, part)+notHere)
 				delete(c.meta.Islands, island)
 			}
 		}
@@ -296,8 +299,8 @@ func (h *host) save(c *cutState) {
 		}
 	}
 	h.emit(ledger.CheckpointSaved{At: time.Now(), Number: done.Number(), Path: checkpointPath(h.store, done.Number()), Tokens: c.meta.Tokens})
-	for _, object := range c.absent {
-		h.emit(ledger.Note{At: time.Now(), Text: object + " is not in this run's store; the checkpoint goes without the state of that island"})
+	for _, why := range c.absent {
+		h.emit(ledger.Note{At: time.Now(), Text: why + "; the checkpoint goes without the state of that island"})
 	}
 	pruned, err := store.Prune(h.ctx, h.store, h.run.Checkpoint.Keep, inUse...)
 	if err != nil {
@@ -364,6 +367,9 @@ func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, t
 		return err
 	}
 	c.dropAbsent(ctx, st)
+	if err := c.gather(ctx, st, table); err != nil {
+		return err
+	}
 	for island, p := range c.meta.Islands {
 		if err := w.Existing(ctx, islandPart(island), int64(p.SizeBytes), p.Digest); err != nil {
 			return err
