@@ -56,10 +56,8 @@ func (f Fragment) Scatter(flat, src []float32) {
 func (f Fragment) Digests(src []float32) [][]byte {
 	out := make([][]byte, len(f.Sizes))
 	at := 0
-	var raw []byte
 	for i, n := range f.Sizes {
-		raw = wire.AppendF32(raw[:0], src[at:at+n])
-		sum := sha256.Sum256(raw)
+		sum := sha256.Sum256(wire.Bytes(src[at : at+n]))
 		out[i] = sum[:]
 		at += n
 	}

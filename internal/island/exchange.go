@@ -7,7 +7,6 @@ import (
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
-	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -45,21 +44,9 @@ type flight struct {
 	reseed    []float32 // what was installed while the weights were being gathered
 }
 
-// deltaBlock is how many elements of a pseudo-gradient are computed before they are encoded.
-const deltaBlock = 4096
-
 // encode gives the payload, and makes of the weights in sent what the syncer will see of them.
 func (fl *flight) encode() []byte {
-	payload := make([]byte, 0, 4*len(fl.sent))
-	block := make([]float32, min(deltaBlock, len(fl.sent)))
-	for at := 0; at < len(fl.sent); at += len(block) {
-		sent := fl.sent[at:min(at+len(block), len(fl.sent))]
-		anchor, delta := fl.anchor[at:at+len(sent)], block[:len(sent)]
-		outer.PseudoGradient(delta, anchor, sent)
-		outer.Sent(sent, anchor, delta)
-		payload = wire.AppendF32(payload, delta)
-	}
-	return payload
+	return wire.Bytes(difference(fl.anchor, fl.sent))
 }
 
 // complete notes the payload.

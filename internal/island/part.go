@@ -276,11 +276,17 @@ func (f *follower) gathered(g *attach.Gathered) {
 	})
 }
 
+// differenceBlock is how many elements are worked on while they are in the core's cache.
+const differenceBlock = 4096
+
 // difference is the pseudo-gradient; sent becomes what the syncer will see of the weights.
 func difference(anchor, sent []float32) []float32 {
 	delta := make([]float32, len(sent))
-	outer.PseudoGradient(delta, anchor, sent)
-	outer.Sent(sent, anchor, delta)
+	for from := 0; from < len(sent); from += differenceBlock {
+		to := min(from+differenceBlock, len(sent))
+		outer.PseudoGradient(delta[from:to], anchor[from:to], sent[from:to])
+		outer.Sent(sent[from:to], anchor[from:to], delta[from:to])
+	}
 	return delta
 }
 

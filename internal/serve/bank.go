@@ -27,8 +27,12 @@ type bank struct {
 	theta    [][]float32 // Θ by fragment
 	momentum [][]float32 // b by fragment
 	version  []uint64
-	stamp    []int64 // tokens merged
-	next     *merged // computed, not yet visible
+	stamp    []int64  // tokens merged
+	digest   [][]byte // SHA-256 of Θ's payload by fragment, nil while it is not known
+	next     *merged  // computed, not yet visible
+
+	mean  []float32 // memory of a merge's mean
+	spare []float32 // memory of the next momentum
 
 	mu    sync.Mutex // guards parts
 	parts map[syncer.Key]outer.Part
@@ -38,12 +42,13 @@ type bank struct {
 type merged struct {
 	fragment        int
 	theta, momentum []float32
+	digest          []byte // of theta's payload
 }
 
 func newBank(fragments []fragment.Fragment, step outer.Step, sampleTokens int) *bank {
 	b := &bank{
 		fragments: fragments, step: step, sampleTokens: uint64(sampleTokens), parts: map[syncer.Key]outer.Part{},
-		version: make([]uint64, len(fragments)), stamp: make([]int64, len(fragments)),
+		version: make([]uint64, len(fragments)), stamp: make([]int64, len(fragments)), digest: make([][]byte, len(fragments)),
 	}
 	for _, f := range fragments {
 		b.theta = append(b.theta, make([]float32, f.Size))
@@ -57,6 +62,7 @@ func (b *bank) load(theta, momentum []float32) {
 	for p, f := range b.fragments {
 		f.Gather(b.theta[p], theta)
 		f.Gather(b.momentum[p], momentum)
+		b.digest[p] = nil
 	}
 }
 
@@ -73,15 +79,25 @@ func (b *bank) flat(parts [][]float32) []float32 {
 	return out
 }
 
-// put decodes a contribution's payload and keeps it until it is merged or
-// discarded. It returns what is wrong with it, or nothing. The first payload of a
+// payload is a fragment's Θ as it goes over the wire, with its digest. Θ's memory is not
+// written again once it can be seen, so that all who ask get the same bytes.
+func (b *bank) payload(p int) (payload, digest []byte) {
+	payload = wire.Bytes(b.theta[p])
+	if b.digest[p] == nil {
+		b.digest[p] = wire.Digest(payload)
+	}
+	return payload, b.digest[p]
+}
+
+// put takes a contribution's payload, which is the bank's from here on, and keeps it until
+// it is merged or discarded. It returns what is wrong with it, or nothing. The first payload of a
 // key stays: one that is sent again is the same.
 func (b *bank) put(key syncer.Key, c *wire.Contribution, payload []byte) string {
 	if key.Fragment < 0 || key.Fragment >= len(b.fragments) {
 		return fmt.Sprintf("fragment %d does not exist", key.Fragment)
 	}
-	delta := make([]float32, b.fragments[key.Fragment].Size)
-	if err := wire.DecodeF32(delta, payload); err != nil {
+	delta, err := wire.Floats(payload, b.fragments[key.Fragment].Size)
+	if err != nil {
 		return err.Error()
 	}
 	return b.keep(key, c, delta)
@@ -154,15 +170,17 @@ func (b *bank) merge(m syncer.Merge) syncer.Merged {
 	if len(parts) != len(m.Keys) {
 		panic(fmt.Sprintf("serve: fragment %d: %d of %d contributions are here", m.Fragment, len(parts), len(m.Keys)))
 	}
-	delta := make([]float32, f.Size)
-	outer.Mean(delta, f.Sizes, parts)
-	b.next = &merged{m.Fragment, slices.Clone(b.theta[m.Fragment]), slices.Clone(b.momentum[m.Fragment])}
-	b.advance(f, delta, m.Share)
-	return syncer.Merged{
+	b.mean = slices.Grow(b.mean[:0], f.Size)[:f.Size]
+	outer.Mean(b.mean, f.Sizes, parts)
+	b.next = &merged{fragment: m.Fragment, theta: slices.Clone(b.theta[m.Fragment]), momentum: append(b.spare[:0], b.momentum[m.Fragment]...)}
+	b.spare = b.next.momentum
+	b.advance(f, b.mean, m.Share)
+	out := syncer.Merged{
 		Finite: outer.Finite(b.next.theta) && outer.Finite(b.next.momentum),
-		Digest: digestOf(b.next.theta, b.next.momentum),
-		Norm:   outer.Norms(delta, []int{len(delta)})[0],
+		Norm:   outer.Norms(b.mean, []int{f.Size})[0],
 	}
+	b.next.digest, out.Digest = digests(b.next.theta, b.next.momentum)
+	return out
 }
 
 // advance makes the outer step of the computed merge, tensor by tensor.
@@ -181,7 +199,8 @@ func (b *bank) advance(f fragment.Fragment, delta []float32, share float64) {
 
 // install makes the computed merge the fragment's value.
 func (b *bank) install(in syncer.Install) {
-	b.theta[in.Fragment], b.momentum[in.Fragment] = b.next.theta, b.next.momentum
+	b.spare = b.momentum[in.Fragment]
+	b.theta[in.Fragment], b.momentum[in.Fragment], b.digest[in.Fragment] = b.next.theta, b.next.momentum, b.next.digest
 	b.version[in.Fragment], b.stamp[in.Fragment] = in.Version, in.Stamp
 	b.next = nil
 }
@@ -200,10 +219,11 @@ func firstNonFinite(f fragment.Fragment, x []float32) string {
 	return "unknown"
 }
 
-func digestOf(parts ...[]float32) string {
+// digests are the SHA-256 of a fragment's Θ, and of Θ with its momentum behind it, in one pass.
+func digests(theta, momentum []float32) (payload []byte, state string) {
 	h := sha256.New()
-	for _, x := range parts {
-		h.Write(wire.AppendF32(nil, x))
-	}
-	return hex.EncodeToString(h.Sum(nil))
+	h.Write(wire.Bytes(theta))
+	payload = h.Sum(nil)
+	h.Write(wire.Bytes(momentum))
+	return payload, hex.EncodeToString(h.Sum(nil))
 }

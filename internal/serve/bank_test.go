@@ -104,7 +104,7 @@ func TestB13OuterStep(t *testing.T) {
 // A2: pseudo-gradients of zero leave weights and momentum as they are, to the bit.
 func TestA2ZeroPseudoGradients(t *testing.T) {
 	b := oneWeight(outer.Step{Rate: 0.7, Momentum: 0.5}, 0.1)
-	before := digestOf(b.theta[0], b.momentum[0])
+	_, before := digests(b.theta[0], b.momentum[0])
 	for inc := range uint64(3) {
 		send(b, inc+1, 10, 0, 0, 0)
 	}

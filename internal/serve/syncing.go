@@ -59,12 +59,14 @@ func (h *host) answer(e syncer.Answer) {
 	v := &wire.Verdict{
 		Fragment: uint32(p), Sequence: e.Key.Sequence, Version: h.bank.version[p], StampTokens: uint64(h.bank.stamp[p]), Reason: e.Reason,
 	}
-	var payload []byte
+	m := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Verdict{Verdict: v}}}
 	switch e.Ruling {
 	case syncer.RuledMerged:
-		v.Ruling, payload = wire.Ruling_MERGED, wire.AppendF32(nil, h.bank.theta[p])
+		v.Ruling = wire.Ruling_MERGED
+		m.Payload, m.PayloadDigest = h.bank.payload(p)
 	case syncer.RuledDropped:
-		v.Ruling, payload = wire.Ruling_DROPPED, wire.AppendF32(nil, h.bank.theta[p])
+		v.Ruling = wire.Ruling_DROPPED
+		m.Payload, m.PayloadDigest = h.bank.payload(p)
 	case syncer.RuledRefused:
 		v.Ruling = wire.Ruling_REFUSED
 	case syncer.RuledResend:
@@ -75,7 +77,7 @@ func (h *host) answer(e syncer.Answer) {
 			At: time.Now(), Island: h.crew.island(e.Key.Incarnation), Fragment: p, Ruling: ledger.Ruling(e.Ruling), Reason: e.Reason,
 		})
 	}
-	h.sendAll(e.Key.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Verdict{Verdict: v}}, Payload: payload})
+	h.sendAll(e.Key.Incarnation, m)
 }
 
 // seed sends every fragment to a learner and remembers the digests, to compare
@@ -84,11 +86,12 @@ func (h *host) seed(incarnation uint64) {
 	var digests [][]byte
 	for p, f := range h.bank.fragments {
 		digests = append(digests, f.Digests(h.bank.theta[p])...)
+		payload, digest := h.bank.payload(p)
 		h.sendAll(incarnation, transport.Down{
-			ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Fragment{Fragment: &wire.Fragment{
+			ToLearner: &wire.ToLearner{PayloadDigest: digest, Body: &wire.ToLearner_Fragment{Fragment: &wire.Fragment{
 				Fragment: uint32(p), Version: h.bank.version[p], StampTokens: uint64(h.bank.stamp[p]),
 			}}},
-			Payload: wire.AppendF32(nil, h.bank.theta[p]),
+			Payload: payload,
 		})
 	}
 	h.crew.mu.Lock()
