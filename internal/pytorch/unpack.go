@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/mistura-project/mistura/python"
 )
@@ -32,13 +33,37 @@ func Unpack(root string) (string, error) {
 	var failed error
 	for _, root := range roots {
 		dir := filepath.Join(root, "python-"+digest[:16])
-		if err := unpack(files, root, dir); err != nil {
-			failed = errors.Join(failed, err)
-			continue
+		err := own(root)
+		if err == nil {
+			err = unpack(files, root, dir)
 		}
-		return dir, nil
+		if err == nil {
+			return dir, nil
+		}
+		failed = errors.Join(failed, err)
 	}
-	return "", fmt.Errorf("unpacking the Python package: %w", failed)
+	return "", fmt.Errorf("unpacking the Python package: %w; set XDG_CACHE_HOME to a folder of yours", failed)
+}
+
+// own makes a folder for this user only. What lies in one that others can write, or have
+// put there first (a temporary folder is everybody's), would be run with this user's rights.
+func own(root string) error {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return err
+	}
+	info, err := os.Lstat(root)
+	if err != nil {
+		return err
+	}
+	switch stat, ok := info.Sys().(*syscall.Stat_t); {
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder", root)
+	case ok && int(stat.Uid) != os.Getuid():
+		return fmt.Errorf("%s belongs to another user", root)
+	case info.Mode().Perm()&0o022 != 0:
+		return fmt.Errorf("%s can be written by others (%v)", root, info.Mode().Perm())
+	}
+	return nil
 }
 
 // unpack makes the folder unless it is there: under another name first, so that nobody
@@ -46,9 +71,6 @@ func Unpack(root string) (string, error) {
 func unpack(files fs.FS, root, dir string) error {
 	if whole, err := digestOf(os.DirFS(dir)); err == nil && filepath.Base(dir) == "python-"+whole[:16] {
 		return nil
-	}
-	if err := os.MkdirAll(root, 0o700); err != nil {
-		return err
 	}
 	part, err := os.MkdirTemp(root, "part-*")
 	if err != nil {

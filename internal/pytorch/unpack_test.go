@@ -1,8 +1,11 @@
 package pytorch
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -81,5 +84,50 @@ func TestUnpackSaysWhereItCannotWrite(t *testing.T) {
 	}
 	if dir, err := Unpack(root); err == nil {
 		t.Errorf("unpacked into a file: %s", dir)
+	}
+}
+
+// The danger: without a home the package is unpacked below the temporary folder, which is
+// everybody's, under a name that can be known before. Somebody who was there first must not
+// choose what is run.
+func TestUnpackRefusesWhatOthersPrepared(t *testing.T) {
+	temp := t.TempDir()
+	t.Setenv("TMPDIR", temp)
+	t.Setenv("HOME", "")
+	t.Setenv("XDG_CACHE_HOME", "")
+	root := filepath.Join(temp, fmt.Sprintf("mistura-%d", os.Getuid()))
+	elsewhere := t.TempDir()
+	for what, prepare := range map[string]func() error{
+		"is no folder":             func() error { return os.Symlink(elsewhere, root) },
+		"can be written by others": func() error { return errors.Join(os.Mkdir(root, 0o700), os.Chmod(root, 0o777)) },
+	} {
+		if err := prepare(); err != nil {
+			t.Fatal(err)
+		}
+		if dir, err := Unpack(""); err == nil || !strings.Contains(err.Error(), what) || !strings.Contains(err.Error(), "set XDG_CACHE_HOME") {
+			t.Errorf("%s: unpacked to %q, %v", what, dir, err)
+		}
+		if err := os.Remove(root); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, err := os.ReadDir(elsewhere); err != nil || len(entries) > 0 {
+		t.Errorf("%v was written where a link pointed, %v", entries, err)
+	}
+	dir, err := Unpack("")
+	if err != nil || filepath.Dir(dir) != root {
+		t.Fatalf("%s, %v", dir, err)
+	}
+	if info, err := os.Stat(root); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if os.Getuid() != 0 { // only root can give a folder away
+		return
+	}
+	if err := os.Chown(root, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Unpack(""); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("%v", err)
 	}
 }
