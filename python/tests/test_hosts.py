@@ -126,10 +126,10 @@ HERE: list[tuple[str | None, str]] = [(None, "lo"), (None, "lo")]
 
 
 @contextlib.contextmanager
-def coordinator(tmp_path: Path, tokens: int, islands: list[str], address: str = "127.0.0.1", namespace: str | None = None) -> Iterator[Any]:
+def coordinator(tmp_path: Path, tokens: int, islands: list[str], address: str = "127.0.0.1", namespace: str | None = None, heartbeat: float = 10) -> Iterator[Any]:
     """A run that islands join from outside."""
     first = write_first(tmp_path / "first.safetensors", Parallel())
-    text = run_file(tokens=tokens, islands=islands, first=first, step_tokens=ROWS)
+    text = run_file(tokens=tokens, islands=islands, first=first, step_tokens=ROWS).replace("limits: {", f"limits: {{heartbeat_seconds: {heartbeat}, ")
     with Coordinator(tmp_path / "run", text, address, namespace) as served:
         yield served
 
@@ -160,6 +160,33 @@ def test_a_host_that_dies_takes_the_island_with_it(tmp_path: Path) -> None:
         served.await_said("its host 1 is gone")
     assert ends[1].startswith("Lost: "), ends
     assert ends[0].startswith(("Lost: ", "Refused: ")), ends
+
+
+def waiting(diary: Diary, rank: int, world: int) -> None:
+    """Collectives are mistura's alone: who waits for a silent host waits in them."""
+    model = Parallel(rank, world)
+    with mistura.join(model, None, name="one", rate="own", own_data=True, layout=layout(rank), data_parallel=(0, 1)) as island:
+        diary.note(child=island._process._child.pid)
+        while not island.done:
+            island.step(1.0, tokens=ROWS)
+            diary.note(loss=1.0)
+
+
+def test_a_host_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
+    """Nothing on it runs any more and no connection ends, as when it has lost its power: the other host's rank hears why in time."""
+    with coordinator(tmp_path, 10**6 * ROWS, ["one"], heartbeat=2) as served:
+        ranks = Hosts(tmp_path / "one", waiting, served.environment("one"), HERE)
+        child = ranks.wait_for(1, "child")
+        ranks.wait_for(0, "loss", 20)
+        for process in (child, ranks.processes[1].pid):
+            os.kill(process, signal.SIGSTOP)
+        try:
+            end = ranks.wait_for(0, "end")
+        finally:
+            for process in (child, ranks.processes[1].pid):
+                os.kill(process, signal.SIGKILL)
+        ranks.end()
+    assert end.startswith(("Lost: ", "RolledBack: ")) and "host 1" in end, end
 
 
 def test_two_hosts_that_cover_a_tensor_twice_are_refused(tmp_path: Path) -> None:
