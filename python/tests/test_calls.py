@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import mistura
+import mistura.layout
 from mistura.link import Link
 from served import Served, missing, run_file
 from trainers import Body, Diary, Ranks, Small, digest, loss_of, write_first
@@ -280,6 +281,35 @@ def test_another_model_is_refused_by_name(tmp_path: Path, change: Callable[[Othe
     _, ends, _ = run(tmp_path, body, finish=False)
     assert words in ends[0], ends
     assert ends[0].startswith(("Refused: ", "InputError: "))
+
+
+LAYOUTS: dict[str, list[tuple[int, int]]] = {  # rows of head.weight [4, 16] that each rank has, from and how many
+    "a gap between": [(0, 1), (2, 2)],
+    "the end is missing": [(0, 2), (2, 1)],
+    "twice": [(0, 3), (2, 2)],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("a gap between", "tensor head.weight [4 16]: element [1 0] is in no piece"),
+        ("the end is missing", "tensor head.weight [4 16]: element [3 0] is in no piece"),
+        ("twice", "tensor head.weight [4 16]: element [2 0] is in two pieces"),
+    ],
+)
+def test_a_layout_that_does_not_cover_a_tensor_once_is_refused(tmp_path: Path, what: str, words: str) -> None:
+    """Over the ranks together: the tensor and the first element that is missing, or there twice, on every rank."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        first, count = LAYOUTS[what][rank]
+        model = Small(0)
+        model.head.weight = torch.nn.Parameter(model.head.weight[first : first + count].detach().clone())
+        piece = mistura.layout.Piece("head.weight", (first, 0), (count, 16), shape=(4, 16))
+        joined(model, layout=lambda name, _: piece if name == "head.weight" else None, data_parallel=(0, 1))
+
+    _, ends, _ = run(tmp_path, body, world=2, finish=False)
+    assert all(end.startswith("Refused: ") and words in end for end in ends), ends
 
 
 def _of_another_protocol(diary: Diary, rank: int, world: int) -> None:
