@@ -352,6 +352,9 @@ func (s *fleet) isReady(l *learner) {
 		in.Tokens, in.Positions = int64(len(l.applied(0))), l.restore.positions
 	}
 	s.exchange(in)
+	if l.restore != nil && s.chance(0.5) { // else its trainer's ranks never get so far
+		s.decide(coord.Restored{Incarnation: l.inc})
+	}
 	s.decide(coord.Ready{Incarnation: l.inc})
 }
 
@@ -454,9 +457,23 @@ func (s *fleet) cut(e syncer.Cut) {
 		if p := s.captures[m.Incarnation]; p != nil && p.checkpoint == e.Checkpoint && m.Captured >= 0 {
 			c.saved[m.Island] = p
 		}
+		if r := s.restores[m.Island]; m.Carried && r != nil {
+			s.carry(c, m, r)
+		}
 	}
 	s.copied = c
 	s.decide(coord.CutTaken{Checkpoint: e.Checkpoint})
+}
+
+// carry takes along a state that its island has not begun with, and what was merged of it.
+func (s *fleet) carry(c checkpoint, m coord.MemberSnapshot, r *restore) {
+	c.saved[m.Island] = r.saved
+	for p := range c.tables.Fragments {
+		f := &c.tables.Fragments[p]
+		if !slices.ContainsFunc(f.Learners, func(e syncer.LearnerEntry) bool { return e.Incarnation == m.Incarnation }) {
+			f.Learners = append(f.Learners, syncer.LearnerEntry{Incarnation: m.Incarnation, Island: m.Island, Merged: r.positions[p]})
+		}
+	}
 }
 
 // save writes the copy in the background; the manifest comes last.
