@@ -99,6 +99,7 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
 			return err
 		}
+		join.Secret, join.Token = w.Secret, "" // what it stores it stores as this incarnation
 		f.run, f.holding.taken, f.probes = run, f.taken, &probes{holding: f.holding, seed: run.Seed}
 		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
 		f.state.store = func() (store.Store, error) { return openStore(w, join) }

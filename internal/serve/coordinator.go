@@ -131,16 +131,14 @@ func (h *host) coordinate(e coord.Effect) {
 	case coord.ResumeExchange:
 		h.post(func() { h.exchange(syncer.Resume{}) })
 	case coord.Capture:
-		object := store.PartName(e.Checkpoint, islandPart(h.crew.island(e.Incarnation)))
-		h.send(e.Incarnation, transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{
-			Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}})
-		h.captureOthers(e)
+		h.capture(e)
 	case coord.Cut:
 		h.post(func() { h.exchange(syncer.TakeCut{Checkpoint: e.Checkpoint}) })
 	case coord.Save:
 		h.post(h.saveCut)
 	case coord.Gone:
 		h.parties.drop(e.Incarnation)
+		h.asked.forget(e.Incarnation)
 		h.offers.over(e.Incarnation)
 		go h.door.forget(e.Incarnation) // it may be computing
 		h.post(func() { h.lostPart(e.Incarnation) })
@@ -173,11 +171,20 @@ func hostPart(island string, host int) string {
 	return fmt.Sprintf("islands/%s/host-%d.safetensors", island, host)
 }
 
-// captureOthers asks the further hosts of an island for their part of its state.
-func (h *host) captureOthers(e coord.Capture) {
-	for i, p := range h.parties.others(e.Incarnation) {
-		object := store.PartName(e.Checkpoint, hostPart(h.crew.island(e.Incarnation), i+1))
-		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}}); err != nil {
+// capture asks every host of an island for its part of the island's state.
+func (h *host) capture(e coord.Capture) {
+	island, others := h.crew.island(e.Incarnation), h.parties.others(e.Incarnation)
+	objects := []string{store.PartName(e.Checkpoint, islandPart(island))}
+	for i := range others {
+		objects = append(objects, store.PartName(e.Checkpoint, hostPart(island, i+1)))
+	}
+	h.asked.ask(e.Incarnation, objects...)
+	order := func(object string) transport.Down {
+		return transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: e.Checkpoint, Object: object}}}}
+	}
+	h.send(e.Incarnation, order(objects[0]))
+	for i, p := range others {
+		if err := p.Send(order(objects[i+1])); err != nil {
 			h.log.Warn("not_sent", "incarnation", e.Incarnation, "part", i+1, "err", err)
 		}
 	}

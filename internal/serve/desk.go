@@ -82,22 +82,26 @@ func notGiven(name, problem string) error {
 	return &fault.Input{Where: "file of the run", Value: name, Problem: problem}
 }
 
-// stateMargin is what a saved state may have beside its tensors, bytes.
-const stateMargin = 64 << 20
+// A saved state, also a host's part of one, has four values of 4 bytes for each element of the
+// model at most (weights, two moments, and what may come to that), and some bytes of headers and
+// counters.
+const (
+	stateElementBytes = 16
+	stateMargin       = 64 << 20
+)
 
-// Store implements transport.Desk: an incarnation stores what it was asked to save, under
-// its own name, and no more than a state can have.
-func (d desk) Store(ctx context.Context, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error) {
-	if err := store.CheckName(object); err != nil {
-		return nil, notTaken(object, err.Error())
+// Store implements transport.Desk: an incarnation stores what it was asked to save, once, and
+// nobody else in its place.
+func (d desk) Store(ctx context.Context, who *wire.Credentials, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error) {
+	of, ok := d.h.authority.LifeOf(d.h.runID, who.GetSecret())
+	if !ok || of.Incarnation != incarnation || of.Era != d.h.era {
+		return nil, notTaken(object, fmt.Sprintf("who sends it is not incarnation %d of era %d", incarnation, d.h.era))
 	}
-	island := d.h.crew.island(incarnation)
-	parts := strings.SplitN(object, "/", 4)
-	if island == "" || len(parts) < 4 || parts[0] != "checkpoints" || parts[2] != "islands" || !isOf(parts[3], island) {
-		return nil, notTaken(object, fmt.Sprintf("is no state of incarnation %d", incarnation))
+	done, why := d.h.asked.begin(incarnation, object)
+	if why != "" {
+		return nil, notTaken(object, why)
 	}
-	limit := 16*int64(d.h.run.Size()) + stateMargin
-	over := false
+	limit, over := stateElementBytes*int64(d.h.run.Size())+stateMargin, false
 	o, err := d.h.store.Put(ctx, object, func(w io.Writer) error {
 		n, err := io.Copy(w, io.LimitReader(data, limit+1))
 		if over = n > limit; over {
@@ -105,18 +109,14 @@ func (d desk) Store(ctx context.Context, object string, incarnation uint64, data
 		}
 		return err
 	})
+	done(err == nil)
 	if over {
-		return nil, notTaken(object, fmt.Sprintf("has more than the %d bytes that a state may have", limit))
+		return nil, notTaken(object, fmt.Sprintf("has more than the %d bytes that it may have", limit))
 	}
 	if err != nil {
 		return nil, err
 	}
 	return &wire.StoreReply{SizeBytes: uint64(o.Size), Digest: o.SHA256}, nil
-}
-
-// isOf says whether a file below islands/ is of an island: NAME.safetensors, or below NAME/.
-func isOf(file, island string) bool {
-	return file == island+".safetensors" || strings.HasPrefix(file, island+"/") || strings.HasPrefix(file, island+".rank-")
 }
 
 func notTaken(object, problem string) error {

@@ -36,6 +36,7 @@ type host struct {
 	crew     crew
 	arrivals arrivals
 	parties  *parties
+	asked    askedFor
 	told     map[uint64]bool                   // incarnations whose restored state is on the tape
 	awaited  map[uint64]map[int]*wire.Restored // what hosts of an incarnation have restored, until all have told
 	ahead    map[uint64]map[int]*wire.Stored   // what further hosts have stored before the first has captured

@@ -15,6 +15,7 @@ import (
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -176,6 +177,52 @@ func TestPatienceIsTheRunway(t *testing.T) {
 	if err := s.over("a"); err == nil || !strings.Contains(err.Error(), "did not come back within 1.5s") {
 		t.Errorf("%v", err)
 	}
+	s.stop()
+	s.wait() //nolint:errcheck // it was stopped
+}
+
+// The danger: who has a pass of one island writes the state of another one, or states of
+// checkpoints that nobody has asked for.
+func TestStatesAreTakenFromWhoWasAsked(t *testing.T) {
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, func(r *runfile.Run) {
+		listed(r)
+		r.Tokens = stepTokens * 1_000_000
+	}), false)
+	j := s.invitation()
+	s.join(j, "a")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.IslandReady); return ok })
+	c, err := transport.Dial(t.Context(), named(j, "b"), &wire.Hello{Pid: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Recv(t.Context())
+	if err != nil || m.GetWelcome() == nil {
+		t.Fatalf("%v, %v", m.ToLearner, err)
+	}
+	j.Token, j.Secret = "", m.GetWelcome().Secret
+	calls, err := transport.Call(j)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		island      string
+		incarnation uint64
+		want        string
+	}{
+		"of another":        {"a", 1, "who sends it is not incarnation 1 of era 1"},
+		"in another's name": {"a", 2, "is not what the run waits for from this incarnation"},
+		"not asked for":     {"b", 2, "is not what the run waits for from this incarnation"},
+	} {
+		_, err := calls.Store(t.Context(), "checkpoints/00000099/islands/"+c.island+".safetensors", c.incarnation, func(w io.Writer) error {
+			_, err := w.Write([]byte("x"))
+			return err
+		})
+		if !errors.Is(err, transport.ErrRefused) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	calls.Close()
+	c.Close() //nolint:errcheck // it has had what it came for
 	s.stop()
 	s.wait() //nolint:errcheck // it was stopped
 }

@@ -90,7 +90,7 @@ var errNotBegun = errors.New("the run has not begun: it waits for its first weig
 func (s *seeding) Fetch(context.Context, string) (transport.File, error) { return nil, errNotBegun }
 
 // Store implements transport.Desk.
-func (s *seeding) Store(context.Context, string, uint64, io.Reader) (*wire.StoreReply, error) {
+func (s *seeding) Store(context.Context, *wire.Credentials, string, uint64, io.Reader) (*wire.StoreReply, error) {
 	return nil, errNotBegun
 }
 

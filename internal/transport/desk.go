@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,8 +23,9 @@ type Desk interface {
 	Allow(who *wire.Credentials) (reason string)
 	// Fetch opens a file of the run; the transport closes it.
 	Fetch(ctx context.Context, name string) (File, error)
-	// Store takes an island's saved state as the object of that name.
-	Store(ctx context.Context, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error)
+	// Store takes an island's saved state as the object of that name. Data ends with an
+	// error when it stops coming.
+	Store(ctx context.Context, who *wire.Credentials, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error)
 	// Status tells how the run goes, as JSON.
 	Status(ctx context.Context) ([]byte, error)
 }
@@ -99,23 +101,24 @@ func sendAll(r io.Reader, send func(*wire.Chunk) error) error {
 
 // Store takes what an island saves.
 func (v service) Store(stream grpc.ClientStreamingServer[wire.StoreRequest, wire.StoreReply]) error {
-	first, err := stream.Recv()
+	next := inTime(stream.Recv, v.server.opts.StallTimeout)
+	first, err := next()
 	if err != nil {
-		return err
+		return asCall(err)
 	}
 	desk, err := v.clerk(first.Credentials)
 	if err != nil {
 		return err
 	}
-	data := &upload{next: stream.Recv, rest: first.Data}
+	data := uploaded(first, next)
 	if first.Object == probeName {
 		n, err := io.Copy(io.Discard, io.LimitReader(data, probeBytes))
 		if err != nil {
-			return err
+			return asCall(err)
 		}
 		return stream.SendAndClose(&wire.StoreReply{SizeBytes: uint64(n)})
 	}
-	reply, err := desk.Store(stream.Context(), first.Object, first.Incarnation, data)
+	reply, err := desk.Store(stream.Context(), first.Credentials, first.Object, first.Incarnation, data)
 	if err != nil {
 		return answer(err)
 	}
@@ -135,20 +138,57 @@ func (v service) Status(ctx context.Context, r *wire.StatusRequest) (*wire.Statu
 	return &wire.StatusReply{Json: text}, nil
 }
 
+// inTime bounds each wait for a message: who opens a stream and says nothing, or stops, must
+// not hold what it is served with. After an error the stream is to be ended, which frees who
+// still waits.
+func inTime[M any](recv func() (M, error), limit time.Duration) func() (M, error) {
+	type heard struct {
+		m   M
+		err error
+	}
+	return func() (M, error) {
+		c := make(chan heard, 1)
+		go func() {
+			m, err := recv()
+			c <- heard{m, err}
+		}()
+		late := time.NewTimer(limit)
+		defer late.Stop()
+		select {
+		case h := <-c:
+			return h.m, h.err
+		case <-late.C:
+			return *new(M), fmt.Errorf("%w for %v", ErrSilent, limit)
+		}
+	}
+}
+
+// asCall is how a call ends whose stream did.
+func asCall(err error) error {
+	if errors.Is(err, ErrSilent) {
+		return status.Error(codes.DeadlineExceeded, err.Error())
+	}
+	return err
+}
+
 // upload reads the bytes of a stream of requests. One that breaks is an error, so that
 // half a file is never taken for a whole one.
-type upload struct {
-	next func() (*wire.StoreRequest, error)
+type upload[M interface{ GetData() []byte }] struct {
+	next func() (M, error)
 	rest []byte
 }
 
-func (u *upload) Read(p []byte) (int, error) {
+func uploaded[M interface{ GetData() []byte }](first M, next func() (M, error)) *upload[M] {
+	return &upload[M]{next, first.GetData()}
+}
+
+func (u *upload[M]) Read(p []byte) (int, error) {
 	for len(u.rest) == 0 {
 		m, err := u.next()
 		if err != nil {
 			return 0, err // io.EOF: the caller has sent all of it
 		}
-		u.rest = m.Data
+		u.rest = m.GetData()
 	}
 	n := copy(p, u.rest)
 	u.rest = u.rest[n:]

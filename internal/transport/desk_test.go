@@ -42,7 +42,7 @@ func (d *desk) Fetch(_ context.Context, name string) (File, error) {
 	return buffer{bytes.NewReader(data)}, nil
 }
 
-func (d *desk) Store(_ context.Context, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error) {
+func (d *desk) Store(_ context.Context, _ *wire.Credentials, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error) {
 	all, err := io.ReadAll(data)
 	if err != nil {
 		return nil, err

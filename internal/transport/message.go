@@ -25,6 +25,8 @@ var (
 	ErrQueueFull = errors.New("send queue full")
 	// ErrStalled: the other side took nothing for StallTimeout.
 	ErrStalled = errors.New("peer stopped reading")
+	// ErrSilent: the other side of a call sent nothing for StallTimeout.
+	ErrSilent = errors.New("peer stopped sending")
 	// ErrMalformed: the other side sent what the protocol does not allow.
 	ErrMalformed = errors.New("malformed input")
 	// ErrLost: the connection broke.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -22,15 +21,17 @@ var ErrSeeded = errors.New("the run takes no first weights now")
 type SeedSink interface {
 	// Wanted says why no weights are taken from the island, or nil.
 	Wanted(island string) error
-	// Take stores a safetensors file and gives its SHA-256.
+	// Take stores a safetensors file and gives its SHA-256. File ends with an error when it
+	// stops coming.
 	Take(ctx context.Context, island string, file io.Reader) (digest string, err error)
 }
 
 // Seed takes the first weights. A call without data asks whether they are wanted.
 func (v service) Seed(stream grpc.ClientStreamingServer[wire.SeedRequest, wire.SeedReply]) error {
-	first, err := stream.Recv()
+	next := inTime(stream.Recv, v.server.opts.StallTimeout)
+	first, err := next()
 	if err != nil {
-		return err
+		return asCall(err)
 	}
 	if err := v.server.allows(first.GetCredentials()); err != nil {
 		return err
@@ -45,37 +46,11 @@ func (v service) Seed(stream grpc.ClientStreamingServer[wire.SeedRequest, wire.S
 	if len(first.Data) == 0 {
 		return stream.SendAndClose(&wire.SeedReply{})
 	}
-	digest, err := v.server.take(stream, first, sink)
+	digest, err := sink.Take(stream.Context(), first.Island, uploaded(first, next))
 	if err != nil {
 		return seedStatus(err)
 	}
 	return stream.SendAndClose(&wire.SeedReply{Digest: digest})
-}
-
-// take hands the upload over while it comes in; one that stops coming is given up.
-func (s *Server) take(stream grpc.ClientStreamingServer[wire.SeedRequest, wire.SeedReply], first *wire.SeedRequest, sink SeedSink) (string, error) {
-	ctx, cancel := context.WithCancelCause(stream.Context())
-	defer cancel(nil)
-	stalled := time.AfterFunc(s.opts.StallTimeout, func() { cancel(fmt.Errorf("%w for %v", ErrStalled, s.opts.StallTimeout)) })
-	defer stalled.Stop()
-	in, out := io.Pipe()
-	defer context.AfterFunc(ctx, func() { out.CloseWithError(context.Cause(ctx)) })()
-	go func() { // ends with the stream at the latest, which ends when this call returns
-		data, err := first.Data, error(nil)
-		for err == nil {
-			if _, err = out.Write(data); err != nil {
-				break
-			}
-			stalled.Reset(s.opts.StallTimeout)
-			var m *wire.SeedRequest
-			if m, err = stream.Recv(); err == nil {
-				data = m.Data
-			}
-		}
-		out.CloseWithError(err) // io.EOF is the end of the file
-	}()
-	defer in.Close()
-	return sink.Take(ctx, first.Island, in)
 }
 
 // seedStatus is how a refused upload looks to the other side.

@@ -150,11 +150,11 @@ func TestSeedThatStopsComing(t *testing.T) {
 		})
 		done <- err
 	}()
-	if err := <-ended; !errors.Is(err, ErrStalled) {
+	if err := <-ended; !errors.Is(err, ErrSilent) {
 		t.Errorf("the sink ends with %v", err)
 	}
 	close(hang)
-	if err := <-done; err == nil || !strings.Contains(err.Error(), "stopped reading") {
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "stopped sending") {
 		t.Errorf("the uploader hears %v", err)
 	}
 	began := make(chan struct{})
@@ -176,5 +176,36 @@ func TestSeedThatStopsComing(t *testing.T) {
 	})
 	if err == nil || <-ended == nil {
 		t.Errorf("an upload that is cut off counts as whole: %v", err)
+	}
+}
+
+// The danger: who opens an upload and says nothing, or stops in the middle, is served for ever,
+// without a right to be.
+func TestUploadsThatSayNothing(t *testing.T) {
+	join := secured(t, Options{StallTimeout: 50 * time.Millisecond, Desk: &desk{objects: map[string][]byte{}}, Seed: sink(nil)}, &recorder{})
+	c, err := Call(join)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	store, err := c.to.Store(withPatience(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := c.to.Seed(withPatience(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	half, err := c.to.Store(withPatience(t))
+	if err == nil {
+		err = half.Send(&wire.StoreRequest{Credentials: c.credentials(), Object: "x", Incarnation: 7, Data: []byte("half of it")})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, wait := range map[string]func(any) error{"store": store.RecvMsg, "seed": seed.RecvMsg, "half": half.RecvMsg} {
+		if err := wait(&wire.StoreReply{}); err == nil || !strings.Contains(err.Error(), "peer stopped sending for 50ms") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

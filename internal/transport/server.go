@@ -32,7 +32,7 @@ type Options struct {
 	MaxPeers        int           // sessions at a time; 0: 1024
 	WindowBytes     int32         // under way from one peer while the handler is busy; 0: 16 MiB, that is 1 Gbit/s at 128 ms
 	HelloTimeout    time.Duration // from the start of a session to its Hello; 0: 5 s
-	StallTimeout    time.Duration // for one frame (1 MiB at most) to be taken; 0: 30 s
+	StallTimeout    time.Duration // for one frame (1 MiB at most) to be taken, and between two of an upload; 0: 30 s
 	FlushTimeout    time.Duration // for queued messages when a session or the server is closed; 0: 5 s
 
 	ping keepalive.ServerParameters // tests shorten it
