@@ -401,10 +401,14 @@ func (r *runner) report(s StepStats, took time.Duration) {
 		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), ExpertLoad: s.ExpertLoad, Rate: s.Rate,
 		StepSeconds: took.Seconds(), BusySeconds: s.BusySeconds, SkippedSteps: r.learner.skipped,
 	}
-	if s.Tokens == 0 { // no step yet: unknown, not 0
+	r.beat.mu.Lock()
+	switch {
+	case s.Tokens > 0:
+	case r.beat.last != nil: // a step that was not made, as of a trainer that leaves: what the last one said still holds
+		p.Loss, p.GradientNorm = r.beat.last.Loss, r.beat.last.GradientNorm
+	default: // no step yet: unknown, not 0
 		p.Loss, p.GradientNorm = math.NaN(), math.NaN()
 	}
-	r.beat.mu.Lock()
 	r.beat.last = p
 	r.beat.mu.Unlock()
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)

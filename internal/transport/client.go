@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -276,7 +277,7 @@ func ended(err error) error {
 	}
 	switch s := status.Convert(err); s.Code() {
 	case codes.Aborted, codes.InvalidArgument, codes.ResourceExhausted:
-		return fmt.Errorf("%w by the coordinator: %s", ErrClosed, s.Message())
+		return fmt.Errorf("%w: %s", ErrClosed, strings.TrimPrefix(s.Message(), ErrClosed.Error()+": ")) // said once
 	}
 	return lost(err)
 }

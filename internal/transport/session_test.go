@@ -293,7 +293,7 @@ func TestServerCloseFlushes(t *testing.T) {
 			t.Fatalf("message %d: %v, %v", i, m.ToLearner, err)
 		}
 	}
-	if _, err := c.Recv(withPatience(t)); !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "coordinator is closing") {
+	if _, err := c.Recv(withPatience(t)); !errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), "coordinator is closing") || strings.Count(err.Error(), "session closed") != 1 {
 		t.Errorf("then %v", err)
 	}
 	if e := r.wantGone(t); !errors.Is(e.err, ErrClosed) {

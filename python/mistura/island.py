@@ -485,6 +485,10 @@ class Island:
         if self._left and self._link.ended(0) is None:
             raise Interrupted(f"{self._left}, so that {call} cannot follow; {AGAIN}")
 
+    def __repr__(self) -> str:
+        state = "over" if self.done else "closed" if self._closed else "training"
+        return f"<island {self.name} of run {self.run_id}: {state}, step {self.steps}>"
+
     def __enter__(self) -> Island:
         return self
 

@@ -71,6 +71,7 @@ def test_b4_ranks_decide_together(tmp_path: Path) -> None:
 def _leaves(diary: Diary, rank: int, world: int) -> None:
     model = Small(0)
     island, optimizer = joined(model)
+    assert repr(island) == f"<island one of run {island.run_id}: training, step 0>"
     with island:
         for step in range(5):
             optimizer.zero_grad()
@@ -90,6 +91,7 @@ def test_leaving_hands_over_what_was_trained(tmp_path: Path) -> None:
         served.interrupt()
         assert ranks.diaries[0].all("left") == [True]
         assert served.summary()["tokens"] == 40
+        assert isinstance(served.summary()["train_loss"], float)  # the step that leave() did not make has not spoilt it
 
 
 def _nan(diary: Diary, rank: int, world: int) -> None:
