@@ -69,8 +69,10 @@ func TestC10AnIslandLeaves(t *testing.T) {
 	for island, incarnation := range map[string]uint64{"fast": 1, "slow": 2} {
 		t.Run(island, func(t *testing.T) {
 			t.Parallel()
-			c := begin(t, folder(t), tiny(t, nil), false, func(c *trial, e ledger.Event) {
-				if s, ok := e.(ledger.StepDone); ok && s.Incarnation == incarnation && s.Step == 20 {
+			goOn := together(unix.SIGCONT, 1, 2)
+			c := begin(t, folder(t), tiny(t, waiting), false, func(c *trial, e ledger.Event) {
+				goOn(c, e)
+				if s, ok := e.(ledger.StepDone); ok && s.Incarnation == incarnation && s.Step == 10 {
 					c.signal(island, incarnation, unix.SIGTERM)
 				}
 			})

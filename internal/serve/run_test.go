@@ -8,15 +8,17 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "run") }
 
 func TestTwoUnlikeIslandsTrainOneModel(t *testing.T) {
-	run := tiny(t, func(r *runfile.Run) { r.Tokens *= 2; r.Islands[1].Numeric = "bf16" })
+	run := tiny(t, func(r *runfile.Run) { waiting(r); r.Tokens *= 2; r.Islands[1].Numeric, r.Islands[1].Pace = "bf16", 0.1 })
 	dir := folder(t)
-	sum := begin(t, dir, run, false, nil).finish()
+	sum := begin(t, dir, run, false, together(unix.SIGCONT, 1, 2)).finish()
 	loss, ok := sum.ValidLoss.Get()
 	if !ok || math.IsNaN(loss) || !sum.ValidFinal {
 		t.Fatalf("no validation loss of the finished model: %+v", sum)
