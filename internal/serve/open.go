@@ -106,7 +106,7 @@ func open(ctx context.Context, o Options) (*opened, error) {
 	if err := store.CheckSpace(ctx, st, op.saveBytes(), o.Run.Checkpoint.Keep); err != nil {
 		return nil, err
 	}
-	if op.release, err = claim(folder); err != nil {
+	if op.release, err = claim(ctx, folder, o.claim); err != nil {
 		return nil, err
 	}
 	if err := op.enter(ctx, o, folder); err != nil {
@@ -117,12 +117,12 @@ func open(ctx context.Context, o Options) (*opened, error) {
 }
 
 // claim makes this process the only one that coordinates the run, before it writes anything else.
-func claim(folder *store.Folder) (release func(), err error) {
+func claim(ctx context.Context, folder *store.Folder, patience time.Duration) (release func(), err error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "an unknown host"
 	}
-	release, holder, err := folder.Claim(fmt.Sprintf("process %d on %s", os.Getpid(), host))
+	release, holder, err := folder.Claim(ctx, fmt.Sprintf("process %d on %s", os.Getpid(), host), patience)
 	if err == nil && release == nil {
 		err = &fault.Input{Where: "run folder", Value: folder.Location(), Problem: "is in use by " + orElse(holder, "another process"), Next: "stop that one first, or let it run"}
 	}

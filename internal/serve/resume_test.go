@@ -288,12 +288,12 @@ func TestResumeOfAClaimedFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, _, err := st.Claim("process 4711 on elsewhere")
+	release, _, err := st.Claim(t.Context(), "process 4711 on elsewhere", patience)
 	if err != nil || release == nil {
 		t.Fatalf("the run that was stopped has not let its folder go: %v", err)
 	}
 	where, eras := read(t, filepath.Join(dir, serve.CoordinatorName)), len(tapes(t, dir))
-	_, err = begin(t, dir, run, true, nil).wait()
+	_, err = begin(t, dir, run, true, nil, (*serve.Options).Hasty).wait()
 	refused(t, err, "is in use by process 4711 on elsewhere", "stop that one first")
 	if read(t, filepath.Join(dir, serve.CoordinatorName)) != where || len(tapes(t, dir)) != eras {
 		t.Error("the one that was refused has written something")

@@ -30,6 +30,9 @@ var (
 // storeRetry is the pause before a store that failed or is full is tried again.
 const storeRetry = 2 * time.Second
 
+// claimPatience is how long a process that was killed may take to let its run folder go.
+const claimPatience = 5 * time.Second
+
 // dismissPatience is how long a dismissed island may take to end.
 const dismissPatience = 5 * time.Second
 
@@ -48,6 +51,7 @@ type Options struct {
 	Logger      *slog.Logger
 
 	wrap  func(store.Store) store.Store // tests put faults in; nil: none
+	claim time.Duration                 // for how long a run folder is tried that another process has; 0: see claimPatience
 	retry time.Duration                 // pause before a store that failed or is full is tried again; 0: see storeRetry
 }
 
@@ -55,9 +59,7 @@ type Options struct {
 // processes, until every token is trained, the user interrupts or nothing can go
 // on. It returns what the run did, also with ErrInterrupted and ErrRunFailed.
 func Train(ctx context.Context, o Options) (ledger.Summary, error) {
-	if o.retry <= 0 {
-		o.retry = storeRetry
-	}
+	o.retry, o.claim = cmp.Or(o.retry, storeRetry), cmp.Or(o.claim, claimPatience)
 	op, err := openUnlessInterrupted(ctx, o)
 	if err != nil {
 		return ledger.Summary{}, err

@@ -1,9 +1,11 @@
 package store_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/store"
 )
@@ -19,20 +21,25 @@ func TestClaim(t *testing.T) {
 	if !lines.Scan() || lines.Text() != "claimed" {
 		t.Fatalf("the other process says %q", lines.Text())
 	}
-	if release, holder, err := st.Claim("this one"); release != nil || holder != "the other one" || err != nil {
+	if release, holder, err := st.Claim(t.Context(), "this one", 0); release != nil || holder != "the other one" || err != nil {
 		t.Errorf("claimed by %q: %v", holder, err)
 	}
-	cmd.Process.Kill() //nolint:errcheck // Wait tells
-	cmd.Wait()         //nolint:errcheck // it was killed
-	release, _, err := st.Claim("this one")
+	go func() { // a moment after it was asked for
+		cmd.Process.Kill() //nolint:errcheck // Wait tells
+		cmd.Wait()         //nolint:errcheck // it was killed
+	}()
+	release, _, err := st.Claim(t.Context(), "this one", time.Minute)
 	if err != nil || release == nil {
 		t.Fatal("not free after the end of its holder", err)
 	}
-	if again, holder, _ := st.Claim("me too"); again != nil || holder != "this one" {
+	if again, holder, _ := st.Claim(t.Context(), "me too", 0); again != nil || holder != "this one" {
+		t.Errorf("claimed by %q", holder)
+	}
+	if again, holder, _ := st.Claim(t.Context(), "this one", time.Hour); again != nil || holder != "this one" { // does not wait for itself
 		t.Errorf("claimed by %q", holder)
 	}
 	release()
-	if again, _, _ := st.Claim("me too"); again == nil {
+	if again, _, _ := st.Claim(t.Context(), "me too", 0); again == nil {
 		t.Error("not free once it was let go")
 	} else {
 		again()
@@ -40,7 +47,7 @@ func TestClaim(t *testing.T) {
 }
 
 func helperClaim(st *store.Folder) error {
-	if _, _, err := st.Claim("the other one"); err != nil {
+	if _, _, err := st.Claim(context.Background(), "the other one", 0); err != nil {
 		return err
 	}
 	os.Stdout.WriteString("claimed\n") //nolint:errcheck // the test has gone
