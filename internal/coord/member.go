@@ -467,6 +467,9 @@ func (s *State) lifeless(m *member, now time.Time) string {
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
 		if now.Sub(m.launchedAt) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m)) {
+			if m.phase == joined && s.cfg.Gate && !m.gated {
+				return fmt.Sprintf("no answer at the gate %v after its start (limits.first_step_seconds)", s.cfg.FirstStep)
+			}
 			return fmt.Sprintf("not ready %v after its start", s.cfg.FirstStep)
 		}
 		return ""

@@ -147,12 +147,26 @@ func (r *runner) answer(ctx context.Context, q *question) error {
 	}
 	ctx, cancel := r.patient(ctx, "the answer to the gate's probe")
 	defer cancel()
-	select {
-	case a := <-p.probe(q.record, q.weights):
-		sayAnswer(r.link, a)
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	done := p.probe(q.record, q.weights)
+	for { // the coordinator may be tired of waiting before the trainer has computed
+		var m any
+		var err error
+		select {
+		case a := <-done:
+			sayAnswer(r.link, a)
+			return nil
+		case got, ok := <-r.link.in:
+			m, err = heard(ctx, got, ok)
+		case m = <-r.asides.events:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		if r.take(m); r.stopped {
+			return errDismissed
+		}
 	}
 }
 
