@@ -282,7 +282,7 @@ def never_freed(group: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(group))
 
 
-LIBRARIES = ("gloo", "nccl", "hccl", "mccl", "cncl", "eccl", "xccl", "Connection closed by peer", "Connection reset by peer", "process group")
+LIBRARIES = ("gloo", "nccl", "hccl", "mccl", "cncl", "eccl", "xccl", "closed by peer", "reset by peer", "process group")
 
 
 def of_a_collective(error: RuntimeError) -> bool:

@@ -9,7 +9,12 @@ quantile of the normal distribution by PPND16 (Wichura, algorithm AS 241, 1988).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+
+if TYPE_CHECKING:
+    Array = np.ndarray[Any, Any]
 
 ROUTING = 4  # purpose: stochastic routing; the index is the sample
 
@@ -18,7 +23,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 
 
-def philox(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[np.ndarray, ...]:
+def philox(counter: tuple[Array, ...], key: tuple[int, int]) -> tuple[Array, ...]:
     """Four words of 32 bits (in uint64 arrays) for each counter of four words."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -34,7 +39,7 @@ def philox(counter: tuple[np.ndarray, ...], key: tuple[int, int]) -> tuple[np.nd
     return c0, c1, c2, c3
 
 
-def normals(seed: int, purpose: int, index: int, first: int, count: int) -> np.ndarray:
+def normals(seed: int, purpose: int, index: int, first: int, count: int) -> Array:
     """Draws first to first + count of the stream (seed, purpose, index), float64 [count]."""
     begin, end = first * _WORDS, (first + count) * _WORDS
     block = np.arange(begin // 4, (end + 3) // 4, dtype=np.uint64)
@@ -51,7 +56,7 @@ def normals(seed: int, purpose: int, index: int, first: int, count: int) -> np.n
     return quantile(((wide >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52)
 
 
-def quantile(p: np.ndarray) -> np.ndarray:
+def quantile(p: Array) -> Array:
     """The inverse of the standard normal distribution for 0 < p < 1."""
     q = p - 0.5
     centre = q * _ratio(_CENTRE, 0.180625 - q * q)
@@ -60,7 +65,7 @@ def quantile(p: np.ndarray) -> np.ndarray:
     return np.where(np.abs(q) <= 0.425, centre, np.copysign(tail, q))
 
 
-def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: np.ndarray) -> np.ndarray:
+def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Array) -> Array:
     """A quotient of two polynomials, highest power first."""
     above, below = coefficients
     return np.polyval(above, x) / np.polyval(below, x)

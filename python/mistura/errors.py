@@ -60,7 +60,7 @@ MISTAKES = {kind.__name__: kind for kind in (InputError, Refused)}
 
 def carried(error: BaseException) -> dict[str, Any]:
     """An error as plain values, for the ranks that did not meet it themselves."""
-    kind = next((c.__name__ for c in type(error).__mro__ if c.__name__ in {**LOSSES, **MISTAKES}), "Lost")
+    kind = next((c.__name__ for c in type(error).__mro__ if c.__name__ in {*LOSSES, *MISTAKES}), "Lost")
     if isinstance(error, InputError):
         return {"class": kind, **error.parts()}
     return {"class": kind, "text": str(error) or type(error).__name__}

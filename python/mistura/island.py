@@ -253,7 +253,7 @@ class Island:
 
     @property
     def restored(self) -> dict[int, Path]:
-        """By rank, the files that ranks had saved in checkpoint(), unaltered: after a resume, or when this island has come back after a loss."""
+        """By rank, the files that ranks had saved in checkpoint(), unaltered: after a resume, or a loss of this island."""
         return dict(self._state.files)
 
     # What the trainer asks.
@@ -326,7 +326,8 @@ class Island:
     @contextlib.contextmanager
     def _whole(self, call: str) -> Iterator[None]:
         """A call that is made whole. One that is left in the middle, by Ctrl-C or by an error in a function of the trainer's, is the
-        last: the answer to a question would be taken for that of the next, and weights may have been added to in part."""
+        last: the answer to a question would be taken for that of the next, and weights may have been added to in part.
+        """
         self._check_usable(call)
         begun, self._begun = self._begun, False
         try:

@@ -55,7 +55,7 @@ class Link:
     def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Send a message and wait for its answer. Who was interrupted in an earlier wait cannot go on: the next answer is that one's."""
         if self.unanswered and self._over is None:
-            raise Interrupted(f'"{kind}" cannot be asked: the answer to "{self.unanswered}" was not waited for; close the island and join again')
+            raise Interrupted(f'"{kind}" cannot be asked: the answer to "{self.unanswered}" was not waited for; join again')
         self.unanswered = kind
         self.tell(kind, **fields)
         with self._reading:
@@ -116,7 +116,7 @@ class Link:
         )
 
     def close(self) -> None:
-        """End the connection; the mistura process takes it for the end of this rank. Once it has noticed, its socket is no other's way in."""
+        """End the connection; the mistura process takes it for the end of this rank. From then on nobody gets in at its socket."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             self.ended(CLOSE_PATIENCE_SECONDS)

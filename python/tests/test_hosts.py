@@ -126,10 +126,13 @@ HERE: list[tuple[str | None, str]] = [(None, "lo"), (None, "lo")]
 
 
 @contextlib.contextmanager
-def coordinator(tmp_path: Path, tokens: int, islands: list[str], address: str = "127.0.0.1", namespace: str | None = None, heartbeat: float = 10) -> Iterator[Any]:
+def coordinator(
+    tmp_path: Path, tokens: int, islands: list[str], address: str = "127.0.0.1", namespace: str | None = None, heartbeat: float = 10
+) -> Iterator[Any]:
     """A run that islands join from outside."""
     first = write_first(tmp_path / "first.safetensors", Parallel())
-    text = run_file(tokens=tokens, islands=islands, first=first, step_tokens=ROWS).replace("limits: {", f"limits: {{heartbeat_seconds: {heartbeat}, ")
+    text = run_file(tokens=tokens, islands=islands, first=first, step_tokens=ROWS)
+    text = text.replace("limits: {", f"limits: {{heartbeat_seconds: {heartbeat}, ")
     with Coordinator(tmp_path / "run", text, address, namespace) as served:
         yield served
 

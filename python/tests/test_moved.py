@@ -59,12 +59,14 @@ def saved_slots(folder: Path) -> dict[str, str]:
 
 
 def same(slots: dict[str, str]) -> str:
-    return "gathered anew, its state is the saved one: " + ", ".join(f"{slot} {slots[slot][:12]}" for slot in ("weights", "moment1", "moment2"))
+    told = ", ".join(f"{slot} {slots[slot][:12]}" for slot in ("weights", "moment1", "moment2"))
+    return "gathered anew, its state is the saved one: " + told
 
 
 def test_native_to_torch_and_back(tmp_path: Path) -> None:
     """Native, two ranks, three ranks, native: each life begins with the digests that the one before has saved, says so on one line,
-    and the loss goes on as it does when nothing is moved, but for rounding."""
+    and the loss goes on as it does when nothing is moved, but for rounding.
+    """
     homes = [(NATIVE, "native"), (TWO, "torch on cpu, 2 ranks"), (THREE, "torch on cpu, 3 ranks"), (NATIVE, "native")]
     texts, losses, saved = lives(tmp_path / "moved", *(listed for listed, _ in homes))
     for life in range(1, len(homes)):

@@ -25,7 +25,7 @@ def box_of(name: str, tensor: Any) -> tuple[str, tuple[int, ...], list[Held]]:
     place = tensor.device_mesh.get_coordinate()
     if place is None:
         return name, shape, []
-    cuts = [(kind(p), getattr(p, "dim", None), i) for i, p in enumerate(tensor.placements)]
+    cuts: list[tuple[str, int, int]] = [(kind(p), getattr(p, "dim", -1), i) for i, p in enumerate(tensor.placements)]
     for word, _, _ in cuts:
         if word not in ("Shard", "_StridedShard", "Replicate"):
             raise InputError(
