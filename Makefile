@@ -1,5 +1,5 @@
 # Everything a newcomer needs. `make` alone lists the targets.
-# Go is all that build, test and bench need; check needs a network for staticcheck.
+# Go is all that build, test and bench need; check needs a network for staticcheck, lint one for ruff.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
@@ -9,9 +9,10 @@ BENCHTIME   ?= 1s
 TESTFLAGS   ?=
 PYTHON      ?= /usr/bin/python3
 PYTESTFLAGS ?=
+RUFF        := ruff==0.14.0
 
 .DEFAULT_GOAL := help
-.PHONY: help build test python evidence-gpu oracle check bench compare race format vet static tidy generated platforms clean
+.PHONY: help build test python lint evidence-gpu oracle check bench compare race format vet static tidy generated platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +25,11 @@ test: ## run all tests; what is not installed is skipped by name
 
 python: ## the Python package's tests, against this program (PYTHON: one with torch, numpy and pytest; Debian's by default)
 	OMP_NUM_THREADS=1 PYTHONPATH=python $(PYTHON) -m pytest -q $(PYTESTFLAGS) python/tests
+
+lint: ## ruff finds nothing in python/, at a pinned version (from PyPI, with pip)
+	@test -x "checks/out/$(RUFF)/bin/ruff" || PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install -q --disable-pip-version-check --target "checks/out/$(RUFF)" "$(RUFF)"
+	"checks/out/$(RUFF)/bin/ruff" check python
+	"checks/out/$(RUFF)/bin/ruff" format --check python
 
 evidence-gpu: ## what only a machine with a CUDA device can show, as one JSON file under docs/evidence (PYTHON: one with such a torch)
 	$(PYTHON) checks/evidence/gpu.py
