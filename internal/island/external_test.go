@@ -382,6 +382,27 @@ func TestCoordinatorOfAnExternalIslandIsGone(t *testing.T) {
 	}
 }
 
+// Danger: a run has closed an island while it was cut off, and its trainer, which has the
+// weights, trains on, or hears nothing of what to do.
+func TestExternalIslandIsCalledBack(t *testing.T) {
+	o := &outsiders{}
+	s := playOutside(t, o, leased)
+	s.lease(0, 0, 4000)
+	s.step(2)
+	s.mu.Lock()
+	s.peer.Reject("this incarnation is closed: no sign of life for 10s", true)
+	s.mu.Unlock()
+	got := o.refused(t)
+	for _, want := range []string{"this incarnation is closed: no sign of life for 10s", "start the trainer again: it goes on as the next incarnation of island"} {
+		if !strings.Contains(got.Problem, want) {
+			t.Errorf("the trainer hears %+v, without %q", got, want)
+		}
+	}
+	if err := s.end(); err == nil {
+		t.Error("the island ends as if in order")
+	}
+}
+
 // A trainer that says bye hands over what it has trained before it is let go.
 func TestExternalLeaves(t *testing.T) {
 	o := &outsiders{}

@@ -136,6 +136,9 @@ func run(ctx context.Context, o Options) error {
 	}
 	err := cause(ctx, r.session(ctx, o))
 	if r.crew != nil && err != nil {
+		if again := (*Recalled)(nil); errors.As(err, &again) { // its weights are with the trainer
+			err = fmt.Errorf("%w; start the trainer again: it goes on as the next incarnation of island %s", err, again.Island)
+		}
 		r.crew.Fail(err, r.crew.welcomed)
 	}
 	return err
@@ -446,7 +449,7 @@ func (r *runner) native(ctx context.Context, w *wire.Welcome, join wire.Join) (*
 	threads, emulated := machine.CPUs(), "" // a host of its own, unless the run file says more
 	for _, i := range r.run.Islands {
 		if i.Name == r.island {
-			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, i.Layout().String()
+			r.pacer.pace, emulated, r.layout = i.Pace, i.Numeric, nativeLayout(i).String()
 			threads = cmp.Or(i.Threads, threads)
 			if !r.outside {
 				threads = footprint.Threads(r.run, i)
@@ -467,6 +470,15 @@ func (r *runner) native(ctx context.Context, w *wire.Welcome, join wire.Join) (*
 	}
 	n.spoil, n.faults, r.numeric = r.spoil, r.faults, n.engine.Numeric()
 	return n, nil
+}
+
+// nativeLayout is on what the native engine computes under a name of the run file, which may
+// have meant a trainer.
+func nativeLayout(i runfile.Island) runfile.Layout {
+	if i.Engine != "" && i.Engine != runfile.Native {
+		return runfile.Layout{Engine: runfile.Native, Numeric: i.Numeric, Pace: i.Pace}
+	}
+	return i.Layout()
 }
 
 // external makes the ranks of the crew a trainer.

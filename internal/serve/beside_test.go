@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -28,6 +29,14 @@ func TestServeStartsNoIsland(t *testing.T) {
 		if err := s.over(name); err != nil {
 			t.Errorf("island %s: %v", name, err)
 		}
+	}
+	manifests, err := filepath.Glob(filepath.Join(s.dir, "checkpoints", "*", "manifest.json"))
+	if err != nil || len(manifests) == 0 {
+		t.Fatalf("%v, %v", manifests, err)
+	}
+	layouts := regexp.MustCompile(`"layout": ?"[^"]*"`).FindAllString(read(t, manifests[len(manifests)-1]), -1)
+	if len(layouts) == 0 || strings.Contains(strings.Join(layouts, " "), "torch") {
+		t.Errorf("what native islands computed on is recorded as %q", layouts)
 	}
 	said := ""
 	for _, n := range recorded[ledger.Note](s.trial) {
@@ -67,5 +76,25 @@ func TestIslandsStartedAndJoinedInOneRun(t *testing.T) {
 		if i.Tokens == 0 {
 			t.Errorf("%+v", i)
 		}
+	}
+}
+
+// The danger: the only island that is listed takes itself for alone, because the run file says
+// outer_rate 1 and outer_momentum 0, while another one has joined it: it sends the same weights
+// again and again, to have its own bits come out, and the run never ends.
+func TestTheOnlyListedIslandIsNotAlone(t *testing.T) {
+	run := alone(t, func(r *runfile.Run) {
+		one, zero, no := 1.0, 0.0, false
+		r.Tokens, r.Gate = stepTokens*800, runfile.GateOff
+		r.Exchange.OuterRate, r.Exchange.OuterMomentum, r.Exchange.Strict = &one, &zero, &no
+	})
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), run, false, func(o *serve.Options) { o.Outside = false })
+	s.join(s.invitation(), "guest")
+	sum := s.finish()
+	if err := s.over("guest"); err != nil {
+		t.Error(err)
+	}
+	if len(sum.Islands) != 2 {
+		t.Errorf("%+v", sum.Islands)
 	}
 }
