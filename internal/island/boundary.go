@@ -166,6 +166,7 @@ func (r *runner) sendFlight(fl *flight) {
 	if fl.payload == nil {
 		return // once it is there
 	}
+	fl.sends++
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: fl.message}}, fl.payload)
 }
 
@@ -196,6 +197,7 @@ func (r *runner) verdict(v *wire.Verdict, m transport.Down) {
 	var err error
 	r.asides.do(f, func() {
 		if err = wire.DecodeF32(answer.value, m.Payload); err == nil {
+			r.link.reuse(m.Payload)
 			r.learner.trainer.offer(f)
 		}
 	}, func() {

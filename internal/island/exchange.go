@@ -28,6 +28,7 @@ type exchange struct {
 	flight *flight
 	work   sync.WaitGroup // on the flight, beside the learner's goroutine
 	sent   []float32      // memory of the flight's sent
+	delta  []float32      // memory of its pseudo-gradient; nil while somebody may read it
 	value  []float32      // memory of its verdict's value
 }
 
@@ -37,6 +38,8 @@ type flight struct {
 	message   *wire.Contribution
 	anchor    []float32 // what it is the difference to
 	payload   []byte    // pseudo-gradient; nil while the weights are being gathered
+	delta     []float32 // memory for it
+	sends     int       // how often it was sent
 	sent      []float32 // where the learner was, as the syncer sees it
 	sentStep  uint64
 	ownTokens int64 // own tokens when it was sent
@@ -46,7 +49,7 @@ type flight struct {
 
 // encode gives the payload, and makes of the weights in sent what the syncer will see of them.
 func (fl *flight) encode() []byte {
-	return wire.Bytes(difference(fl.anchor, fl.sent))
+	return wire.Bytes(difference(fl.delta, fl.anchor, fl.sent))
 }
 
 // complete notes the payload.
@@ -108,7 +111,7 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 	}
 	f.sent = reuse(f.sent, f.Size)
 	f.sequence++
-	fl := &flight{anchor: f.anchor, sent: f.sent, sentStep: l.step, ownTokens: l.ownTokens()}
+	fl := &flight{anchor: f.anchor, sent: f.sent, delta: reuse(f.delta, f.Size), sentStep: l.step, ownTokens: l.ownTokens()}
 	fl.message = &wire.Contribution{
 		Fragment: uint32(p), Sequence: f.sequence, BaseVersion: f.version,
 		FromStep: f.sentStep, ToStep: l.step, FromPosition: uint64(f.sentPosition), ToPosition: uint64(l.position),
@@ -118,7 +121,7 @@ func (l *Learner) contribute(p int, flush bool) (*flight, error) {
 		fl.message.Adoptions = append(fl.message.Adoptions, &wire.Adoption{Fragment: uint32(a.fragment), Version: a.version, Step: a.step})
 	}
 	l.adoptions = l.adoptions[:0]
-	f.flight = fl
+	f.flight, f.delta = fl, nil
 	f.restart(l)
 	if l.trainer.gather(f) {
 		fl.complete(fl.encode())
@@ -186,5 +189,14 @@ func (l *Learner) adopt(p int) {
 	f.version = v.version
 	l.clock = clock{v.stamp, f.flight.ownTokens}
 	l.adoptions = append(l.adoptions, adoption{p, v.version, l.step})
-	f.flight = nil
+	f.delta, f.flight = f.flight.done(), nil
+}
+
+// done is the memory of the pseudo-gradient once there is a verdict. Where it was sent once all of
+// it has arrived; a second time may still be under way.
+func (fl *flight) done() []float32 {
+	if fl.sends > 1 {
+		return nil
+	}
+	return fl.delta
 }

@@ -125,7 +125,7 @@ func (h *holding) encode(p int, fl *flight) []byte {
 		return fl.encode()
 	}
 	boxes := h.own(p)
-	return h.frames[p].Append(make([]byte, 0), difference(fl.anchor, fl.sent), boxes...)
+	return h.frames[p].Append(make([]byte, 0), difference(fl.delta, fl.anchor, fl.sent), boxes...)
 }
 
 // hosts of the island.

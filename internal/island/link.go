@@ -130,6 +130,13 @@ func (k *link) send(body *wire.FromLearner, payload []byte) {
 	}
 }
 
+// reuse gives back the memory of a payload that has come and that nobody reads any more.
+func (k *link) reuse(payload []byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn.Reuse(payload)
+}
+
 // keep sends a message that nothing sent later may overtake: it is said again at the
 // beginning of every further session.
 func (k *link) keep(body *wire.FromLearner) {

@@ -269,7 +269,7 @@ func (f *follower) gathered(g *attach.Gathered) {
 	f.work.Go(func() {
 		defer at.work.Done()
 		h.collect(p, at.sent)
-		payload := h.frames[p].Append(nil, difference(at.anchor, at.sent), boxes...)
+		payload := h.frames[p].Append(nil, difference(make([]float32, len(at.sent)), at.anchor, at.sent), boxes...)
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		at.payload = payload
@@ -280,9 +280,8 @@ func (f *follower) gathered(g *attach.Gathered) {
 // differenceBlock is how many elements are worked on while they are in the core's cache.
 const differenceBlock = 4096
 
-// difference is the pseudo-gradient; sent becomes what the syncer will see of the weights.
-func difference(anchor, sent []float32) []float32 {
-	delta := make([]float32, len(sent))
+// difference fills delta with the pseudo-gradient; sent becomes what the syncer will see of the weights.
+func difference(delta, anchor, sent []float32) []float32 {
 	for from := 0; from < len(sent); from += differenceBlock {
 		to := min(from+differenceBlock, len(sent))
 		outer.PseudoGradient(delta[from:to], anchor[from:to], sent[from:to])

@@ -31,6 +31,8 @@ type bank struct {
 	digest   [][]byte // SHA-256 of Θ's payload by fragment, nil while it is not known
 	next     *merged  // computed, not yet visible
 
+	reuse func(payload []byte) // takes memory of contributions that are done with; nil: nobody does
+
 	mean  []float32 // memory of a merge's mean
 	spare []float32 // memory of the next momentum
 
@@ -151,8 +153,12 @@ func (b *bank) miscounted(c *wire.Contribution) string {
 
 func (b *bank) discard(key syncer.Key) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	part, there := b.parts[key]
 	delete(b.parts, key)
+	b.mu.Unlock()
+	if there && b.reuse != nil {
+		b.reuse(wire.Bytes(part.Delta))
+	}
 }
 
 // merge computes the next value of a fragment (steps 4, 5 and 7 of the exchange)

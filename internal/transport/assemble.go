@@ -27,6 +27,7 @@ func downward() direction {
 type assembler struct {
 	direction
 	limit int64 // largest payload, bytes
+	room  *room
 
 	head    frame // nil between messages
 	want    int   // bytes of its payload
@@ -35,8 +36,8 @@ type assembler struct {
 	err     error // why decoding failed
 }
 
-func newAssembler(d direction, limit int64) *assembler {
-	return &assembler{direction: d, limit: limit, sum: sha256.New()}
+func newAssembler(d direction, limit int64, from *room) *assembler {
+	return &assembler{direction: d, limit: limit, room: from, sum: sha256.New()}
 }
 
 // next reads frames with recv until a message is whole. Its payload belongs to
@@ -107,6 +108,7 @@ func (a *assembler) begin(f frame) error {
 		return fmt.Errorf("%w: payload digest of %d bytes, want %d", ErrMalformed, len(f.GetPayloadDigest()), sha256.Size)
 	}
 	a.head, a.want = f, int(f.GetPayloadBytes())
+	a.payload = a.room.take(a.want)
 	a.sum.Reset()
 	return nil
 }

@@ -47,7 +47,7 @@ func TestChunkDecodesFromAnyPieces(t *testing.T) {
 			pieces = append(pieces, mem.SliceBuffer(frame[:n]))
 			frame = frame[n:]
 		}
-		a := newAssembler(upward(), 1000)
+		a := newAssembler(upward(), 1000, new(room))
 		if err := a.begin(headFrame(uint64(len(data)), wire.Digest(data))); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ type assembled struct {
 // assembleAll runs frames through an assembler to its first error.
 func assembleAll(t *testing.T, d direction, frames [][]byte) assembled {
 	const limit = 1 << 16
-	a := newAssembler(d, limit)
+	a := newAssembler(d, limit, new(room))
 	received := 0
 	recv := func(v any) error {
 		if len(frames) == 0 {

@@ -59,6 +59,8 @@ type Conn struct {
 	wrote   chan struct{} // closed when the writer has ended
 	once    sync.Once
 
+	room room // for payloads that come
+
 	mu  sync.Mutex
 	why error // first cause of the end; set before read is closed
 }
@@ -201,6 +203,10 @@ func (c *Conn) Close() error {
 	return nil
 }
 
+// Reuse gives back the memory of a payload that was received, or of another one like it: those to
+// come are put there. Nobody may read it any more. Who keeps a payload need not call it.
+func (c *Conn) Reuse(payload []byte) { c.room.give(payload) }
+
 // fail ends the session at once; the first cause stands.
 func (c *Conn) fail(cause error) {
 	c.mu.Lock()
@@ -233,7 +239,7 @@ func (c *Conn) write() {
 // readAll hands over what comes until the session ends.
 func (c *Conn) readAll() {
 	defer close(c.read)
-	a := newAssembler(downward(), c.opts.MaxPayloadBytes)
+	a := newAssembler(downward(), c.opts.MaxPayloadBytes, &c.room)
 	for {
 		head, payload, damaged, err := a.next(c.stream.RecvMsg)
 		if err == nil {

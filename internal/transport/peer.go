@@ -154,7 +154,7 @@ func (p *Peer) write() {
 // read hands over what comes until the session ends.
 func (p *Peer) read() {
 	defer p.server.running.Done()
-	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes)
+	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes, &p.server.room)
 	hello, ok := p.greet(a)
 	if !ok {
 		return

@@ -137,7 +137,7 @@ func TestClientCloseHasADeadline(t *testing.T) {
 
 // An announcement alone must not cost memory.
 func TestAnnouncedPayloadIsNotAllocated(t *testing.T) {
-	a := newAssembler(upward(), 1<<40)
+	a := newAssembler(upward(), 1<<40, new(room))
 	if err := a.begin(headFrame(1<<40, wire.Digest(nil))); err != nil {
 		t.Fatal(err)
 	}

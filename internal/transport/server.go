@@ -81,6 +81,7 @@ type Server struct {
 	opts    Options
 	handler Handler
 	grpc    *grpc.Server
+	room    room // for payloads that come
 
 	mu      sync.Mutex
 	peers   map[*Peer]struct{} // open sessions, accepted or not
@@ -137,6 +138,9 @@ func (s *Server) Close() {
 	s.grpc.GracefulStop()
 	limit.Stop()
 }
+
+// Reuse is Conn.Reuse for what any peer has sent.
+func (s *Server) Reuse(payload []byte) { s.room.give(payload) }
 
 // beginClose refuses new sessions and lists the open ones.
 func (s *Server) beginClose() []*Peer {
