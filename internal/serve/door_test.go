@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/engine"
@@ -57,5 +58,53 @@ func TestGateAsksAboutGivenWeights(t *testing.T) {
 	}
 	if err != nil || d.now.weights != nil || d.now.checkpoint != 7 {
 		t.Errorf("behind a checkpoint %v weights of %d are kept: %v", d.now.weights != nil, d.now.checkpoint, err)
+	}
+}
+
+// Danger: bytes that are no record, or one of another model or probe, are compared, or make the
+// record. Each is an error that says what it is; a second answer was not asked for.
+func TestDoorRefusesAnswersOfOtherKinds(t *testing.T) {
+	cfg, err := model.Preset("ling-tiny")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := kernel.FromEnvironment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := store.OpenFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	run, err := runfile.Default().WithConfig(cfg, "").Resolve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDoor(&opened{run: run, kernel: set, store: st}, nil)
+	for says, change := range map[string]func(r *gate.Record){
+		"gate record: ":                         nil,
+		"the answer is to another probe":        func(r *gate.Record) { r.Seed++ },
+		`"other" where the model has "embeddin`: func(r *gate.Record) { r.Tensors = slices.Clone(r.Tensors); r.Tensors[0].Name = "other" },
+		"gradients of 1 tensors, the model has": func(r *gate.Record) { r.Tensors = r.Tensors[:1] },
+		`number format "fp7"`:                   func(r *gate.Record) { r.Number = "fp7" },
+	} {
+		q, err := d.ask(t.Context(), 1, 1, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer := []byte("{]")
+		if change != nil {
+			r := q.record
+			change(&r)
+			if answer, err = r.Encode(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v, _, err := d.judge(t.Context(), 1, 0, answer); err == nil || v.Passed || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %+v, %v", says, v, err)
+		}
+		if _, _, err := d.judge(t.Context(), 1, 0, answer); err == nil || err.Error() != "it answers and was not asked" {
+			t.Errorf("a second answer: %v", err)
+		}
 	}
 }
