@@ -119,9 +119,25 @@ func (op *opened) listenPublic() (net.Listener, error) {
 	}
 	lis, err := listenAt(orElse(op.public, op.listening))
 	if err != nil {
-		return nil, &fault.Input{Where: "--listen", Value: op.listening, Problem: "cannot be listened at: " + plain(err), Next: "choose an address of this host and a port that is free", Err: err}
+		return nil, notListened(op.listening, err)
 	}
 	return tls.NewListener(lis, config), nil
+}
+
+func notListened(address string, err error) error {
+	return &fault.Input{Where: "--listen", Value: address, Problem: "cannot be listened at: " + plain(err), Next: "choose an address of this host and a port that is free", Err: err}
+}
+
+// checkListen refuses an address before a run folder is made for a run that cannot begin there.
+func checkListen(address string) error {
+	if address == "" {
+		return nil
+	}
+	lis, err := listenAt(address)
+	if err != nil {
+		return notListened(address, err)
+	}
+	return lis.Close()
 }
 
 // plain is the system's own word for what went wrong.

@@ -81,6 +81,9 @@ func open(ctx context.Context, o Options) (*opened, error) {
 			return nil, err
 		}
 	}
+	if err := checkListen(o.Listen); err != nil {
+		return nil, err
+	}
 	if !o.Resume {
 		if o.Run, err = checkNew(ctx, o); err != nil {
 			return nil, err

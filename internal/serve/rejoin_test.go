@@ -3,8 +3,10 @@ package serve_test
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -225,4 +227,22 @@ func TestStatesAreTakenFromWhoWasAsked(t *testing.T) {
 	c.Close() //nolint:errcheck // it has had what it came for
 	s.stop()
 	s.wait() //nolint:errcheck // it was stopped
+}
+
+// The danger: a port that somebody has leaves a folder that "already holds a run", in which the
+// same command is then refused for good.
+func TestATakenPortLeavesNoRun(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	dir := filepath.Join(t.TempDir(), "run")
+	s := serveRun(t, dir, tiny(t, open), false, func(o *serve.Options) { o.Listen = lis.Addr().String() })
+	if _, err := s.wait(); err == nil || !strings.Contains(err.Error(), "cannot be listened at: bind: address already in use") {
+		t.Errorf("%v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "run.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a run was begun: %v", err)
+	}
 }
