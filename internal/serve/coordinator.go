@@ -46,6 +46,13 @@ func (c *crew) peer(incarnation uint64) *transport.Peer {
 	return c.peers[incarnation]
 }
 
+// started: its process is this one's, which starts the island again itself.
+func (c *crew) started(incarnation uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.processes[incarnation] != nil
+}
+
 func (c *crew) island(incarnation uint64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -37,7 +37,9 @@ func (h *host) synchronise(e syncer.Effect) {
 	case syncer.Reseed:
 		h.seed(e.Incarnation)
 	case syncer.Expel:
-		h.expel(e.Incarnation, e.Why, false)
+		// Its contribution may come before the coordinator has answered its return: who is not
+		// started here may arrive anew, and the coordinator judges it then.
+		h.expel(e.Incarnation, e.Why, !h.crew.started(e.Incarnation))
 	case syncer.Consumed:
 		h.post(func() {
 			h.decide(coord.Consumed{Incarnation: e.Incarnation, Position: e.Position, Answered: e.Answered})
