@@ -55,7 +55,7 @@ def fsdp2(mesh: tuple[int, ...] | None = None, dtype: torch.dtype | None = None)
         if mesh is not None:
             how["mesh"] = init_device_mesh("cpu", mesh, mesh_dim_names=("replicate", "shard"))
         if dtype is not None:
-            how["mp_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, output_dtype=torch.float32)
+            how["mp_policy"] = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
         fully_shard(model.first, **how)
         return fully_shard(model, **how)
 
