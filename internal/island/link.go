@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -56,7 +57,12 @@ func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, p
 		k, err := dial(ctx, join, hello, patience, log)
 		if err == nil {
 			var m transport.Down
-			if m, err = k.answer(ctx); err == nil && !m.GetRejected().GetRetry() {
+			m, err = k.answer(ctx)
+			if no := m.GetRejected(); err == nil && no != nil && !no.Retry {
+				k.close()
+				return nil, refused(join, no.Reason)
+			}
+			if err == nil && !m.GetRejected().GetRetry() {
 				k.first = &m
 				k.welcomed(m.GetWelcome())
 				return k, nil
@@ -79,6 +85,18 @@ func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, p
 		case <-time.After(waitToEnter):
 		}
 	}
+}
+
+// refusal: the run does not take this island as it is. What is wrong is with who started
+// it: the join string, the name, the model.
+type refusal struct{ *fault.Input }
+
+func (r refusal) Is(target error) bool { return target == ErrExpelled }
+
+func (r refusal) Unwrap() error { return r.Input }
+
+func refused(join wire.Join, why string) error {
+	return refusal{&fault.Input{Where: fmt.Sprintf("joining run %s at %s", join.RunID, join.Address), Problem: why}}
 }
 
 // answer is what the coordinator says first.

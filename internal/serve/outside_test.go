@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mistura-project/mistura/internal/authority"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -326,6 +327,9 @@ func TestJoinStringsThatAreRefused(t *testing.T) {
 		})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if bad := (*fault.Input)(nil); !errors.As(err, &bad) {
+			t.Errorf("%s: %v is no fault of who joins", name, err)
 		}
 	}
 	s.stop()
