@@ -227,7 +227,7 @@ class Asked:
         self.given = {p.name: None if value(p) is None else value(p).float() * factor for p in self.pieces}
         return all(bool(g.isfinite().all()) for g in self.given.values() if g is not None)
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def ask(self, kind: str, **fields: Any) -> None:
         """What the rank says at the end."""
         self.told = fields
 

@@ -27,7 +27,7 @@ class Asked:
         self.given = {p.name: value(p).float() * factor for p in self.pieces if value(p) is not None}
         return all(bool(g.isfinite().all()) for g in self.given.values())
 
-    def tell(self, kind: str, **fields: Any) -> None:
+    def ask(self, kind: str, **fields: Any) -> None:
         """What the rank says at the end."""
         self.told = fields
 
