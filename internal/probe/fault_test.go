@@ -103,6 +103,7 @@ func TestMistakesAreRefused(t *testing.T) {
 					if err != nil {
 						t.Fatalf("%s: %v", m.name, err)
 					}
+					answer.Probe = r.Probe // who makes the mistake does not know of it
 					v, err := gate.Judge(r, answer, &own)
 					if err != nil {
 						t.Fatalf("%s: %v", m.name, err)
