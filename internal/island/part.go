@@ -49,7 +49,16 @@ type followed struct {
 	message  *wire.Contribution
 	payload  []byte    // nil while it is made
 	sent     []float32 // where the ranks were, as the syncer sees it
+	made     bool      // sent and payload are those of sequence
+	early    *early    // nil: no verdict waits
 	work     sync.WaitGroup
+}
+
+// early is a verdict about a contribution that this host's ranks have not given their part of
+// yet: where all that it holds is a replica the others' parts are enough for a merge.
+type early struct {
+	sequence uint64
+	delivery *delivery
 }
 
 // followPatience is how long a follower whose ranks have gone waits for the word that the
@@ -259,7 +268,7 @@ func (f *follower) gathered(g *attach.Gathered) {
 	h.forgetAdoptions(p)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	at.sequence, at.payload = g.Sequence, nil
+	at.sequence, at.payload, at.made = g.Sequence, nil, false
 	at.sent = reuse(at.sent, len(at.anchor))
 	at.message = &wire.Contribution{
 		Fragment: uint32(p), Sequence: g.Sequence, ToStep: f.state.steps + g.Step,
@@ -267,14 +276,35 @@ func (f *follower) gathered(g *attach.Gathered) {
 	}
 	at.work.Add(1)
 	f.work.Go(func() {
-		defer at.work.Done()
-		h.collect(p, at.sent)
-		payload := h.frames[p].Append(nil, difference(make([]float32, len(at.sent)), at.anchor, at.sent), boxes...)
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		at.payload = payload
-		f.sendPart(at)
+		f.makePart(p, boxes)
+		f.deliver(p)
 	})
+}
+
+// makePart computes this host's part of the contribution and sends it.
+func (f *follower) makePart(p int, boxes []layout.Box) {
+	at, h := f.fragments[p], f.holding
+	defer at.work.Done()
+	h.collect(p, at.sent)
+	payload := h.frames[p].Append(nil, difference(make([]float32, len(at.sent)), at.anchor, at.sent), boxes...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at.payload, at.made = payload, true
+	f.sendPart(at)
+}
+
+// deliver offers the ranks the verdict about the part that is made, if it is there.
+func (f *follower) deliver(p int) {
+	at := f.fragments[p]
+	f.mu.Lock()
+	e := at.early
+	if e == nil || !at.made || e.sequence != at.sequence {
+		f.mu.Unlock()
+		return
+	}
+	at.early, e.delivery.sent = nil, at.sent
+	f.mu.Unlock()
+	f.holding.deliver(p, e.delivery)
 }
 
 // differenceBlock is how many elements are worked on while they are in the core's cache.
@@ -323,24 +353,26 @@ func (f *follower) verdict(v *wire.Verdict, m transport.Down) error {
 	if int(v.Fragment) >= len(f.fragments) {
 		return nil
 	}
+	p := int(v.Fragment)
 	f.mu.Lock()
-	at := f.fragments[v.Fragment]
-	if at.sequence != v.Sequence || v.Ruling == wire.Ruling_REFUSED {
-		f.mu.Unlock()
-		return nil
-	}
-	if v.Ruling == wire.Ruling_RESEND {
-		defer f.mu.Unlock()
+	at := f.fragments[p]
+	over := at.sequence > v.Sequence
+	if v.Ruling == wire.Ruling_RESEND && at.sequence == v.Sequence {
 		f.sendPart(at)
+	}
+	f.mu.Unlock()
+	if over || v.Ruling == wire.Ruling_REFUSED || v.Ruling == wire.Ruling_RESEND {
 		return nil
 	}
-	sent := at.sent
-	f.mu.Unlock()
 	value, err := f.decode(v.Fragment, m)
-	if err == nil {
-		f.holding.deliver(int(v.Fragment), &delivery{op: attach.Adopt, version: v.Version, value: value, sent: sent})
+	if err != nil {
+		return err
 	}
-	return err
+	f.mu.Lock()
+	at.early = &early{v.Sequence, &delivery{op: attach.Adopt, version: v.Version, value: value}}
+	f.mu.Unlock()
+	f.deliver(p)
+	return nil
 }
 
 // taken: all ranks of this host have taken a value. It is the anchor of what they gather next;
