@@ -113,6 +113,29 @@ func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool) (*trial, 
 	}), paths
 }
 
+// The danger: a host whose ranks hold only replicas of what others send gives its part when
+// the merge has been made without it; its verdict is lost, and the island stands still.
+func TestReplicasThatAreGivenAfterTheMerge(t *testing.T) {
+	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
+	c, paths := sockets(t, run)
+	merged := func() int { return len(recorded[ledger.Merged](c)) }
+	err := twoHosts(t, c, run, attachtest.Replicated, <-paths, 1, func(trainer *attachtest.Trainer) func(uint64) error {
+		before, last := 0, trainer.Ranks[2]
+		trainer.Ranks[0].Giving = func(attach.Action) { before = merged() }
+		last.Giving = func(attach.Action) {
+			for deadline := time.Now().Add(patience); merged() == before && time.Now().Before(deadline); {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(5 * time.Millisecond) // the verdict is on its way; without the sleep the test could only see less
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.finish()
+}
+
 // D5 for an island on two hosts: whatever lies where, it makes the same losses, rates and weights,
 // to the bit, as the same loop without mistura.
 func TestD5ExternalIslandOnTwoHosts(t *testing.T) {

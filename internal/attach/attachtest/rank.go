@@ -23,6 +23,7 @@ type Rank struct {
 	State   State
 
 	Answer func(r *Rank) *attach.Gated // what it says of a probe; nil: a trainer like any other
+	Giving func(a attach.Action)       // called before it says that it has given its part; may be nil
 
 	aside  [][]float32 // by piece
 	conn   net.Conn
@@ -182,6 +183,9 @@ func (r *Rank) do(a attach.Action, step uint64) error {
 			if at := r.Welcome.Out[p]; at >= 0 {
 				copy(r.area(at, len(r.Weights[p])), r.Weights[p])
 			}
+		}
+		if r.Giving != nil {
+			r.Giving(a)
 		}
 		return r.Say(&attach.Gathered{Fragment: a.Fragment, Sequence: a.Sequence, Step: step})
 	case attach.Adopt, attach.Install:
