@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -13,8 +14,11 @@ from ..errors import InputError
 
 log = logging.getLogger("mistura")
 
-EMPTY = ("has no elements", "take it out of the model, or make it a buffer")
-"""What is wrong with such a parameter, and what to do."""
+
+def check_shape(name: str, shape: Sequence[int], what: str = "parameter") -> None:
+    """A whole tensor has elements; what one rank holds of it may have none."""
+    if not math.prod(shape):
+        raise InputError(f"{what} {name}", None, "has no elements", "take it out of the model, or make it a buffer")
 
 
 def check_master(name: str, tensor: torch.Tensor, what: str = "parameter") -> None:
@@ -31,8 +35,6 @@ def unfit(tensor: torch.Tensor) -> tuple[str, str]:
         return "has no shape yet", "run a batch through the model before mistura.join()"
     if tensor.device.type == "meta":
         return "is on the meta device and has no values", "give it memory before mistura.join(), as model.to_empty(device=...) does"
-    if tensor.numel() == 0:
-        return EMPTY
     if not tensor.is_floating_point():
         return f"is {kind}, of which there is no mean", "keep it out of the exchange, as a buffer that is no state"
     if tensor.dtype == torch.float32:

@@ -7,16 +7,14 @@ Either keeps whole parameters for a while after a forward pass; what is added to
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any, Callable
 
 import torch
 
-from ..errors import InputError
 from ..layout import Layout, held, shard
 from .base import Adapter, Part, local, plain_name, stepped, unwrapped
-from .checks import EMPTY, check_master, check_optimizer
+from .checks import check_master, check_optimizer, check_shape
 from .dtensor import is_dtensor, laid_out
 from .plain import grad_of, placed
 
@@ -85,6 +83,7 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
         name = plain_name(full)
         check_master(name, parameter)
         called, shape, places = placed(name, parameter, layout if not is_dtensor(parameter) else None)
+        check_shape(name, shape)
         tensors.append((called, shape, False))
         parts += [Part(place, lambda p=parameter: local(p), key(parameter), gradient=lambda p=parameter: grad_of(p)) for place in places]
     check_optimizer(optimizer, [(plain_name(n), p, p.requires_grad) for n, p in inner.named_parameters()])
@@ -104,8 +103,7 @@ def spans(
         if not padding:
             name = plain_name(f"{prefix}.{flat._fqns[number]}" if prefix else flat._fqns[number])
             shape = tuple(flat._shapes[number])
-            if not math.prod(shape):
-                raise InputError(f"parameter {name}", None, *EMPTY)
+            check_shape(name, shape)
             whole = torch.empty(shape, device="meta")
             called, full, places = held(name, shape, layout(name, whole) if layout is not None else None)
             first, last = max(low - at, 0), min(low + length - at, size)

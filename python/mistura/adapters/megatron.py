@@ -22,7 +22,7 @@ import torch
 from ..errors import InputError
 from ..layout import Layout, held, shard
 from .base import SLOTS, Adapter, Part, adam, plain_name, unwrapped
-from .checks import check_master
+from .checks import check_master, check_shape
 from .dtensor import is_dtensor
 
 
@@ -182,6 +182,7 @@ def megatron(model: Any, optimizer: Any, layout: Layout | Sequence[Layout] | Non
         for full, parameter in unwrapped(chunk).named_parameters():
             name = plain_name(full)
             called, shape, places = held(name, parameter.shape, say(name, parameter) if say is not None else None)
+            check_shape(name, shape)
             tensors.append((called, shape, False))
             found = masters.get(id(parameter))
             if found is None and sharded and parameter.requires_grad:

@@ -13,7 +13,7 @@ import torch
 from ..errors import InputError
 from ..layout import Held, Layout, held
 from .base import Adapter, Part, local, plain_name, stepped, unwrapped
-from .checks import check_master, check_optimizer
+from .checks import check_master, check_optimizer, check_shape
 from .dtensor import box_of, is_dtensor, laid_out
 
 
@@ -61,6 +61,7 @@ def plain(
         if master.shape != parameter.shape:
             raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
         called, shape, places = placed(name, parameter, layout)
+        check_shape(name, shape, "buffer" if is_state else "parameter")
         tensors.append((called, shape, is_state))
         parts += [Part(place, lambda m=master: local(m), key(master), gradient=lambda p=parameter: grad_of(p)) for place in places]
         if master is not parameter:
