@@ -172,6 +172,11 @@ type (
 		Incarnation uint64
 		Why         string
 	}
+	// Withdraw ends the offer of a saved state: the incarnation has it.
+	Withdraw struct {
+		Incarnation uint64
+		Island      string
+	}
 	// Grant adds samples to its lease. From is the position of the first of them:
 	// how many samples it was given before.
 	Grant struct {
@@ -229,6 +234,7 @@ func (Launch) isEffect()         {}
 func (Admit) isEffect()          {}
 func (Expel) isEffect()          {}
 func (Recall) isEffect()         {}
+func (Withdraw) isEffect()       {}
 func (Grant) isEffect()          {}
 func (Regrant) isEffect()        {}
 func (NoWork) isEffect()         {}

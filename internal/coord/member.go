@@ -87,7 +87,7 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 		return s.gated(m, in, now)
 	case Restored:
 		m.took = true
-		return nil, ""
+		return []Effect{Withdraw{m.incarnation, m.island}}, ""
 	case Ready:
 		return s.ready(m, now)
 	case Progress:
@@ -346,9 +346,10 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 }
 
 // farewell ends the session of an incarnation that is closed. An island from outside may come
-// back under its name, unless that does not help: nobody else would start it again.
+// back under its name, unless that does not help or nobody is let in any more: nobody else would start it again.
 func (s *State) farewell(incarnation uint64, island, why string) Effect {
-	if sl := s.slots[island]; sl != nil && sl.outside && !sl.shut && sl.barren < s.cfg.Restarts {
+	sl, late := s.slots[island], s.stopping || s.finished()
+	if sl != nil && sl.outside && !sl.shut && !late && sl.barren < s.cfg.Restarts {
 		return Recall{incarnation, why}
 	}
 	return Expel{incarnation, why}
@@ -382,7 +383,8 @@ func (s *State) closedAt(m *member, in ClosedAt, now time.Time) ([]Effect, strin
 		Record{CloseRecord{"close", now, m.incarnation, m.island, m.how, m.why, position, rest}},
 		Gone{m.incarnation, m.island, m.how, m.why},
 	}
-	if m.again && s.offers(m) {
+	m.unclaimed = m.unclaimed && position == m.brought // what it had sent before may be in the model by now
+	if m.unclaimed && m.again && s.offers(m) {
 		s.pool.give(m.lease.applied(m.seed.Position, m.holes)) // what it was granted beside
 		s.leaveOut()
 		return append(effects, s.offer(m, now)...), fmt.Sprintf("%s closed before it had its saved state, which waits for its next incarnation", m.island)

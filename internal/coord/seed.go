@@ -30,17 +30,30 @@ func (m *member) holdsSeed() bool {
 	return m.restored && early && m.committed == m.brought
 }
 
+// carried: its saved state is in a checkpoint that is cut now as it was, for it has not begun with
+// it, or has ended without and its successor is to.
+func (m *member) carried() bool {
+	switch m.phase {
+	case launched, joined:
+		return m.restored
+	case closing:
+		return m.again && m.committed == m.brought
+	}
+	return false
+}
+
 // offers says whether the seed of a member that ends goes to its successor. Nobody who is
 // awaited has failed.
 func (s *State) offers(m *member) bool {
 	sl := s.slots[m.island]
-	return !m.awaited && !m.futile && !s.stopping && !s.finished() && !sl.shut && sl.offered < SeedOffers && (sl.outside || sl.barren < s.cfg.Restarts)
+	return !m.awaited && !m.futile && !s.finished() && !sl.shut && sl.offered < SeedOffers && (sl.outside || sl.barren < s.cfg.Restarts)
 }
 
-// offer gives a member's seed to the next incarnation, which is launched, or else awaited.
+// offer gives a member's seed to the next incarnation, which is launched, or else awaited: in an
+// era that ends its state goes along to the next one.
 func (s *State) offer(m *member, now time.Time) []Effect {
 	s.seeds[m.island] = m.seed
-	if !s.slots[m.island].outside {
+	if !s.slots[m.island].outside && !s.stopping {
 		return s.launch(m.island, now)
 	}
 	next, effects := s.incarnate(m.island, now)

@@ -42,8 +42,7 @@ func (s *State) Snapshot() Snapshot {
 		Withheld: s.withheld, Skipped: slices.Clone(s.skipped), Consumed: s.consumed, Incarnation: s.incarnation, Checkpoint: s.save.number,
 	}
 	for _, m := range s.ordered() {
-		carried := m.restored && (m.phase == launched || m.phase == joined)
-		captured := m.captured
+		captured, carried := m.captured, m.carried()
 		if carried {
 			captured = m.seed.Position
 		}

@@ -123,6 +123,8 @@ func (h *host) coordinate(e coord.Effect) {
 		h.expel(e.Incarnation, e.Why, false)
 	case coord.Recall:
 		h.expel(e.Incarnation, e.Why, true)
+	case coord.Withdraw:
+		h.offers.taken(e.Incarnation, e.Island)
 	case coord.Grant:
 		h.send(e.Incarnation, leaseMessage(leaseOf(e.From, e.Ranges)))
 	case coord.Regrant:
@@ -239,14 +241,13 @@ func (h *host) runDir() string {
 	return h.opts.Dir
 }
 
-// expel ends a session with a reason and sees to it that the process ends. Again: the island
+// expel ends the sessions of all hosts with a reason and sees to it that the process ends. Again: the island
 // may come back, as another incarnation.
 func (h *host) expel(incarnation uint64, why string, again bool) {
-	for _, p := range h.parties.others(incarnation) {
-		p.Close(why)
-	}
-	if p := h.crew.peer(incarnation); p != nil {
-		p.Reject(why, again)
+	for _, p := range append(h.parties.others(incarnation), h.crew.peer(incarnation)) {
+		if p != nil {
+			p.Reject(why, again)
+		}
 	}
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()
@@ -262,7 +263,7 @@ func (h *host) disband(patience time.Duration) {
 	var wg sync.WaitGroup
 	for incarnation, p := range h.crew.processes {
 		patience := patience
-		if h.result != nil && h.result.Outcome == coord.RolledBack && h.attended(incarnation) { // its trainer is to hear why
+		if h.goesBack() && h.attended(incarnation) { // its trainer is to hear why
 			patience = dismissPatience
 		}
 		if t := h.crew.kills[incarnation]; t != nil {

@@ -20,6 +20,7 @@ const (
 	actHang   = "hang"   // says that it lives, makes no step
 	actPoison = "poison" // one contribution is NaN; once it is re-seeded it ends
 	actVenom  = "venom"  // every contribution is NaN
+	actBalk   = "balk"   // ends when it is welcomed
 	actForge  = "forge"  // says that its first tensor came as other bits than it did
 
 	actDie     = "die-"    // with a sample: a real island, killed by force in the step that has it
@@ -122,6 +123,9 @@ func (f *fakeLearner) take(m transport.Down) error {
 }
 
 func (f *fakeLearner) welcome(w *wire.Welcome) error {
+	if f.act == actBalk {
+		return errors.New("it will not take what it is given")
+	}
 	run, err := runfile.Parse("welcome", w.RunYaml)
 	if err == nil {
 		run, err = run.Resolve()

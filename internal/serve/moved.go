@@ -153,7 +153,6 @@ func (h *host) restored(inc uint64, part int, got *wire.Restored) {
 	if first := h.awaited[inc][0]; first != nil && len(h.awaited[inc]) > len(h.parties.others(inc)) {
 		h.told[inc] = true
 		delete(h.awaited, inc)
-		h.offers.taken(inc, island)
 		h.decide(coord.Restored{Incarnation: inc})
 		h.tellRestored(inc, island, r, first)
 	}

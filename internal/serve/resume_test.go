@@ -342,6 +342,32 @@ func TestInterruptAtOnce(t *testing.T) {
 	c.finish()
 }
 
+// Danger: a run is interrupted before an island has taken its saved state over, and the last
+// checkpoint is without it: its moments are lost with the checkpoint before.
+func TestInterruptBeforeAStateIsTaken(t *testing.T) {
+	run := alone(t, nil)
+	dir, _ := stopped(t, run, 20)
+	c := begin(t, dir, run, true, func(c *trial, e ledger.Event) {
+		if _, ok := e.(ledger.IslandStarted); ok {
+			c.interruptNow()
+		}
+	}, faking("only-2="+actBalk))
+	if _, err := c.wait(); !errors.Is(err, serve.ErrInterrupted) {
+		t.Fatal(err)
+	}
+	saved := newestMeta(t, dir).Islands["only"].Slots
+	if len(saved) != 3 {
+		t.Fatalf("the last checkpoint has %v", saved)
+	}
+	begin(t, dir, run, true, nil).finish()
+	got := restoredRecords(t, dir, 3)["only"]
+	for _, slot := range saved {
+		if got[slot.Slot] != slot.Digest {
+			t.Errorf("%s restored with %s, saved with %s", slot.Slot, got[slot.Slot], slot.Digest)
+		}
+	}
+}
+
 // An island that does not answer holds up an interrupt only so long, and a second
 // island's samples are not lost by it.
 func TestInterruptWithAFrozenIsland(t *testing.T) {

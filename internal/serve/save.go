@@ -205,7 +205,7 @@ func (h *host) meta(c *cutState) Meta {
 	c.islands, c.carried = map[string]*captured{}, map[string]uint64{}
 	for _, member := range c.coord.Members {
 		p := h.captures[member.Incarnation]
-		if p != nil && p.message.Checkpoint == c.number && member.Captured >= 0 {
+		if p != nil && p.message.Checkpoint == c.number && member.Captured >= 0 && !member.Carried {
 			c.islands[member.Island] = p
 			m.Islands[member.Island] = SavedPart{Incarnation: member.Incarnation, Position: p.message.Position, AnchorVersions: p.message.AnchorVersions}
 		}

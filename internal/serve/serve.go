@@ -121,7 +121,7 @@ func (h *host) live(why string) error {
 	h.cancel() // retries of the store end here
 	h.coordFX.close()
 	h.syncFX.close()
-	if h.result != nil && h.result.Outcome == coord.RolledBack {
+	if h.goesBack() {
 		h.callBack()
 	}
 	h.disband(h.patienceFor(err))
@@ -130,6 +130,11 @@ func (h *host) live(why string) error {
 	h.asking.Wait()
 	h.evaluator.wait()
 	return err
+}
+
+// goesBack: the era is over, and the run goes on in another one. Whoever asks knows that the loop has ended.
+func (h *host) goesBack() bool {
+	return h.result != nil && h.result.Outcome == coord.RolledBack
 }
 
 // openUnlessInterrupted gives up at the first interrupt: nothing is lost yet.
