@@ -129,13 +129,25 @@ func (f *follower) next(ctx context.Context, gone <-chan struct{}) (transport.Do
 				return transport.Down{}, err
 			}
 			if down, ok := m.(transport.Down); ok {
-				return down, nil
+				return down, turnedAway(down)
 			}
 		case <-gone:
 			return transport.Down{}, errGone
 		case <-ctx.Done():
 			return transport.Down{}, context.Cause(ctx)
 		}
+	}
+}
+
+// turnedAway is why the coordinator ends the session of a further host, or nil.
+func turnedAway(m transport.Down) error {
+	switch no := m.GetRejected(); {
+	case no == nil:
+		return nil
+	case no.Retry:
+		return fmt.Errorf("%w: %s", attach.ErrAgain, no.Reason)
+	default:
+		return fmt.Errorf("%w: %s", ErrExpelled, no.Reason)
 	}
 }
 
@@ -200,12 +212,6 @@ func (f *follower) loop(ctx context.Context) error {
 		case *wire.ToLearner_Stop:
 			stopped = true
 			f.part(ctx)
-		case *wire.ToLearner_Rejected:
-			why := ErrExpelled
-			if b.Rejected.Retry {
-				why = attach.ErrAgain
-			}
-			return fmt.Errorf("%w: %s", why, b.Rejected.Reason)
 		}
 	}
 }

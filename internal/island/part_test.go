@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/attach"
+	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -31,5 +32,22 @@ func TestFilesWithin(t *testing.T) {
 	}
 	if got := (&holding{ranks: []*attach.Rank{rank(0, 1)}}).within(files); len(got) != 3 {
 		t.Errorf("of one host, which compares all, %v", got)
+	}
+}
+
+// Danger: the ranks of a further host end for good while those of the first join again.
+func TestFollowerHearsThatItMayComeAgain(t *testing.T) {
+	said := func(retry bool) error {
+		body := &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: "no sign of life", Retry: retry}}
+		return turnedAway(transport.Down{ToLearner: &wire.ToLearner{Body: body}})
+	}
+	if again := said(true); !errors.Is(again, attach.ErrAgain) || errors.Is(again, ErrExpelled) {
+		t.Errorf("called back: %v", again)
+	}
+	if gone := said(false); !errors.Is(gone, ErrExpelled) || errors.Is(gone, attach.ErrAgain) {
+		t.Errorf("expelled: %v", gone)
+	}
+	if err := turnedAway(transport.Down{ToLearner: &wire.ToLearner{}}); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package serve
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -33,6 +34,13 @@ func (a *arrivals) add(n arrival) uint64 {
 	a.last++
 	a.waiting[a.last] = n
 	return a.last
+}
+
+// rest are those that were not answered.
+func (a *arrivals) rest() []arrival {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Collect(maps.Values(a.waiting))
 }
 
 func (a *arrivals) take(number uint64) arrival {
@@ -98,6 +106,9 @@ func (h *host) arrive(p *transport.Peer, hello *wire.Hello) {
 		}
 	}
 	in.Arrival = h.arrivals.add(arrival{p, hello})
+	if h.late(p) {
+		return
+	}
 	h.post(func() { h.decide(in) })
 }
 
@@ -137,10 +148,30 @@ func (h *host) turnAway(e coord.Refuse) {
 	h.arrivals.take(e.Arrival).peer.Reject(e.Why, e.Retry)
 }
 
+// wentBack is why everybody is to come again.
+func (h *host) wentBack() string { return "the run was rolled back: " + h.result.Why }
+
+// late sends somebody away who has come between two eras, to come again: nobody here would
+// answer. Who is known before it is asked is not missed by callBack.
+func (h *host) late(p *transport.Peer) bool {
+	select {
+	case <-h.ended:
+	default:
+		return false
+	}
+	if h.goesBack() {
+		p.Reject(h.wentBack(), true)
+	}
+	return h.goesBack()
+}
+
 // callBack asks everybody whose trainer was not started by this run to come again: this
 // era is over, and the next one is about to begin.
 func (h *host) callBack() {
-	why := "the run was rolled back: " + h.result.Why
+	why := h.wentBack()
+	for _, a := range h.arrivals.rest() {
+		a.peer.Reject(why, true)
+	}
 	h.crew.mu.Lock()
 	defer h.crew.mu.Unlock()
 	for inc, p := range h.crew.peers {

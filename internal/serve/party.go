@@ -20,6 +20,9 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 		h.refuse(inc, p, why)
 		return
 	}
+	if h.late(p) {
+		return
+	}
 	h.log.Info("host_joined", "island", hello.Island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
 	h.coordFX.push(func() { // behind the welcome of the first host
 		if err := p.Send(h.welcome(inc, h.restoreOfHost(inc))); err != nil {

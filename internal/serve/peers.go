@@ -43,6 +43,9 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		h.refuse(inc, p, why)
 		return
 	}
+	if h.late(p) {
+		return
+	}
 	h.post(func() {
 		h.decide(coord.Joined{Incarnation: inc, Island: hello.Island})
 		if hello.Reconnect {

@@ -86,7 +86,7 @@ func (h *host) question(p *transport.Peer, q transport.Down, weights []float32) 
 		part := make([]float32, f.Size)
 		f.Gather(part, weights)
 		body := &wire.ToLearner_Fragment{Fragment: &wire.Fragment{Fragment: uint32(i)}}
-		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: body}, Payload: wire.AppendF32(nil, part)}); err != nil {
+		if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: body}, Payload: wire.Bytes(part)}); err != nil {
 			return err
 		}
 	}
