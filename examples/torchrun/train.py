@@ -50,7 +50,7 @@ with mistura.join(replica, optimizer, seed=os.environ.get("MISTURA_NAME") == "pa
             optimizer.step()
         island.step(loss, tokens=batch[:, 1:].numel())
         if island.steps % 25 == 0 and int(os.environ.get("RANK", "0")) == 0:
-            print(f"{island.name}: step {island.steps}, loss {loss.item():.3f}, rate {island.lr():.5f}", flush=True)
+            print(f"{island.name}: step {island.steps}, loss {loss.item():.3f}, rate {optimizer.param_groups[0]['lr']:.5f}", flush=True)
 
 if dist.is_initialized():
     dist.destroy_process_group()  # else its threads may outlive the process's end and abort it

@@ -24,7 +24,7 @@ class Rates:
         rates = [rate_of(g) for g in self._groups]
         first = rates[0] if rates else None
         self._scales = [rate / first if first and rate is not None else 1.0 for rate in rates]
-        self._asked = False  # the trainer sets the rate itself, from island.lr()
+        self._asked = False  # island.lr() was, for this step: the trainer may have set the rate itself
         self._run: float | None = None
         self._factor = 1.0
 
@@ -35,19 +35,20 @@ class Rates:
 
     def set(self, rate: float | None) -> None:
         """The run's rate for the next step; groups that began with a multiple of the first group's keep it."""
-        if self._factor != 1.0 and (self.own or self._asked):
+        if self._factor != 1.0:
             self._scale_by(1 / self._factor)
         self._factor = 1.0
         if self.own:
             return
         self._run = rate
-        if not self._asked and rate is not None:
+        if self._groups and rate is not None:
+            self._asked = False
             for group, scale in zip(self._groups, self._scales):
                 put(group, rate * scale)
-            self._given = self._groups or None
+            self._given = self._groups
 
     def ask(self) -> float:
-        """The rate of the step that comes. Who asks sets it."""
+        """The rate of the step that comes. Who asks may set others, in each step; who only wants to know it changes nothing."""
         if self.own:
             raise InputError("island.lr()", None, "the rate is the trainer's own", 'join with rate="run" to use the run\'s')
         if self._run is None:

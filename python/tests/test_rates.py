@@ -28,16 +28,38 @@ def test_the_runs_rate_is_put_into_the_optimizer() -> None:
     assert r.used() == 0.5
 
 
-def test_who_asks_sets_it() -> None:
-    """Then nothing is put anywhere."""
+def test_who_asks_may_set_it() -> None:
+    """In every step, over what was put there."""
     o = optimizer(0.1)
     r = Rates("run", o)
+    for rate in (0.5, 0.4):
+        r.set(rate)
+        assert r.ask() == rate
+        o.param_groups[0]["lr"] = 0.7
+        assert r.used() == rate
+
+
+def test_asking_changes_nothing() -> None:
+    """One rank prints the rate: its optimizer has that of the next steps all the same, and a scheduler beside it is still noticed."""
+    o = optimizer(0.1, 0.2)
+    r = Rates("run", o)
     r.set(0.5)
-    assert r.ask() == 0.5
-    o.param_groups[0]["lr"] = 0.7
+    assert r.ask() == r.used() == 0.5
     r.set(0.4)
-    assert lr(o) == [0.7]
-    assert r.used() == 0.4
+    assert lr(o) == [0.4, 0.8]
+    o.param_groups[0]["lr"] = 0.3
+    with pytest.raises(InputError, match="something else set it"):
+        r.used()
+
+
+def test_who_has_no_optimizer_asks_when_it_likes() -> None:
+    """Several optimizers are the trainer's to set, every few steps if it wants."""
+    r = Rates("run", None)
+    for rate in (0.5, 0.4):
+        r.set(rate)
+        if rate == 0.5:
+            assert r.ask() == 0.5
+        assert r.used() == rate
 
 
 def test_a_scheduler_beside_the_runs_rate_is_named() -> None:
