@@ -28,17 +28,23 @@ class Areas:
             raise InputError("this machine", sys.byteorder, "is big-endian; tensors are exchanged little-endian", "use another machine")
         fd = os.open(path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
         try:
-            self._map = mmap.mmap(fd, size)
+            memory = mmap.mmap(fd, size)
         finally:
             os.close(fd)
-        self.out = [self._view(at, extent) for at, extent in zip(out, extents)]
-        self.into = [self._view(at, extent) for at, extent in zip(into, extents)]
+        self.out = [view(memory, at, extent) for at, extent in zip(out, extents)]  # which hold the memory
+        self.into = [view(memory, at, extent) for at, extent in zip(into, extents)]
 
-    def _view(self, at: int, extent: Sequence[int]) -> torch.Tensor | None:
-        """The values from byte `at` on, of the shape `extent`; None for the offset -1."""
-        if at < 0:
-            return None
-        count = math.prod(extent)
-        if at % FP32_BYTES != 0 or at + count * FP32_BYTES > len(self._map):
-            raise InputError("shared memory", at, f"{count} values do not fit there", "the mistura process is of another version")
-        return torch.from_numpy(np.frombuffer(self._map, np.float32, count, at).reshape(tuple(extent)))
+    def close(self) -> None:
+        """There are no areas any more."""
+        self.out.clear()
+        self.into.clear()
+
+
+def view(memory: mmap.mmap, at: int, extent: Sequence[int]) -> torch.Tensor | None:
+    """The values from byte `at` on, of the shape `extent`; None for the offset -1."""
+    if at < 0:
+        return None
+    count = math.prod(extent)
+    if at % FP32_BYTES != 0 or at + count * FP32_BYTES > len(memory):
+        raise InputError("shared memory", at, f"{count} values do not fit there", "the mistura process is of another version")
+    return torch.from_numpy(np.frombuffer(memory, np.float32, count, at).reshape(tuple(extent)))

@@ -26,6 +26,9 @@ CONTROL = 0
 WORDS = 512
 """Length of the tensor that a message between ranks travels in; a longer one is followed by its rest."""
 
+CPU = torch.device("cpu")
+"""Said each time: a trainer may have set another default device."""
+
 GROUP_PATIENCE = datetime.timedelta(days=7)
 """The others wait for rank 0 as long as rank 0 waits for the run; a rank that dies is noticed by its connection."""
 
@@ -153,7 +156,7 @@ class Distributed(Alone):
 
     def _say(self, message: dict[str, Any]) -> None:
         text = json.dumps(message).encode()
-        words = torch.zeros(max(WORDS, (len(text) + 15) // 8), dtype=torch.int64)
+        words = torch.zeros(max(WORDS, (len(text) + 15) // 8), dtype=torch.int64, device=CPU)
         words[0] = len(text)
         words[1:].view(torch.uint8)[: len(text)] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
         self._wait(lambda: dist.broadcast(words[:WORDS].clone(), CONTROL, group=self._group, async_op=True))
@@ -161,12 +164,12 @@ class Distributed(Alone):
             self._wait(lambda: dist.broadcast(words[WORDS:].clone(), CONTROL, group=self._group, async_op=True))
 
     def _heard(self) -> Any:
-        words = torch.zeros(WORDS, dtype=torch.int64)
+        words = torch.zeros(WORDS, dtype=torch.int64, device=CPU)
         self._wait(lambda: dist.broadcast(words, CONTROL, group=self._group, async_op=True))
         length = int(words[0])
         rest = (length + 15) // 8 - WORDS
         if rest > 0:
-            more = torch.zeros(rest, dtype=torch.int64)
+            more = torch.zeros(rest, dtype=torch.int64, device=CPU)
             self._wait(lambda: dist.broadcast(more, CONTROL, group=self._group, async_op=True))
             words = torch.cat([words, more])
         message = json.loads(words[1:].view(torch.uint8)[:length].numpy().tobytes())
@@ -203,14 +206,14 @@ class Distributed(Alone):
 
     def gather(self, row: Sequence[float]) -> list[list[float]]:
         """The rows of all ranks, on the control rank; elsewhere nothing."""
-        mine = torch.tensor(row, dtype=torch.float64)
+        mine = torch.tensor(row, dtype=torch.float64, device=CPU)
         rows = [torch.empty_like(mine) for _ in range(self.world)] if self.control else None
         self._wait(lambda: dist.gather(mine, rows, CONTROL, group=self._group, async_op=True))
         return [r.tolist() for r in rows or []]
 
     def sum(self, values: Sequence[int]) -> list[int]:
         """Element by element over the ranks that count for their data-parallel rank."""
-        total = torch.tensor(values, dtype=torch.int64)
+        total = torch.tensor(values, dtype=torch.int64, device=CPU)
         if not self.counts:
             total.zero_()
         self._wait(lambda: dist.all_reduce(total, group=self._group, async_op=True))
@@ -219,10 +222,11 @@ class Distributed(Alone):
     def _objects(self, value: T) -> list[T]:
         """The values of all ranks, whatever they are."""
         mine = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
-        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        self._wait(lambda: dist.all_gather(sizes, torch.tensor([len(mine)]), group=self._group, async_op=True))
+        sizes = [torch.zeros(1, dtype=torch.int64, device=CPU) for _ in range(self.world)]
+        size = torch.tensor([len(mine)], device=CPU)
+        self._wait(lambda: dist.all_gather(sizes, size, group=self._group, async_op=True))
         longest = max(int(n) for n in sizes)
-        texts = [torch.zeros(longest, dtype=torch.uint8) for _ in sizes]
+        texts = [torch.zeros(longest, dtype=torch.uint8, device=CPU) for _ in sizes]
         padded = torch.nn.functional.pad(mine, (0, longest - len(mine)))
         self._wait(lambda: dist.all_gather(texts, padded, group=self._group, async_op=True))
         return [pickle.loads(text[: int(n)].numpy().tobytes()) for text, n in zip(texts, sizes)]  # of the island's own ranks

@@ -77,7 +77,7 @@ class DeviceCopies:
         with self._module.stream(self._side):
             staged = [(i, pinned_like(clone)) for i, clone in clones]
             for (_, host), (_, clone) in zip(staged, clones):
-                host.copy_(clone, non_blocking=True)
+                host.copy_(clone, non_blocking=clone.device == self._device)  # nobody waits for another device's stream
             event = self._module.Event()
             event.record(self._side)
 
@@ -119,11 +119,14 @@ class DeviceCopies:
         if self._taken is not None:
             self._taken.synchronize()
         self._held = [pinned_like(self._areas.into[i]).copy_(self._areas.into[i]) for i in pieces]
-        values = [(i, host.to(self._weights(i).device, non_blocking=self._streams)) for i, host in zip(pieces, self._held)]
+        values = [(i, self._there(host, self._weights(i).device)) for i, host in zip(pieces, self._held)]
         if self._streams:
             self._taken = self._module.Event()
             self._taken.record(self._module.current_stream(self._device))
         return values
+
+    def _there(self, host: torch.Tensor, device: torch.device) -> torch.Tensor:
+        return host.to(device, non_blocking=self._streams and device == self._device)
 
     def trouble(self) -> Exception | None:
         """What went wrong behind the trainer's back."""
@@ -138,9 +141,9 @@ class DeviceCopies:
 def pinned_like(t: torch.Tensor) -> torch.Tensor:
     """Host memory for a tensor of t's shape: pinned where the back end can, for only then does a copy not block."""
     try:
-        return torch.empty(t.shape, dtype=t.dtype, pin_memory=True)
+        return torch.empty(t.shape, dtype=t.dtype, device="cpu", pin_memory=True)
     except RuntimeError:
-        return torch.empty(t.shape, dtype=t.dtype)
+        return torch.empty(t.shape, dtype=t.dtype, device="cpu")
 
 
 def copies(areas: Areas, weights: Weights, pieces: int) -> HostCopies | DeviceCopies:

@@ -90,5 +90,7 @@ class Exchange:
             raise error if isinstance(error, Error) else InputError("gathering weights", None, f"failed ({error})", "see the device's log")
 
     def close(self) -> None:
-        """Finish copies that are under way."""
+        """Finish copies that are under way, and let go of the shared memory: it is there as long as somebody holds it."""
         self._copies.close()
+        self._aside = []
+        self.areas.close()

@@ -145,21 +145,18 @@ class Island:
             self._step(loss, tokens, gradient_norm, expert_tokens, applied)
 
     def _step(self, loss: Any, tokens: Any, gradient_norm: Any, expert_tokens: Any, applied: bool | None) -> None:
-        entered = time.perf_counter()
-        busy, mistake = entered - self._resumed, None
-        try:
-            row = self._row(loss, tokens, gradient_norm, busy)
-        except InputError as err:
-            mistake, row = err, Row(0, math.nan, 0, 0, math.nan, 0, busy)
-        try:
-            self.steps += mistake is None
-            self._applied = bool(applied) if applied is not None else self._verdict is None or self._verdict.apply
-            experts = None if expert_tokens is None else self._ranks.sum([int(n) for n in flat(expert_tokens)])
-            self._boundary(row, experts)
-        except InputError:
-            if mistake is not None:
-                raise mistake from None
-            raise
+        busy, before = time.perf_counter() - self._resumed, self.steps
+        row, mistake = told(lambda: self._row(loss, tokens, gradient_norm, busy))
+        self.steps += 1
+        with instead(mistake):
+            try:
+                self._applied = bool(applied) if applied is not None else self._verdict is None or self._verdict.apply
+                experts = None if expert_tokens is None else self._ranks.sum([int(n) for n in flat(expert_tokens)])
+                self._boundary(row, experts)
+            except InputError:
+                if not self._begun:  # the run has not heard of the step, on no rank: it can be told again, rightly
+                    self.steps = before
+                raise
 
     def _row(self, loss: Any, tokens: Any, norm: Any, busy: float) -> Row:
         count = counted(tokens)
@@ -169,9 +166,7 @@ class Island:
                 raise InputError("step()", None, problem, "take them with island.lease() or island.batches()")
             if not self._mine():
                 count = 0  # the batch was another rank's, to keep this one company
-        value = math.nan if loss is None else scalar("loss", loss)
-        measured = self._judged_norm if norm is None else scalar("gradient_norm", norm)
-        return Row(1, value, 0 if loss is None else count, count, math.nan if measured is None else measured, measured is not None, busy)
+        return row_of(loss, count, self._judged_norm if norm is None else norm, busy)
 
     def _boundary(self, row: Row, experts: list[int] | None, may_pause: bool = True) -> None:
         self._state.settle()
@@ -183,9 +178,7 @@ class Island:
 
     def _report(self, rows: list[Row], seconds: float) -> dict[str, Any]:
         """What rank 0 says for the island."""
-        bad = [str(rank) for rank, row in enumerate(rows) if not row.good]
-        if bad:
-            raise InputError("step()", None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
+        check("step()", rows)
         tokens = self._tokens_once(rows)
         weights = [(r.loss, r.weight) for r in rows]
         return {
@@ -207,22 +200,30 @@ class Island:
         return int(sum(tokens for _, tokens in known.values()))
 
     def judge(self, loss: Any, gradient_norm: Any = None, *, tokens: Any = None) -> Verdict:
-        """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say."""
+        """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say.
+
+        A rank that knows no loss gives None.
+        """
         self._go_on()
         with self._whole("judge()"):
             return self._judge(loss, gradient_norm, tokens)
 
     def _judge(self, loss: Any, gradient_norm: Any, tokens: Any) -> Verdict:
-        count = 1 if tokens is None else counted(tokens)
-        norm = self._judged_norm = None if gradient_norm is None else scalar("gradient_norm", gradient_norm)
-        row = Row(1, scalar("loss", loss), count, count, math.nan if norm is None else norm, norm is not None, 0)
+        if self._verdict is not None:
+            raise InputError("judge()", None, "was called for this step already", "call it once, before optimizer.step()")
+        row, mistake = told(lambda: row_of(loss, 1 if tokens is None else counted(tokens), gradient_norm))
         rows = [Row(*r) for r in self._ranks.gather(row)]
 
         def ask() -> dict[str, Any]:
+            check("judge()", rows)
+            if not any(r.weight for r in rows):
+                raise InputError("judge()", None, "no rank knows the loss", "give it on one rank at least")
             loss = leases.mean([(r.loss, r.weight) for r in rows])
             return self._link.ask("judge", loss=loss, gradient_norm=largest([r.norm for r in rows if r.norm_known]))
 
-        answer = self._ranks.share(ask)
+        with instead(mistake):
+            answer = self._ranks.share(ask)
+        self._judged_norm = row.norm if row.norm_known else None
         self._verdict = Verdict(bool(answer["apply"]), float(answer["factor"]), answer["verdict"], answer.get("reason", ""))
         if self._verdict.apply:
             self._rates.reduce(self._verdict.factor)
@@ -235,11 +236,16 @@ class Island:
             self._validate(loss, tokens)
 
     def _validate(self, loss: Any, tokens: Any) -> None:
-        count = counted(tokens)
-        rows = [Row(*r) for r in self._ranks.gather(Row(1, scalar("loss", loss), count, count, math.nan, 0, 0))]
-        if self._ranks.control:
+        row, mistake = told(lambda: row_of(loss, counted(tokens), None))
+        rows = [Row(*r) for r in self._ranks.gather(row)]
+
+        def tell() -> None:
+            check("validation()", rows)
             loss = leases.mean([(r.loss, r.weight) for r in rows])
             self._link.tell("validation", loss=loss, tokens=self._tokens_once(rows), step=self.steps)
+
+        with instead(mistake):
+            self._ranks.share(tell)
         self.evaluation_due = False
 
     def checkpoint(self, save: Callable[[Path], None] | None = None) -> Path | None:
@@ -271,7 +277,7 @@ class Island:
         return self._link.ask(kind, **fields)
 
     def lr(self) -> float:
-        """The run's learning rate for the step that comes. Who asks sets it; otherwise the optimizer has it already."""
+        """The run's learning rate for the step that comes. The optimizer that join() was given has it already."""
         self._go_on()
         return self._rates.ask()
 
@@ -456,6 +462,7 @@ class Island:
     def _release(self) -> None:
         self._closed = True
         self._link.close()
+        self._exchange.close()
         if self._process is not None:
             self._process.wait(LEAVE_PATIENCE_SECONDS)
         self._log.tell()
@@ -463,8 +470,9 @@ class Island:
         self._ranks.close()
 
     def _abandon(self) -> None:
-        """In a forked child."""
+        """In a forked child: what is the parent's alone, shared memory too, which stays as long as a loader's worker has it."""
         self._link.abandon()
+        self._exchange.areas.close()
         if self._process is not None:
             self._process.abandon()
 
@@ -487,7 +495,7 @@ class Island:
             raise Interrupted(f"{self._left}, so that {call} cannot follow; {AGAIN}")
 
     def __repr__(self) -> str:
-        state = "over" if self.done else "closed" if self._closed else "training"
+        state = "over" if self._done else "closed" if self._closed else "training"
         return f"<island {self.name} of run {self.run_id}: {state}, step {self.steps}>"
 
     def __enter__(self) -> Island:
@@ -501,6 +509,39 @@ class Island:
         self.close()
         if why is not None:
             raise why from error
+
+
+def told(make: Callable[[], Row]) -> tuple[Row, InputError | None]:
+    """A rank's row. What is wrong with it rank 0 hears with the others': a rank that only raised would leave them waiting."""
+    try:
+        return make(), None
+    except InputError as err:
+        return Row(0, math.nan, 0, 0, math.nan, 0, 0), err
+
+
+@contextlib.contextmanager
+def instead(mistake: InputError | None) -> Iterator[None]:
+    """A rank's own mistake says more than that one was made."""
+    try:
+        yield
+    except InputError:
+        if mistake is not None:
+            raise mistake from None
+        raise
+
+
+def check(call: str, rows: list[Row]) -> None:
+    """Nobody called it wrongly."""
+    bad = [str(rank) for rank, row in enumerate(rows) if not row.good]
+    if bad:
+        raise InputError(call, None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
+
+
+def row_of(loss: Any, tokens: int, norm: Any, busy: float = 0.0) -> Row:
+    """Loss and norm as a trainer gives them: None is unknown, NaN is a value."""
+    value = math.nan if loss is None else scalar("loss", loss)
+    size = math.nan if norm is None else scalar("gradient_norm", norm)
+    return Row(1, value, 0 if loss is None else tokens, tokens, size, norm is not None, busy)
 
 
 def counted(tokens: Any) -> int:

@@ -84,6 +84,7 @@ def join(
         }  # fmt: skip
         welcome = _enter(ranks, link, chunks, held, about)
         island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates, gate))
+        begun.append(island._exchange.close)
         if callable(evaluate):
             island.evaluate = evaluate
         if started is not None:
@@ -149,7 +150,7 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
 
     places = ranks.everyone(start)
     where, written = places[ranks.rank if path else ranks.host_leader()]
-    said = process.Log(written)
+    said = ranks.each(lambda: process.Log(written))
     begun.append(said.close)
     link = ranks.each(lambda: Link(where, said.last, SOCKET_PATIENCE_SECONDS))
     begun.append(link.close)

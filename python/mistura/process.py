@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -177,7 +178,12 @@ class Log:
 
     def __init__(self, path: str | None) -> None:
         """None: the process was not started by this island and its words go elsewhere."""
-        self._fd = -1 if path is None else os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            self._fd = -1 if path is None else os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as err:
+            problem = f"its first rank has written {path}, which is not here ({err.strerror})"
+            mend = "give each host a name of its own, or set GROUP_RANK to its number"
+            raise InputError("host", socket.gethostname(), problem, mend) from err
         self._told = 0
 
     def last(self) -> str:

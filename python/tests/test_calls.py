@@ -244,6 +244,92 @@ def test_a_mistake_on_one_rank_is_told_on_all(tmp_path: Path) -> None:
     assert ends[1].startswith("InputError: tokens: is missing")
 
 
+def _errs_and_goes_on(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(torch.nn.parallel.DistributedDataParallel(Small(0)))
+    wrong = rank == 1
+    for call in (
+        lambda: island.step(1.0, tokens=None if wrong else 8),
+        lambda: island.judge(torch.ones(3) if wrong else 1.0),
+        lambda: island.judge(None),
+        lambda: island.validation(1.0, None if wrong else 4),
+    ):
+        with pytest.raises(mistura.InputError) as caught:
+            call()
+        diary.note(words=str(caught.value).split(";")[0])
+    assert island.judge(None if wrong else 1.0)  # a pipeline stage that knows no loss
+    with pytest.raises(mistura.InputError, match="was called for this step already; call it once, before optimizer.step()"):
+        island.judge(1.0)
+    while not island.done:
+        island.step(1.0, tokens=4)
+    diary.note(steps=island.steps)
+
+
+def test_a_mistake_on_one_rank_spoils_nothing(tmp_path: Path) -> None:
+    """Every rank hears of it in the same call, and the call can be made again: no step was counted anywhere."""
+    ranks, ends, summary = run(tmp_path, _errs_and_goes_on, world=2, tokens=80)
+    assert ends == ["done", "done"]
+    assert [d.all("steps") for d in ranks.diaries] == [[10], [10]] and summary["tokens"] == 80
+    calls = ["step(): was called wrongly on rank 1", "judge(): was called wrongly on rank 1", "judge(): no rank knows the loss"]
+    assert ranks.diaries[0].all("words") == [*calls, "validation(): was called wrongly on rank 1"]
+    own = ["tokens: is missing", 'loss "Tensor": is no single number', "judge(): no rank knows the loss", "tokens: is missing"]
+    assert ranks.diaries[1].all("words") == own
+
+
+def _two_masters(diary: Diary, rank: int, world: int) -> None:
+    island, optimizer = joined(Small(0), rate="run")
+    (group,) = optimizer.param_groups
+    given, group["lr"] = group["lr"], 7.0
+    with pytest.raises(mistura.InputError, match="something else set it"):
+        island.step(1.0, tokens=8)
+    group["lr"] = given
+    while not island.done:
+        island.step(1.0, tokens=8)
+    diary.note(steps=island.steps)
+
+
+def test_a_step_that_was_not_told_is_told_again(tmp_path: Path) -> None:
+    """A rate that somebody else has set is put right, and the same step counts once."""
+    ranks, ends, summary = run(tmp_path, _two_masters, tokens=80)
+    assert ends == ["done"], ends
+    assert (ranks.diaries[0].all("steps"), summary["tokens"]) == ([10], 80)
+
+
+def _closes(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(Small(0))
+    island.step(1.0, tokens=8)
+    maps = Path("/proc/self/maps")
+    if (child := os.fork()) == 0:
+        diary.note(child="/mistura-" in maps.read_text())
+        os._exit(0)
+    os.waitpid(child, 0)
+    held = "/mistura-" in maps.read_text()
+    island.close()
+    diary.note(held=[held, "/mistura-" in maps.read_text()])
+
+
+def test_a_closed_island_holds_no_memory(tmp_path: Path) -> None:
+    """8 bytes a parameter, of which the next life of the island has its own. Nor does a child that was forked, such as a loader's."""
+    ranks, ends, _ = run(tmp_path, _closes, tokens=10**6, finish=False)
+    assert ends == ["done"]
+    assert ranks.diaries[0].all("child") == [False]
+    assert ranks.diaries[0].all("held") == [[True, False]]
+
+
+def _on_another_device_by_default(diary: Diary, rank: int, world: int) -> None:
+    replica = torch.nn.parallel.DistributedDataParallel(Small(0))
+    torch.set_default_device("meta")
+    island, _ = joined(replica, probe=lambda tokens: replica(tokens[:, :8] / 128.0).square().mean())
+    while not island.done:
+        island.step(1.0, tokens=4)
+
+
+@pytest.mark.skipif(not hasattr(torch, "set_default_device"), reason="this PyTorch has no default device")
+def test_a_default_device_is_the_trainers_alone(tmp_path: Path) -> None:
+    """What ranks say to each other is on the CPU."""
+    _, ends, summary = run(tmp_path, _on_another_device_by_default, world=2, tokens=80)
+    assert (ends, summary["islands"][0]["gate"]) == (["done", "done"], "recorded")
+
+
 class Other(Small):
     """The run's model with something changed."""
 

@@ -67,6 +67,18 @@ def test_trouble_in_the_background_is_told(tmp_path: Path) -> None:
     assert "device lost" in str(c.trouble())
 
 
+def test_nothing_is_held_after_the_end(tmp_path: Path) -> None:
+    """Neither the thread nor the memory: the same process may join again, and again."""
+    a = areas(tmp_path / "a", [(2,)], np.zeros(2, np.float32))
+    c = DeviceCopies(a, lambda i: torch.zeros(2), torch.device("cpu"))
+    assert str(tmp_path / "a") in Path("/proc/self/maps").read_text()
+    c.close()
+    c.close()
+    a.close()
+    assert not c._worker.is_alive()
+    assert str(tmp_path / "a") not in Path("/proc/self/maps").read_text()
+
+
 def test_cpu_weights_are_copied_directly(tmp_path: Path) -> None:
     """No thread where none is needed."""
     a = areas(tmp_path / "a", [(2,)], np.zeros(2, np.float32))

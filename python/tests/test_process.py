@@ -52,6 +52,12 @@ def test_missing_program(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert process.find_binary(None) == found
 
 
+def test_two_hosts_of_one_name() -> None:
+    """Containers may have one: what the first rank of one has started is not on the other."""
+    with pytest.raises(InputError, match=r"has written /no/such/log, which is not here \(No such file.*or set GROUP_RANK to its number"):
+        process.Log("/no/such/log")
+
+
 def test_other_version(tmp_path: Path) -> None:
     """Both integers are in the message."""
     with pytest.raises(InputError, match="version 9 speaks local protocol 7, this Python package speaks 1; update the Python package"):

@@ -151,6 +151,7 @@ def polled(diary: Diary, rank: int, world: int) -> None:
         optimizer.step()
         island.step(loss, tokens=8)
         diary.note(loss=loss.item())
+        assert ": training, step" in repr(island)  # shown, the run is not asked anything
         path = island.checkpoint()
         if path is not None:
             path.write_text(str(island.steps))
