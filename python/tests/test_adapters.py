@@ -104,6 +104,7 @@ def test_optimizers_whose_state_is_something_else() -> None:
     model = nn.Linear(2, 2)
     assert plain(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)).slots() == []
     assert plain(model, torch.optim.AdamW(model.parameters(), amsgrad=True)).slots() == []
+    assert plain(model, type("AdamW", (torch.optim.SGD,), {})(model.parameters(), lr=0.1)).slots() == []  # another's, of that name
     assert plain(model, None).slots() == []
 
 

@@ -92,7 +92,7 @@ class Adapter:
         """The fp32 values of a piece's optimizer state, to be read and changed in place. Zero when no step was made yet."""
         part = self._parts[self._place[piece]]
         if part.key is None:
-            return self._unstepped.setdefault(self._place[piece], torch.zeros(piece.extent))
+            return self._unstepped.setdefault(self._place[piece], torch.zeros(piece.extent, device="cpu"))
         value = local(self._state(part)[SLOTS[name]])
         if value.dtype != torch.float32:
             raise InputError(f"optimizer state of {piece.name}", str(value.dtype), "is not kept in fp32", "keep it in fp32")
@@ -198,9 +198,11 @@ def stepped(optimizer: Any) -> Callable[[Any], Any]:
 
 
 def adam(optimizer: Any) -> bool:
-    """The optimizer keeps a first and second moment of each weight, and nothing else that has to move with them."""
-    kinds = [c.__name__ for c in type(optimizer).__mro__]
-    if not any(kind in ("Adam", "AdamW", "FusedAdam") for kind in kinds):
+    """The optimizer keeps a first and second moment of each weight under PyTorch's names, and nothing else that has to move with them.
+
+    Others are called AdamW too, and keep theirs elsewhere (bitsandbytes: state1 and state2).
+    """
+    if not isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)) and not counts_by_group(optimizer):
         return False
     return not any(g.get("amsgrad") for g in optimizer.param_groups)
 
