@@ -11,6 +11,7 @@ Shapes: R sequences of T+1 tokens, K experts that a token visits.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from typing import Any, Callable
 import torch
 
 from .errors import InputError
+
+log = logging.getLogger("mistura")
 
 FIRST_SCALE = 2.0**16
 """Of an fp16 loss before its backward pass, so that small gradients do not vanish; halved while they overflow."""
@@ -83,6 +86,7 @@ class Gate:
     def __init__(self, model: torch.nn.Module, probe: Any) -> None:
         self._model = model
         self._probe = prepared(model, probe)
+        self._warned = False
 
     @property
     def ready(self) -> bool:
@@ -92,7 +96,7 @@ class Gate:
     def answer(self, action: dict[str, Any], ranks: Any, adapter: Any, exchange: Any, link: Any) -> None:
         """Compute what is asked for, leave the gradients of this rank's pieces, and say so. A problem is said, not raised."""
         asked = Question(**question(action["gate"]))
-        with untouched(self._model), hook(adapter, "aside", contextlib.nullcontext)():
+        with untouched(self._model, self._warn_of_draws), hook(adapter, "aside", contextlib.nullcontext)():
             outcome = self._settle(asked, ranks, adapter, exchange)
             hook(adapter, "clear_gradients")()
         answer = outcome.answer
@@ -103,6 +107,12 @@ class Gate:
             loss = sum(known) / len(known) if known else math.nan
         choices = None if answer.choices is None else listed(answer.choices, action["gate"]["choices"])
         link.ask("gated", loss=loss, number_format=self._format(), choices=choices, problem=outcome.problem)
+
+    def _warn_of_draws(self) -> None:
+        """Say it once: what is refused for it looks like a wrong model."""
+        if not self._warned:
+            self._warned = True
+            log.warning("the probe draws random numbers, as dropout does, and no two answers of it agree; call model.eval() in it")
 
     def _format(self) -> str:
         return "" if self._probe is None else self._probe.number_format or ""
@@ -178,11 +188,12 @@ def prepared(model: torch.nn.Module, probe: Any) -> Probe | None:
 
 def question(asked: dict[str, Any]) -> dict[str, Any]:
     """The fields of a Question as they come."""
-    tokens = torch.tensor(asked["tokens"], dtype=torch.int64).view(asked["rows"], -1)
+    tokens = torch.tensor(asked["tokens"], dtype=torch.int64, device="cpu").view(asked["rows"], -1)
     choices = None
     if asked.get("choices"):
         inputs = (tokens.shape[0], tokens.shape[1] - 1)
-        choices = {layer: torch.tensor(c, dtype=torch.int64).view(*inputs, -1) for layer, c in enumerate(asked["choices"]) if c}
+        layers = [(layer, c) for layer, c in enumerate(asked["choices"]) if c]
+        choices = {layer: torch.tensor(c, dtype=torch.int64, device="cpu").view(*inputs, -1) for layer, c in layers}
     return {"tokens": tokens, "end_token": asked["end_token"] if asked["boundaries"] else None, "choices": choices}
 
 
@@ -201,17 +212,21 @@ def gradient(adapter: Any, piece: Any) -> torch.Tensor | None:
 
 
 @contextmanager
-def untouched(model: torch.nn.Module) -> Iterator[None]:
-    """Leave the model's buffers and random numbers as they are, and gradients zero where there were some.
+def untouched(model: torch.nn.Module, drawn: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Leave the model's modes, buffers and random numbers as they are, and gradients zero where there were some.
 
     A parameter without a gradient is not stepped, one whose gradient is zero is: which of both it is stays as it was.
     """
     had = {id(p) for p in model.parameters() if p.grad is not None}
+    modes = [(m, m.training) for m in model.modules()]
     buffers = [(b, b.detach().clone()) for _, b in model.named_buffers()]  # buffers() is a list of other things in Megatron's modules
-    with same_draws({p.device for p in model.parameters()}):
+    with same_draws({p.device for p in model.parameters()}, drawn):
         try:
             yield
         finally:
+            for module, training in modes:
+                if module.training != training:
+                    module.training = training
             with torch.no_grad():
                 for p in model.parameters():
                     if id(p) not in had:
@@ -225,8 +240,8 @@ def untouched(model: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def same_draws(devices: Iterable[torch.device]) -> Iterator[None]:
-    """Random numbers of the CPU and of devices go on as if nothing had been drawn.
+def same_draws(devices: Iterable[torch.device], drawn: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Random numbers of the CPU and of devices go on as if nothing had been drawn; `drawn` is called if something was.
 
     Vendors' plug-ins have the two functions where CUDA has them (torch.npu, torch.musa, torch.mlu …).
     """
@@ -240,7 +255,9 @@ def same_draws(devices: Iterable[torch.device]) -> Iterator[None]:
         yield
     finally:
         for (module, place), state in zip(known, before):
-            module.set_rng_state(state, *place)
+            if not torch.equal(module.get_rng_state(*place), state):
+                module.set_rng_state(state, *place)
+                drawn()
 
 
 __all__ = ["Answer", "Gate", "Probe", "Question"]

@@ -109,7 +109,7 @@ def test_fp16_of_a_trainer_that_runs_its_own_backward_pass() -> None:
 
 def test_random_numbers_of_any_device_go_on_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plug-in keeps its generators where CUDA does: torch.npu, torch.musa, torch.mlu … (here one that is named xpu)."""
-    state = {"xpu:0": 1, "xpu:1": 2}
+    state = {"xpu:0": torch.tensor([1]), "xpu:1": torch.tensor([2])}
     plug = types.SimpleNamespace(
         get_rng_state=lambda device: state[str(device)], set_rng_state=lambda value, device: state.__setitem__(str(device), value)
     )
@@ -117,6 +117,16 @@ def test_random_numbers_of_any_device_go_on_as_before(monkeypatch: pytest.Monkey
     before = torch.get_rng_state()
     with same_draws({torch.device("xpu", 0), torch.device("xpu", 1), torch.device("cpu")}):
         torch.rand(3)
-        state.update({"xpu:0": 7, "xpu:1": 8})
-    assert state == {"xpu:0": 1, "xpu:1": 2}
+        state.update({"xpu:0": torch.tensor([7]), "xpu:1": torch.tensor([8])})
+    assert [int(s) for s in state.values()] == [1, 2]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_probe_that_draws_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    """With dropout no two answers agree, and the island would be refused as a wrong model; what the probe switches off is on again."""
+    model = nn.Sequential(nn.Linear(2, 1, bias=False), nn.Dropout())
+    ask(model, lambda _: model(torch.ones(4, 2)).mean())
+    assert "the probe draws random numbers, as dropout does" in caplog.text
+    caplog.clear()
+    ask(model, lambda _: model.eval()(torch.ones(4, 2)).mean())
+    assert not caplog.records and model.training and model[1].training
