@@ -167,7 +167,7 @@ type (
 		Incarnation uint64
 		Why         string
 	}
-	// Recall ends an incarnation from outside whose island may come back as the next one.
+	// Recall ends an incarnation whose island, or the trainer of it, may come back as the next one.
 	Recall struct {
 		Incarnation uint64
 		Why         string

@@ -230,7 +230,7 @@ func (s *State) joined(m *member, in Joined, now time.Time) ([]Effect, string) {
 	switch m.phase {
 	case launched:
 		m.phase, m.steppedAt = joined, now
-		if s.patient(m) {
+		if s.patient(m.island) {
 			m.launchedAt = now
 		}
 		return []Effect{Admit{m.incarnation, m.restored}}, m.island + " joined"
@@ -346,10 +346,12 @@ func (s *State) end(m *member, how, why string) ([]Effect, string) {
 }
 
 // farewell ends the session of an incarnation that is closed. An island from outside may come
-// back under its name, unless that does not help or nobody is let in any more: nobody else would start it again.
+// back under its name, unless that does not help or nobody is let in any more: nobody else would
+// start it again. Of one that waits for its trainer the process is started again, and the trainer
+// is to come to it.
 func (s *State) farewell(incarnation uint64, island, why string) Effect {
 	sl, late := s.slots[island], s.stopping || s.finished()
-	if sl != nil && sl.outside && !sl.shut && !late && sl.barren < s.cfg.Restarts {
+	if sl != nil && (sl.outside || s.patient(island)) && !sl.shut && !late && sl.barren < s.cfg.Restarts {
 		return Recall{incarnation, why}
 	}
 	return Expel{incarnation, why}
@@ -457,7 +459,7 @@ func (s *State) tick(now time.Time) ([]Effect, string) {
 }
 
 // patient: it is started, and joins when a person wants it to.
-func (s *State) patient(m *member) bool { return slices.Contains(s.cfg.Patient, m.island) }
+func (s *State) patient(island string) bool { return slices.Contains(s.cfg.Patient, island) }
 
 // lifeless says why a member counts as dead, or nothing.
 func (s *State) lifeless(m *member, now time.Time) string {
@@ -468,7 +470,7 @@ func (s *State) lifeless(m *member, now time.Time) string {
 		return fmt.Sprintf("did not flush within %v", s.cfg.StopWait)
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
-		if now.Sub(m.launchedAt) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m)) {
+		if now.Sub(m.launchedAt) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m.island)) {
 			if m.phase == joined && s.cfg.Gate && !m.gated {
 				return fmt.Sprintf("no answer at the gate %v after its start (limits.first_step_seconds)", s.cfg.FirstStep)
 			}

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mistura
-from served import ROOT, Open, Served, missing, program, run_file
-from trainers import Diary, Ranks, Small, loss_of, write_first
+from served import ROOT, WAITS, Open, Served, missing, program, run_file
+from trainers import PATIENCE_SECONDS, Diary, Ranks, Small, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -61,6 +61,32 @@ def test_a_rollback_is_told_and_the_same_process_joins_again(tmp_path: Path, kin
         assert words.endswith("call mistura.join() again: it brings the weights that the run goes on from")
         assert diary.all("newer") == [True]
         assert all(step == 0 for step in diary.all("moments")[1])
+
+
+def _pauses(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    first = mistura.join(model, optimizer, rate="own", own_data=True)
+    first.step(1.0, tokens=4)
+    assert first._link.ended(PATIENCE_SECONDS) is not None  # a pause, for as long as it takes
+    with pytest.raises(mistura.Lost) as caught:
+        first.step(1.0, tokens=4)
+    diary.note(again=caught.value.again, words=str(caught.value))
+    with mistura.join(model, optimizer, rate="own", own_data=True) as second:
+        diary.note(newer=second.incarnation > first.incarnation)
+
+
+@pytest.mark.parametrize("kind", [Open, Served], ids=["serve", "train"])
+def test_a_trainer_that_paused_for_too_long_may_join_again(tmp_path: Path, kind: type[Served]) -> None:
+    """It was taken for dead, and hears that it may come back, whoever has started its mistura process."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    text = run_file(tokens=10**6, islands=["one"], first=first).replace(WAITS, "limits: {heartbeat_seconds: 3, stall_seconds: 3}\n")
+    with kind(tmp_path / "run", text) as served:
+        ranks = Ranks(tmp_path / "ranks", 1, _pauses, served.environment("one"))
+        assert ranks.end() == ["done"], served.said()
+    (diary,) = ranks.diaries
+    assert diary.all("again") == diary.all("newer") == [True], diary.read()
+    assert "no inner step for" in diary.all("words")[0], diary.read()
 
 
 COMMAND = """
