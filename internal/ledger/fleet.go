@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"cmp"
-	"strings"
 )
 
 // Fleet is how a run stands right now: what "mistura status" shows, and its JSON object.
@@ -125,13 +124,18 @@ func (i Island) engine() string {
 	if i.State == Awaited {
 		return ""
 	}
-	return cmp.Or(i.Engine, "native")
+	return cmp.Or(i.Engine, native)
 }
 
-// kind is what decides how fast an island ought to be; empty while nobody knows.
+// kind is what decides how fast an island ought to be; empty while nobody knows. In which
+// number format a trainer computes it does not say.
 func (i Island) kind() string {
 	if i.State == Awaited {
 		return ""
 	}
-	return strings.Join([]string{i.engine(), cmp.Or(i.Device, "cpu"), cmp.Or(i.Numeric, fp32)}, " ")
+	kind := i.engine() + " " + cmp.Or(i.Device, "cpu")
+	if i.engine() == native {
+		kind += " " + cmp.Or(i.Numeric, fp32)
+	}
+	return kind
 }

@@ -77,7 +77,7 @@ func TestFleet(t *testing.T) {
 	s.Advance(now.Add(3 * time.Second))
 	f := s.Fleet()
 	slow := f.Islands[2]
-	if !slow.Straggler || slow.Ratio.Text(1) != "1.6" || slow.Kind != "external npu fp32" || slow.Host != "10.0.0.9:5" || slow.SecondsSinceStep.Text(0) != "3" {
+	if !slow.Straggler || slow.Ratio.Text(1) != "1.6" || slow.Kind != "external npu" || slow.Host != "10.0.0.9:5" || slow.SecondsSinceStep.Text(0) != "3" {
 		t.Errorf("slow: %+v", slow)
 	}
 	if f.Islands[0].Straggler || f.Waiting != "" || len(f.Versions) != 3 || f.Versions[2] != 7 {
@@ -104,12 +104,12 @@ func TestWhatTrainsIsSaidWhenReady(t *testing.T) {
 	now := time.Unix(0, 0)
 	s.Apply(IslandStarted{At: now, Island: "a", Incarnation: 1})
 	s.Apply(IslandReady{At: now, Island: "a", Incarnation: 1, Engine: "torch", Device: "npu"})
-	if got := s.Fleet().Islands[0]; got.Engine != "torch" || got.Kind != "torch npu fp32" {
+	if got := s.Fleet().Islands[0]; got.Engine != "torch" || got.Kind != "torch npu" {
 		t.Errorf("%+v", got)
 	}
 	s.Apply(IslandStarted{At: now, Island: "a", Incarnation: 2, Engine: "external", Device: "cuda"})
 	s.Apply(IslandReady{At: now, Island: "a", Incarnation: 2})
-	if got := s.Fleet().Islands[0]; got.Kind != "external cuda fp32" {
+	if got := s.Fleet().Islands[0]; got.Kind != "external cuda" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -5,8 +5,11 @@ import (
 	"time"
 )
 
-// fp32 is what an island computes in that emulates nothing.
-const fp32 = "fp32"
+// What trains in an island and in what it computes, where nothing else is said.
+const (
+	native = "native"
+	fp32   = "fp32"
+)
 
 // State is what an island does.
 type State string
