@@ -22,6 +22,7 @@ const (
 	actVenom  = "venom"  // every contribution is NaN
 	actBalk   = "balk"   // ends when it is welcomed
 	actForge  = "forge"  // says that its first tensor came as other bits than it did
+	actOther  = "other"  // says that it has the parameters of another run
 
 	actDie     = "die-"    // with a sample: a real island, killed by force in the step that has it
 	actFragile = "fragile" // a real island, whose connections break at each SIGUSR1
@@ -53,7 +54,11 @@ func actAsFake(join wire.Join, act string) error {
 		return err
 	}
 	ctx := context.Background()
-	conn, err := transport.Dial(ctx, join, &wire.Hello{KernelSet: set.Name(), Version: "fake", Pid: uint64(os.Getpid())})
+	hello := &wire.Hello{KernelSet: set.Name(), Version: "fake", Pid: uint64(os.Getpid())}
+	if act == actOther {
+		hello.TableDigest = wire.TableDigest([]wire.TensorShape{{Name: "head.weight", Shape: []int{4, 16}}})
+	}
+	conn, err := transport.Dial(ctx, join, hello)
 	if err != nil {
 		return err
 	}

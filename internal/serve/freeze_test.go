@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,14 +12,43 @@ import (
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
+// missed is a run that is not through before an island that does nothing is missed: every merge
+// waits for it. Who lives has long to say so.
+func missed(run *runfile.Run) {
+	waiting(run)
+	run.Exchange.Quorum, run.Exchange.MaxWaitSeconds = 2, 1000
+	run.Limits.HeartbeatSeconds = missedAfter
+}
+
+// missedAfter is how many seconds of silence, or of no step, are the death of an island.
+const missedAfter = 8
+
+// relieved holds both islands until both are ready, and the fast one from the death of the other
+// until the next is ready: alone it would be through before.
+func relieved() func(*trial, ledger.Event) {
+	both := together(unix.SIGCONT, 1, 2)
+	return func(c *trial, e ledger.Event) {
+		both(c, e)
+		switch e := e.(type) {
+		case ledger.IslandGone:
+			if e.Incarnation == 2 {
+				c.signal("fast", 1, unix.SIGSTOP)
+			}
+		case ledger.IslandReady:
+			if e.Incarnation == 3 {
+				c.signal("fast", 1, unix.SIGCONT)
+			}
+		}
+	}
+}
+
 // Danger: a process that slept through its own death wakes up and speaks for the
 // incarnation that replaced it.
 func TestAnIslandIsFrozenAndWakesUp(t *testing.T) {
-	run := tiny(t, func(run *runfile.Run) {
-		run.Limits.HeartbeatSeconds = 1.5
-		run.Tokens = stepTokens * 3000
-	})
-	c := begin(t, folder(t), run, false, func(c *trial, e ledger.Event) {
+	t.Parallel() // most of it is waiting
+	relief := relieved()
+	c := begin(t, folder(t), tiny(t, missed), false, func(c *trial, e ledger.Event) {
+		relief(c, e)
 		switch e := e.(type) {
 		case ledger.StepDone:
 			if e.Incarnation == 2 && e.Step == 20 {
@@ -47,11 +77,12 @@ func TestAnIslandIsFrozenAndWakesUp(t *testing.T) {
 
 // Danger: a process that lives and does nothing is waited for.
 func TestAnIslandHangs(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	run := tiny(t, func(run *runfile.Run) {
-		run.Limits.HeartbeatSeconds, run.Limits.StallSeconds, run.Limits.FirstStepSeconds = 1.5, 1.5, 1.5
-		run.Tokens = stepTokens * 1500
+		missed(run)
+		run.Limits.StallSeconds, run.Limits.FirstStepSeconds = missedAfter, missedAfter
 	})
-	c := begin(t, folder(t), run, false, nil, faking("slow-2="+actHang))
+	c := begin(t, folder(t), run, false, relieved(), faking("slow-2="+actHang))
 	sum := c.finish()
 	gone := recorded[ledger.IslandGone](c)
 	if gone[0].Incarnation != 2 || !strings.Contains(gone[0].Reason, "no inner step for") {
@@ -130,14 +161,46 @@ func TestC1TheDeadDoNotCount(t *testing.T) {
 	}
 }
 
+// untilGone holds the fast island, once it is ready, until the other one is gone: it could be
+// through before.
+func untilGone() func(*trial, ledger.Event) {
+	held, gone := false, false
+	return func(c *trial, e ledger.Event) {
+		switch e := e.(type) {
+		case ledger.IslandReady:
+			if e.Incarnation == 1 && !gone {
+				held = true
+				c.signal("fast", 1, unix.SIGSTOP)
+			}
+		case ledger.IslandGone:
+			if gone = gone || e.Incarnation == 2; gone && held {
+				c.signal("fast", 1, unix.SIGCONT)
+				held = false
+			}
+		}
+	}
+}
+
 // A1: initial digests of all tensors are compared before an island's first step; one
 // that differs is refused, with tensor and island named, and the other trains on.
 func TestA1AnIslandBeginsWithOtherBits(t *testing.T) {
-	c := begin(t, folder(t), tiny(t, nil), false, nil, faking("slow-2="+actForge))
+	c := begin(t, folder(t), tiny(t, waiting), false, untilGone(), faking("slow-2="+actForge))
 	c.finish()
 	gone := recorded[ledger.IslandGone](c)
 	if gone[0].Kind != ledger.Quarantined || !strings.Contains(gone[0].Reason, "of island slow is not what the syncer sent") {
 		t.Errorf("the island with other bits: %v", gone[0])
+	}
+}
+
+// Danger: what computes with the parameters of another run's model, and has not noticed it itself,
+// takes part. It is refused by the digests of both before its first step.
+func TestAnIslandOfAnotherRunsModel(t *testing.T) {
+	c := begin(t, folder(t), tiny(t, waiting), false, untilGone(), faking("slow-2="+actOther))
+	c.finish()
+	gone := recorded[ledger.IslandGone](c)
+	other := regexp.MustCompile(`it trains another model: its parameters have the digest [0-9a-f]{12}…, those of the run [0-9a-f]{12}…`)
+	if gone[0].Kind != ledger.Quarantined || gone[0].Incarnation != 2 || !other.MatchString(gone[0].Reason) {
+		t.Errorf("the island of another model: %v", gone[0])
 	}
 }
 

@@ -371,9 +371,11 @@ func TestInterruptBeforeAStateIsTaken(t *testing.T) {
 // An island that does not answer holds up an interrupt only so long, and a second
 // island's samples are not lost by it.
 func TestInterruptWithAFrozenIsland(t *testing.T) {
-	run := tiny(t, func(run *runfile.Run) { run.Limits.HeartbeatSeconds = 0.5 })
+	t.Parallel() // most of it is waiting
+	run, goOn := tiny(t, missed), together(unix.SIGCONT, 1, 2)
 	dir := folder(t)
 	c := begin(t, dir, run, false, func(c *trial, e ledger.Event) {
+		goOn(c, e)
 		if s, ok := e.(ledger.StepDone); ok && s.Incarnation == 2 && s.Step == 10 {
 			c.signal("slow", 2, unix.SIGSTOP)
 			c.interruptNow()
