@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,10 +24,13 @@ import (
 
 // relay is the way between an island and the coordinator, which can be cut.
 type relay struct {
-	lis net.Listener
+	lis  net.Listener
+	full chan struct{} // closed when as much has reached the island as may
+	once sync.Once     // closes it
 
 	mu    sync.Mutex
 	to    string // empty: it is cut
+	most  int64  // bytes of a connection that reach the island; 0: all
 	conns map[net.Conn]bool
 	wg    sync.WaitGroup
 }
@@ -38,7 +42,7 @@ func through(t *testing.T, to string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{lis: lis, to: to, conns: map[net.Conn]bool{}}
+	r := &relay{lis: lis, full: make(chan struct{}), to: to, conns: map[net.Conn]bool{}}
 	r.wg.Go(r.accept)
 	t.Cleanup(func() {
 		lis.Close()
@@ -55,7 +59,7 @@ func (r *relay) accept() {
 			return
 		}
 		r.mu.Lock()
-		to := r.to
+		to, most := r.to, r.most
 		r.mu.Unlock()
 		out, err := net.Dial("tcp", to) // fails where there is no address
 		if err != nil {
@@ -67,12 +71,33 @@ func (r *relay) accept() {
 		r.mu.Unlock()
 		for _, ends := range [][2]net.Conn{{in, out}, {out, in}} {
 			r.wg.Go(func() {
-				io.Copy(ends[0], ends[1]) //nolint:errcheck // any end is the end
+				if most > 0 && ends[0] == in {
+					r.some(in, out, most)
+				} else {
+					io.Copy(ends[0], ends[1]) //nolint:errcheck // any end is the end
+				}
 				in.Close()
 				out.Close()
 			})
 		}
 	}
+}
+
+// some brings so many bytes to the island; what follows them is lost on the way.
+func (r *relay) some(in, out net.Conn, most int64) {
+	if n, _ := io.CopyN(in, out, most); n == most { // any error is the end
+		r.once.Do(func() { close(r.full) })
+	}
+	io.Copy(io.Discard, out) //nolint:errcheck // any end is the end
+}
+
+// atMost has so many bytes of each new connection reach the island, 0 for all; what it gives is closed
+// when they have.
+func (r *relay) atMost(bytes int64) <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.most = bytes
+	return r.full
 }
 
 // lead has the way lead elsewhere, or nowhere; whoever is on it is cut off.
@@ -92,12 +117,12 @@ func (r *relay) on(j wire.Join) wire.Join {
 	return j
 }
 
-// brief is a run that takes an island for dead after a second of silence.
+// brief is a run that takes an island for dead after some seconds of silence.
 func brief(r *runfile.Run) {
 	listed(r)
 	r.Islands = r.Islands[:1]
 	r.Tokens = stepTokens * 1000
-	r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 1, 1
+	r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 5, 5
 }
 
 // The danger: an island whose way was cut for longer than the run has patience with it ends
@@ -163,12 +188,61 @@ func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
 	}
 }
 
+// TestC5DonorDiesWhileItSeeds: the coordinator, from which every joiner has the model, is killed at
+// half of the state transfer. Who was there and who was joining go on with the one that takes
+// its place; the joiner holds what everybody holds, or it would be quarantined for its digests.
+func TestC5DonorDiesWhileItSeeds(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	run := tiny(t, func(r *runfile.Run) {
+		listed(r)
+		r.Tokens = stepTokens * 1_000_000
+		r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 20, 20
+		r.Checkpoint.EveryTokens = stepTokens * 200
+	})
+	s := serveRun(t, dir, run, false)
+	j := s.invitation()
+	old, young := through(t, j.Address), through(t, j.Address)
+	half := young.atMost(2 * int64(run.Size())) // of 4 bytes for each parameter
+	endA, _ := s.join(old.on(j), "a")
+	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
+	endB, _ := s.join(young.on(j), "b")
+	within(t, "half of the model", half)
+	old.lead("") // so that nobody hears of the end
+	young.lead("")
+	s.stop()
+	s.wait() //nolint:errcheck // it was stopped
+	if ready := s.readyOf("b"); ready.Island != "" {
+		t.Errorf("it had all of the model: %+v", ready)
+	}
+	young.atMost(0)
+	again := serveRun(t, dir, resumedRun(t, dir), true)
+	j = again.invitation()
+	old.lead(j.Address)
+	young.lead(j.Address)
+	again.until(func(e ledger.Event) bool {
+		m, ok := e.(ledger.Merged)
+		return ok && slices.Contains(m.Islands, "a") && slices.Contains(m.Islands, "b")
+	})
+	if gone := recorded[ledger.IslandGone](again.trial); len(gone) > 0 {
+		t.Errorf("an island was lost: %v", gone)
+	}
+	if ready := again.readyOf("a"); ready.Steps == 0 {
+		t.Errorf("who was there did not take its saved state over: %+v", ready)
+	}
+	endA()
+	endB()
+	again.stop()
+	again.wait() //nolint:errcheck // it was stopped
+	s.islands.Wait()
+}
+
 // The danger: an island gives up on a coordinator that is away for less than its samples
 // reach. Its patience is the run's runway.
 func TestPatienceIsTheRunway(t *testing.T) {
 	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, func(r *runfile.Run) {
 		brief(r)
 		r.Tokens = stepTokens * 1_000_000
+		r.Limits.HeartbeatSeconds, r.Limits.StallSeconds = 20, 20
 		r.Limits.RunwaySeconds = 1.5
 	}), false)
 	j := s.invitation()
