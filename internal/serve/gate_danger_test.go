@@ -2,9 +2,13 @@ package serve_test
 
 import (
 	"errors"
+	"io/fs"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +18,7 @@ import (
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/serve"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // Danger: whoever is at the gate is killed there, and everybody waits for its answer, or half a
@@ -52,6 +57,46 @@ func TestKilledAtTheGate(t *testing.T) {
 			sameBits(t, "final weights", saved(t, c.dir, "model.safetensors", run), plainFrom(run, weights).weights)
 		})
 	}
+}
+
+// Danger: the coordinator is killed while its first island is at the gate, and what it leaves is
+// taken for a record, or for a run that can go on. It leaves nothing: the trainer hears that it
+// is over, a resume is refused in words, and the run begins anew.
+func TestCoordinatorIsKilledAtTheFirstGate(t *testing.T) {
+	run, weights := strangers(t)
+	dir, atGate, over := folder(t), make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(over) })
+	defer release()
+	o := &outside{run: run, world: 1, layout: attachtest.Replicated, probe: true, answer: func(r *attachtest.Rank) *attach.Gated {
+		close(atGate)
+		<-over
+		return attachtest.Honest(r)
+	}}
+	c := trainOutside(t, dir, o)
+	within(t, "the question", atGate)
+	c.stop()
+	if _, err := c.wait(); err == nil {
+		t.Error("it has ended in order")
+	}
+	release()
+	within(t, "the end of the trainer", o.done)
+	if len(o.ends) != 1 || o.ends[0] == nil {
+		t.Errorf("the trainer ended with %v", o.ends)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "gate", "record.json")); !errors.Is(err, fs.ErrNotExist) || len(gates(t, dir)) != 0 {
+		t.Errorf("there is a record: %v, %+v", err, gates(t, dir))
+	}
+	if _, err := begin(t, dir, run, true, nil).wait(); !errors.Is(err, store.ErrNoCheckpoint) {
+		t.Errorf("it goes on: %v", err)
+	}
+	o = &outside{run: run, world: 1, layout: attachtest.Replicated, probe: true}
+	c = trainOutside(t, folder(t), o)
+	c.finish()
+	o.ended(t)
+	if records := gates(t, c.dir); len(records) != 1 || records[0].Outcome != coord.GateRecorded {
+		t.Errorf("%+v", records)
+	}
+	sameBits(t, "final weights", saved(t, c.dir, "model.safetensors", run), plainFrom(run, weights).weights)
 }
 
 // Danger: a trainer that never answers holds up its island for ever, or says nothing of why. It
