@@ -1,7 +1,7 @@
 package island
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -215,7 +215,6 @@ func measure(ctx context.Context, join wire.Join) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s (interface %s) to %s: %.0f MB/s down, %.0f MB/s up", local, device, join.Address, rates.Down/1e6, rates.Up/1e6)
-	return b.String(), nil
+	return fmt.Sprintf("TCP from %s (interface %s) to %s: %.1f MB/s down, %.1f MB/s up",
+		cmp.Or(local, "an unknown address"), cmp.Or(device, "unknown"), join.Address, rates.Down/1e6, rates.Up/1e6), nil
 }

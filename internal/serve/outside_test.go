@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -159,8 +160,12 @@ func savedOf(t *testing.T, dir, island string) bool {
 	return len(parts) > 0
 }
 
+// wayLine is what an island says of the way to a coordinator on another host (G15).
+var wayLine = regexp.MustCompile(`msg=reached way="TCP from 127\.0\.0\.1 \(interface lo\) to 127\.0\.0\.1:\d+: \d+\.\d MB/s down, \d+\.\d MB/s up"\n`)
+
 // The danger: an island on another host has no data, or its state is lost, or it reads
-// the folder of another run that happens to lie at the same path.
+// the folder of another run that happens to lie at the same path. It says once how it
+// reaches the coordinator, and how fast.
 func TestIslandOnAnotherHost(t *testing.T) {
 	cache := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", cache)
@@ -171,7 +176,8 @@ func TestIslandOnAnotherHost(t *testing.T) {
 	}), false)
 	j := s.invitation()
 	s.elsewhere()
-	s.join(j, "a")
+	var said bytes.Buffer
+	s.join(j, "a", func(o *island.Options) { o.Logger = slog.New(slog.NewTextHandler(&said, nil)) })
 	s.join(j, "b")
 	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
 	s.interruptNow()
@@ -179,6 +185,9 @@ func TestIslandOnAnotherHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.islands.Wait()
+	if n := len(wayLine.FindAll(said.Bytes(), -1)); n != 1 {
+		t.Errorf("the way is told %d times in\n%s", n, &said)
+	}
 	if !savedOf(t, dir, "a") || !savedOf(t, dir, "b") {
 		t.Error("a state is missing in every checkpoint")
 	}

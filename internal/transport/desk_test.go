@@ -229,8 +229,9 @@ func TestArrivalTakesItsIncarnationFromTheWelcome(t *testing.T) {
 	c.Close() //nolint:errcheck // it was closed by the coordinator
 }
 
-// TestG15BlockedPort: a port that takes connections in and says nothing, one that is
-// closed, and an address that nobody has. Within 10 s the words name both ends.
+// TestG15BlockedPort: a port that takes connections in and says nothing, and one that is
+// closed. Within 10 s the words name both ends. Packets that are dropped on the way have a test
+// with networks of their own, python/tests/test_hosts.py.
 func TestG15BlockedPort(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 import mistura
 from hosts import Coordinator, enter, machines, missing_namespaces
 from mistura.layout import Split
-from served import missing, run_file
+from served import missing, program, run_file
 from trainers import FORK, Body, Diary, Ranks, _rank, batch, hash_of, together, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
@@ -226,6 +228,25 @@ def test_two_hosts_in_network_namespaces(tmp_path: Path) -> None:
     assert one.diaries[0].all("head.weight") == one.diaries[1].all("head.weight")
     assert len(one.diaries[0].all("loss")) > 0 and len(two.diaries[0].all("loss")) > 0
     assert summary["tokens"] == 100 * ROWS
+
+
+@pytest.mark.skipif(bool(missing_namespaces()) and not os.environ.get("CI"), reason=f"needs {missing_namespaces()}")
+def test_g15_packets_that_are_dropped_on_the_way_are_an_error(tmp_path: Path) -> None:
+    """Nobody answers and nobody refuses, as behind a firewall. Within 10 s the words name both ends."""
+    with machines(2) as places:
+        name, address = places[1]
+        nobody = ["10.77.0.99", "lladdr", "02:00:00:00:00:01", "nud", "permanent", "dev", "eth0"]
+        subprocess.run(["ip", "-n", name, "neigh", "replace", *nobody], check=True, capture_output=True)
+        environment = {**os.environ, "MISTURA_JOIN": f"mistura://10.77.0.99:7070/r?authority={'ab' * 32}&token=t"}
+        command = ["ip", "netns", "exec", name, program(), "join"]
+        began = time.monotonic()
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        took = time.monotonic() - began
+    assert done.returncode == 2, done.stderr
+    assert 'coordinator "10.77.0.99:7070": cannot be reached: ' in done.stderr and "timeout" in done.stderr, done.stderr
+    assert f"(asked from {address} on interface eth0); see that the run is there, and that the port is open" in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert took < 20  # 8 are the program's patience; what is beyond 10 is the start of a process where others keep the machine busy
 
 
 def _lone(diary: Diary, namespace: str, environment: dict[str, str], body: Any) -> None:
