@@ -11,7 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
+import mistura
 from mistura import InputError, Interrupted, Lost, Refused, RolledBack, process
 from mistura.errors import carried, raised
 from mistura.link import Link, encode, number
@@ -67,6 +69,15 @@ def test_other_version(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say its version as mistura does"):
         process.check_version(program(tmp_path, "exit 3"))
     assert process.check_version(versioned(tmp_path, {"version": "1", "local_protocol": 1})) == "1"
+
+
+def test_join_with_a_program_of_another_version(tmp_path: Path) -> None:
+    """Nothing was started, so that the next call may follow."""
+    binary = versioned(tmp_path, {"version": "9", "local_protocol": 7})
+    model = torch.nn.Linear(2, 2)
+    for _ in range(2):
+        with pytest.raises(InputError, match="version 9 speaks local protocol 7, this Python package speaks 1; update the Python package"):
+            mistura.join(model, torch.optim.SGD(model.parameters(), lr=0.1), join="mistura://127.0.0.1:1/r?token=t", binary=binary)
 
 
 def test_join_string(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

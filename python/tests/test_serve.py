@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 import mistura
 from served import Open, missing, run_file, shared
@@ -93,3 +94,18 @@ def test_a_wrong_or_expired_join_string_has_words(tmp_path: Path) -> None:
             ranks = Ranks(tmp_path / what, 1, _refused, {**good, "MISTURA_JOIN": join})
             (end,) = ranks.end()
             assert end.startswith("Refused: ") and words in end, (what, end)
+
+
+def _of_another_run(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    model.head = torch.nn.Linear(16, 5)
+    mistura.join(model, rate="own", own_data=True)
+
+
+def test_the_model_of_another_run_is_refused(tmp_path: Path) -> None:
+    """By the name of the first parameter that differs: a digest would tell nobody what to mend. Its process leaves nothing behind."""
+    with begin(tmp_path, 80, ["one"]) as served:
+        ranks = Ranks(tmp_path / "other", 1, _of_another_run, served.environment("one"))
+        (end,) = ranks.end()
+        until(lambda: not list(served.temporary.iterdir()))
+    assert end.startswith('Refused: parameter "head.weight": has shape [5 16] here and [4 16] in the run\'s model'), end
