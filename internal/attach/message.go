@@ -77,6 +77,7 @@ type Welcome struct {
 	Run         Document `json:"run"`
 	Restored    bool     `json:"restored"`
 	Position    int64    `json:"position"`
+	Back        string   `json:"back,omitempty"` // join string by which a process that a rank starts comes back as this island; empty: who started this one sees to that
 }
 
 // Fault is what is wrong, as far as it is known: in place of a welcome (refused) or of

@@ -86,9 +86,18 @@ func (c *crew) hold(life context.Context, w *wire.Welcome, r *runner, join wire.
 	}
 	c.welcomes, err = h.share(attach.Welcome{
 		Protocol: attach.Protocol, Version: r.version, RunID: join.RunID, Island: r.island, Incarnation: join.Incarnation, Era: join.Era,
-		Run: run,
+		Run: run, Back: r.back(join),
 	})
 	return h, err
+}
+
+// back is the join string of an island that comes back under its name, whatever the one that
+// it came by was good for.
+func (r *runner) back(join wire.Join) string {
+	if !r.outside {
+		return ""
+	}
+	return wire.Join{Address: join.Address, RunID: join.RunID, Authority: join.Authority, Island: r.island, Secret: join.Secret}.String()
 }
 
 // fits refuses a trainer of another model, or one that brings data which the run does

@@ -28,6 +28,9 @@ SOCKET_PATIENCE_SECONDS = 20.0
 _current: weakref.ref[Island] | None = None
 """The island of this process: one at a time, and none in a child that was forked from it."""
 
+_returns: dict[tuple[str, str | None], str] = {}
+"""By join string and name that were given: the join string by which that island comes back, whatever the first was good for."""
+
 
 Build = Callable[[dict[str, Any]], "tuple[torch.nn.Module, Any, Any]"]
 """Makes model, optimizer and adapter (or None) of a resolved run."""
@@ -62,6 +65,7 @@ def join(
     `probe` computes the loss of a few sequences for the gate at the door: a function of tokens [R, T+1], or a mistura.Probe.
     """
     again = _check_free()
+    name = name or os.environ.get("MISTURA_NAME")
     chunks = _chunks(model)
     ranks = control.ranks(data_parallel)
     begun: list[Any] = [ranks.close]  # what to undo, last first
@@ -70,7 +74,7 @@ def join(
         if made:
             rates = ranks.each(lambda: Rates(rate, optimizer))
             held = _held(ranks, chunks, optimizer, adapter, layout)
-        link, started, said = _connect(ranks, begun, join, socket, binary, again)
+        link, started, said = _connect(ranks, begun, join, socket, binary, again, name)
         if not made:
             model, optimizer, adapter = ranks.each(lambda: model(link.ask("describe")["run"]))  # type: ignore[operator]
             chunks = _chunks(model)
@@ -79,7 +83,7 @@ def join(
         whole = chunks[0] if len(chunks) == 1 else torch.nn.ModuleList(chunks)
         gate = ranks.each(lambda: Gate(whole, probe))
         about = {
-            "name": name or os.environ.get("MISTURA_NAME"), "seed": seed, "evaluate": bool(evaluate), "own_data": own_data,
+            "name": name, "seed": seed, "evaluate": bool(evaluate), "own_data": own_data,
             "own_rate": rates.own, "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(whole),
         }  # fmt: skip
         welcome = _enter(ranks, link, chunks, held, about)
@@ -89,6 +93,7 @@ def join(
             island.evaluate = evaluate
         if started is not None:
             started.forget_folder()
+            _returns[started.given, name] = welcome.get("back") or started.given
         if again:  # what the optimizer has kept is of weights that the run does not go on from
             island._forget({})
         island._begin()
@@ -130,7 +135,7 @@ def _check_free() -> bool:
     return True
 
 
-def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None, again: bool) -> Any:
+def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None, binary: str | None, again: bool, name: str | None) -> Any:
     """A connection to this host's mistura process, which the first rank of the host starts unless there is one."""
     path = socket or os.environ.get("MISTURA_SOCKET")
     started: process.Process | None = None
@@ -141,10 +146,10 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
             return path, None
         if ranks.host_rank != 0:
             return "", None
-        text = process.join_string(join)
+        given = process.join_string(join)
         program = process.find_binary(binary)
         process.check_version(program)
-        started = process.Process(program, text, again)
+        started = process.Process(program, given, again, _returns.get((given, name), given))
         begun.append(started.stop)
         return started.socket, started.log
 
@@ -208,7 +213,8 @@ def _remember(island: Island) -> None:
 
 
 def _in_child() -> None:
-    """A fork (a data loader's worker, say) must not keep the connection alive when the trainer dies."""
+    """A fork (a data loader's worker, say) must not keep the connection alive when the trainer dies, and does not come back as it."""
+    _returns.clear()
     island = _current() if _current is not None else None
     if island is not None and not island._closed:
         island._abandon()

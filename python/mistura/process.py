@@ -102,8 +102,12 @@ def read_join(where: str, path: str) -> str:
 class Process:
     """A mistura process that this rank started."""
 
-    def __init__(self, binary: str, join: str, again: bool = False) -> None:
-        """Start it and wait until its socket is there. `again`: the run was there a moment ago, and may be away for as long."""
+    def __init__(self, binary: str, join: str, again: bool = False, back: str | None = None) -> None:
+        """Start it and wait until its socket is there. `again`: the run was there a moment ago, and may be away for as long.
+
+        `back` is the join string of an island that comes back, which has been there by `join`.
+        """
+        self.given = join
         self.folder = tempfile.mkdtemp(prefix="mistura-")
         self.socket = os.path.join(self.folder, SOCKET_NAME)
         self.log = os.path.join(self.folder, LOG_NAME)
@@ -114,7 +118,7 @@ class Process:
                 command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, start_new_session=True
             )
         try:
-            self._hand_over(join)
+            self._hand_over(back or join)
             self._await_socket()
         except BaseException:
             self.stop()

@@ -46,7 +46,20 @@ def _comes_back(diary: Diary, rank: int, world: int) -> None:
     diary.note(went=second.steps)
 
 
-@pytest.mark.parametrize(("kind", "world"), [(Open, 1), (Open, 2), (Served, 1)], ids=["serve", "serve, two ranks", "train"])
+class OneUse(Open):
+    """Its join string is good for one start."""
+
+    def join(self) -> str:
+        """A join string of the run."""
+        super().join()
+        return self.token("--uses", "1")
+
+
+@pytest.mark.parametrize(
+    ("kind", "world"),
+    [(Open, 1), (Open, 2), (OneUse, 2), (Served, 1)],
+    ids=["serve", "serve, two ranks", "serve, a join string for one start", "train"],
+)
 def test_a_rollback_is_told_and_the_same_process_joins_again(tmp_path: Path, kind: type[Served], world: int) -> None:
     """Every rank hears why; the optimizer begins anew, for its moments are of weights that are gone."""
     first = write_first(tmp_path / "first.safetensors", Small(0))
@@ -115,9 +128,9 @@ def joined_command(tmp_path: Path, served: Open, code: str) -> subprocess.Comple
 
 
 def test_a_command_is_started_again_after_a_rollback(tmp_path: Path) -> None:
-    """It ends of what it was told, and `mistura join -- COMMAND` says so and starts it anew."""
+    """It ends of what it was told, and `mistura join -- COMMAND` says so and starts it anew, by a join string for one start, too."""
     first = write_first(tmp_path / "first.safetensors", Small(0))
-    with Open(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
+    with OneUse(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
         ended = joined_command(tmp_path, served, COMMAND)
         assert ended.returncode == 0, ended.stderr
         assert served.finish()["tokens"] == 400
