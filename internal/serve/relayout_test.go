@@ -127,6 +127,26 @@ func TestNativeToExternalAndBack(t *testing.T) {
 	}
 }
 
+// D16: what of a state is not taken over as it was saved is said, a line each, and stays in the
+// run's record.
+func TestD16RemarksStayOnTheTape(t *testing.T) {
+	paths := []string{text(t)}
+	dir, _ := stopped(t, alone(t, func(run *runfile.Run) { run.Data.Paths, run.Gate = paths, runfile.GateOff }), 40)
+	o := &outside{run: alone(t, outsider(func(run *runfile.Run) { run.Data.Paths = paths })), world: 1, layout: attachtest.Replicated, resume: true}
+	c := trainOutside(t, dir, o)
+	c.finish()
+	o.ended(t)
+	var record strings.Builder
+	for _, raw := range tapes(t, dir)[1].Coordinator {
+		record.Write(raw)
+	}
+	for _, want := range []string{"moment1 of the state are not used: the trainer keeps none", "moment2 of the state are not used: the trainer keeps none"} {
+		if !strings.Contains(notes(c), "island only: "+want+"\n") || !strings.Contains(record.String(), `"`+want+`"`) {
+			t.Errorf("%q is not said, or not on the tape:\n%s", want, notes(c))
+		}
+	}
+}
+
 // A trainer that does not hold what it has loaded is told which tensor, and does not train.
 func TestRestoredOtherwiseIsRefused(t *testing.T) {
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
@@ -154,7 +174,7 @@ func TestRestoredOtherwiseIsRefused(t *testing.T) {
 
 // A trainer whose optimizer has no value for each weight saves itself: path and digest stand
 // in the manifest, a resume gives the paths back, wherever the run folder is by now, and
-// refuses a file that is altered.
+// refuses a file that is altered or missing.
 func TestTrainerSavesItself(t *testing.T) {
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
 	dir := folder(t)
@@ -192,16 +212,24 @@ func TestTrainerSavesItself(t *testing.T) {
 		}}
 		return o, trainOutside(t, dir, o)
 	}
-	o, c := again()
-	var in *fault.Input
-	if _, err := c.wait(); !errors.As(err, &in) || in.Value != altered || !strings.Contains(in.Problem, "has SHA-256") {
-		t.Errorf("an altered file: %v", err)
+	refused := func(problem string) {
+		t.Helper()
+		o, c := again()
+		var in *fault.Input
+		if _, err := c.wait(); !errors.As(err, &in) || in.Value != altered || !strings.Contains(in.Problem, problem) {
+			t.Errorf("%v, want %s", err, problem)
+		}
+		within(t, "the end of the trainer", o.done)
 	}
-	within(t, "the end of the trainer", o.done)
+	refused("has SHA-256")
+	if err := os.Remove(altered); err != nil {
+		t.Fatal(err)
+	}
+	refused("cannot be read (no such file or directory)") // B9: one rank has nothing to go on from
 	if err := os.WriteFile(altered, []byte(good), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	o, c = again()
+	o, c := again()
 	c.finish()
 	o.ended(t)
 }
