@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -137,10 +138,14 @@ func look(ctx context.Context, out io.Writer, calls *transport.Calls, asJSON boo
 
 // writeFleet shows a fleet as lines.
 func writeFleet(out io.Writer, f ledger.Fleet) error {
-	fmt.Fprintf(out, "run %s, era %d, %v: %s of %s tokens, %s tokens/s, loss %s, validation loss %s, %d merges\n",
+	fmt.Fprintf(out, "run %s, era %d, %v: %s of %s tokens, %s tokens/s, loss %s, validation loss %s, %d merges%s\n",
 		f.RunID, f.Era, time.Duration(f.Seconds*float64(time.Second)).Round(time.Second), ledger.Amount(float64(f.Tokens)), ledger.Amount(float64(f.GoalTokens)),
-		amountOf(f.TokensPerSecond), f.Loss.Text(3), f.ValidLoss.Text(3), f.Merges)
-	for _, line := range []struct{ what, text string }{{"", f.Waiting}, {"merges pause: ", f.Paused}, {"saves wait: ", f.Held}} {
+		amountOf(f.TokensPerSecond), f.Loss.Text(3), f.ValidLoss.Text(3), f.Merges, versions(f.Versions))
+	samples := ""
+	if f.OwnData {
+		samples = "not tracked (S2): islands bring their own data"
+	}
+	for _, line := range []struct{ what, text string }{{"", f.Waiting}, {"merges pause: ", f.Paused}, {"saves wait: ", f.Held}, {"samples: ", samples}} {
 		if line.text != "" {
 			fmt.Fprintf(out, "%s%s\n", line.what, line.text)
 		}
@@ -155,6 +160,14 @@ func writeFleet(out io.Writer, f ledger.Fleet) error {
 			ledger.Amount(float64(m.Tokens)), amountOf(m.TokensPerSecond), m.BusySeconds.Text(3), m.Ratio.Text(2), m.Loss.Text(3), note(m))
 	}
 	return w.Flush()
+}
+
+// versions is how far the fragments have come, behind the number of merges.
+func versions(of []uint64) string {
+	if len(of) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d fragments at version %d to %d", len(of), slices.Min(of), slices.Max(of))
 }
 
 func amountOf(v ledger.Value) string {

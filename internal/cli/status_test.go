@@ -38,3 +38,34 @@ func TestStatusShowsTheGate(t *testing.T) {
 		}
 	}
 }
+
+// C11 and S2 in the status: how far the fragments are, who is slow and why, and that nobody
+// tracks samples which islands bring themselves.
+func TestStatusShowsVersionsAndWhoIsSlow(t *testing.T) {
+	f := ledger.Fleet{Merges: 5, Versions: []uint64{3, 2, 4}, OwnData: true, Islands: []ledger.Member{
+		{Name: "calm", State: ledger.Training, Kind: "external npu fp32", BusySeconds: ledger.Known(1), Ratio: ledger.Known(1)},
+		{
+			Name: "late", State: ledger.Training, Kind: "external npu fp32", BusySeconds: ledger.Known(1.6), Ratio: ledger.Known(1.6), Straggler: true,
+			Why: "slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind",
+		},
+	}}
+	show := func() string {
+		var out bytes.Buffer
+		if err := writeFleet(&out, f); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.FieldsFunc(out.String(), func(r rune) bool { return r == ' ' }), " ")
+	}
+	for _, want := range []string{
+		", 5 merges, 3 fragments at version 2 to 4\n", "\nsamples: not tracked (S2): islands bring their own data\n",
+		" 1.600 1.60 - slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind\n", " 1.000 1.00 - \n",
+	} {
+		if got := show(); !strings.Contains(got, want) {
+			t.Errorf("nothing says %q in\n%s", want, got)
+		}
+	}
+	f.Versions, f.OwnData = nil, false
+	if got := show(); !strings.Contains(got, ", 5 merges\n") || strings.Contains(got, "samples") {
+		t.Errorf("what is not known is said:\n%s", got)
+	}
+}

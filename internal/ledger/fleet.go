@@ -18,6 +18,7 @@ type Fleet struct {
 	ValidLoss       Value    `json:"valid_loss"` // newest
 	Merges          int      `json:"merges"`
 	Versions        []uint64 `json:"versions"` // by fragment, of this era; 0: not merged in it
+	OwnData         bool     `json:"own_data"` // islands bring their own: which samples are in the model is not tracked (S2)
 	Checkpoint      *string  `json:"checkpoint"`
 	Paused          string   `json:"paused"`  // why merges wait; empty: they do not
 	Held            string   `json:"held"`    // why saves wait; empty: they do not
@@ -57,7 +58,7 @@ type Member struct {
 func (s *Status) Fleet() Fleet {
 	f := Fleet{
 		RunID: s.Run.RunID, Dir: s.Run.Dir, Era: s.Run.Era, Seconds: s.Elapsed().Seconds(), Tokens: s.Consumed, GoalTokens: s.Run.Tokens,
-		TokensPerSecond: s.TokensPerSecond(), ValidLoss: s.ValidLoss, Merges: s.Merges, Versions: append([]uint64{}, s.Versions...),
+		TokensPerSecond: s.TokensPerSecond(), ValidLoss: s.ValidLoss, Merges: s.Merges, Versions: append([]uint64{}, s.Versions...), OwnData: s.Run.OwnData,
 		Paused: s.Paused, Held: s.Held, Waiting: s.waiting(), Islands: []Member{},
 	}
 	if path := s.Checkpoint; path != "" {

@@ -57,7 +57,7 @@ func TestFleet(t *testing.T) {
 	if f := s.Fleet(); f.Waiting != "no island is there; the run waits for one to join" || len(f.Islands) != 0 {
 		t.Errorf("nobody there: %+v", f)
 	}
-	s.Apply(RunStarted{At: now, RunID: "r", Tokens: 1000, Outside: true, Islands: []string{"a"}})
+	s.Apply(RunStarted{At: now, RunID: "r", Tokens: 1000, Outside: true, OwnData: true, Islands: []string{"a"}})
 	if f := s.Fleet(); f.Waiting != "no island is there; the run waits for one to join" || f.Islands[0].State != Awaited || f.Islands[0].Kind != "" {
 		t.Errorf("one that may come: %+v", f)
 	}
@@ -80,7 +80,7 @@ func TestFleet(t *testing.T) {
 	if !slow.Straggler || slow.Ratio.Text(1) != "1.6" || slow.Kind != "external npu" || slow.Host != "10.0.0.9:5" || slow.SecondsSinceStep.Text(0) != "3" {
 		t.Errorf("slow: %+v", slow)
 	}
-	if f.Islands[0].Straggler || f.Waiting != "" || len(f.Versions) != 3 || f.Versions[2] != 7 {
+	if f.Islands[0].Straggler || f.Waiting != "" || !f.OwnData || len(f.Versions) != 3 || f.Versions[2] != 7 {
 		t.Errorf("%+v", f)
 	}
 	s.Apply(IslandGone{At: now, Island: "slow", Incarnation: 3, Kind: Died, Reason: "no sign of life"})
