@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +34,7 @@ func TestEndToEnd(t *testing.T) {
 	needProcesses(t)
 	bin := build(t)
 	t.Run("bad input", func(t *testing.T) { badInput(t, bin) })
+	t.Run("join string as argument", func(t *testing.T) { secretHidden(t, bin) })
 	t.Run("terminal closed", func(t *testing.T) { hungUp(t, bin) })
 	t.Run("island killed", func(t *testing.T) { islandKilled(t, bin) })
 	t.Run("interrupted, parent killed, resumed", func(t *testing.T) { resumed(t, bin) })
@@ -69,6 +72,38 @@ func badInput(t *testing.T, bin string) {
 			t.Errorf("%s: leaves %q behind, %v", args, left, err)
 		}
 	}
+}
+
+// secretHidden: the process that goes on with a join string which was pasted as argument does
+// not have it on its command line, where everybody on the host reads it.
+func secretHidden(t *testing.T, bin string) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes the island in and says nothing, so that it waits
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	silent.(*net.TCPListener).SetDeadline(time.Now().Add(limit)) //nolint:errcheck // it cannot fail before it is closed
+	join := "mistura://" + silent.Addr().String() + "/r?token=hush"
+	p := start(t, bin, t.TempDir(), "join", join, "--name", "x")
+	in, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	proc := filepath.Join("/proc", strconv.Itoa(p.pid()))
+	command, err := os.ReadFile(filepath.Join(proc, "cmdline"))
+	variables, err2 := os.ReadFile(filepath.Join(proc, "environ"))
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(command, []byte("hush")) || !bytes.HasSuffix(command, []byte("\x00join\x00--name\x00x\x00")) {
+		t.Errorf("its command line is %q", command)
+	}
+	if !bytes.Contains(variables, []byte("\x00MISTURA_JOIN="+join+"\x00")) {
+		t.Error("the join string is not in its environment")
+	}
+	p.signal(os.Kill)
+	p.wait()
 }
 
 // islandKilled: a run whose island is killed in the middle trains every token, and its
