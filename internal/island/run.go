@@ -199,6 +199,7 @@ func (r *runner) session(ctx context.Context, o Options) error {
 		}
 	}()
 
+	defer r.release()
 	if err = r.enter(ctx, k.join); errors.Is(err, errDismissed) {
 		return nil
 	} else if err != nil {
@@ -208,14 +209,20 @@ func (r *runner) session(ctx context.Context, o Options) error {
 		r.sayWhy(cause(ctx, err)) // sooner than the end of the stream, which says nothing
 		return err
 	}
-	defer r.learner.Close()
-	if r.data != nil {
-		defer r.data.Close()
-	}
 	every := time.Duration(r.run.Limits.HeartbeatSeconds*float64(time.Second)) / heartbeatsMissed
 	every = max(min(every, heartbeatEvery), time.Millisecond)
 	wg.Go(func() { r.heartbeats(life, every) })
 	return r.giveUp(ctx, o.Join, r.loop(ctx))
+}
+
+// release gives back what was opened on the way in, however far that went.
+func (r *runner) release() {
+	if r.data != nil {
+		r.data.Close() //nolint:errcheck // it was only read
+	}
+	if r.learner != nil {
+		r.learner.Close()
+	}
 }
 
 // reached tells once how the coordinator's host is reached.
