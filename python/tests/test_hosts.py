@@ -244,7 +244,9 @@ def test_g15_packets_that_are_dropped_on_the_way_are_an_error(tmp_path: Path) ->
         took = time.monotonic() - began
     assert done.returncode == 2, done.stderr
     assert 'coordinator "10.77.0.99:7070": cannot be reached: ' in done.stderr and "timeout" in done.stderr, done.stderr
-    assert f"(asked from {address} on interface eth0); see that the run is there, and that the port is open" in done.stderr
+    assert (
+        f"(asked from {address} on interface eth0)" in done.stderr and "see that the run is there, and that the port is open" in done.stderr
+    )
     assert done.stderr.count("\n") == 1, done.stderr
     assert took < 20  # 8 are the program's patience; what is beyond 10 is the start of a process where others keep the machine busy
 
