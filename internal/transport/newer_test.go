@@ -1,16 +1,13 @@
-package island
+package transport
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
 
-	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -33,7 +30,7 @@ func (newer) Session(s grpc.BidiStreamingServer[wire.FromLearner, wire.ToLearner
 }
 
 // Danger: a frame of a newer protocol is malformed to an island, so that nobody hears which
-// two numbers do not go together. The refusal is bad input and has both.
+// two numbers do not go together. The refusal arrives, and has both.
 func TestNewerProtocol(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -48,12 +45,14 @@ func TestNewerProtocol(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	err = Run(t.Context(), Options{
-		Join: wire.Join{Address: lis.Addr().String(), RunID: "r", Island: "a"}, Version: "test", Leave: make(chan struct{}), Logger: slog.New(slog.DiscardHandler),
-	})
-	var in *fault.Input
-	want := fmt.Sprintf("the learner speaks protocol %d, the coordinator %d", wire.Protocol, wire.Protocol+1)
-	if !errors.As(err, &in) || !errors.Is(err, ErrExpelled) || !strings.Contains(err.Error(), want) {
-		t.Errorf("%v", err)
+	c, err := Dial(withPatience(t), wire.Join{Address: lis.Addr().String(), RunID: "r"}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
+	m, err := c.Recv(withPatience(t))
+	want := fmt.Sprintf("the learner speaks protocol %d, the coordinator %d", wire.Protocol, wire.Protocol+1)
+	if no := m.GetRejected(); err != nil || no.GetRetry() || !strings.Contains(no.GetReason(), want) {
+		t.Errorf("%v, %v", m.ToLearner, err)
+	}
+	c.Close() //nolint:errcheck // the coordinator has closed it
 }
