@@ -430,6 +430,7 @@ func (r *runner) resumed() {
 func (r *runner) wait(why string) {
 	r.beat.mu.Lock()
 	p := proto.Clone(r.beat.last).(*wire.Progress)
+	p.Position = uint64(r.learner.position) // own data that was trained before its lease came counts since the last step
 	same := p.Waiting == why
 	p.Waiting = why
 	r.beat.last = p

@@ -294,6 +294,18 @@ def test_a_step_that_was_not_told_is_told_again(tmp_path: Path) -> None:
     assert (ranks.diaries[0].all("steps"), summary["tokens"]) == ([10], 80)
 
 
+def _in_odd_steps(diary: Diary, rank: int, world: int) -> None:
+    island, _ = joined(Small(0))
+    while not island.done:
+        island.step(1.0, tokens=10)
+
+
+def test_own_data_ends_in_steps_of_any_size(tmp_path: Path) -> None:
+    """A step trains beyond its lease; when the next lease is used up by that at once, the run is told so and comes to its end."""
+    _, ends, summary = run(tmp_path, _in_odd_steps, tokens=80)
+    assert (ends, summary["tokens"]) == (["done"], 80)
+
+
 def _closes(diary: Diary, rank: int, world: int) -> None:
     island, _ = joined(Small(0))
     island.step(1.0, tokens=8)
