@@ -194,14 +194,20 @@ def test_link_notices_the_end_without_a_word(tmp_path: Path) -> None:
     link.close()
 
 
-def test_link_says_that_joining_again_is_possible(tmp_path: Path) -> None:
-    """The word comes while nothing is asked, in pieces, behind an answer."""
+def connected(tmp_path: Path) -> tuple[Link, socket.socket, socket.socket]:
+    """A link, its other end, and the socket at which they met."""
     path = str(tmp_path / "s")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
     link = Link(path, str)
     connection, _ = listener.accept()
+    return link, connection, listener
+
+
+def test_link_says_that_joining_again_is_possible(tmp_path: Path) -> None:
+    """The word comes while nothing is asked, in pieces, behind an answer."""
+    link, connection, listener = connected(tmp_path)
     connection.sendall(b'{"kind":"act"}\n{"kind":"error","problem":"the run was ro')
     assert link.ask("boundary") == {"kind": "act"}
     threading.Timer(0.1, connection.sendall, (b'lled back","again":true}\n',)).start()
@@ -218,12 +224,7 @@ def test_link_says_that_joining_again_is_possible(tmp_path: Path) -> None:
 
 def test_an_interrupted_question_is_not_answered_by_the_next(tmp_path: Path) -> None:
     """Ctrl-C while an answer is awaited: it comes later, and is not taken for another's."""
-    path = str(tmp_path / "s")
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(path)
-    listener.listen()
-    link = Link(path, str)
-    connection, _ = listener.accept()
+    link, connection, listener = connected(tmp_path)
     heard = connection.makefile("rb")
 
     def interrupt() -> None:
