@@ -17,12 +17,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/mistura-project/mistura/bench/cast"
 	"github.com/mistura-project/mistura/bench/rows"
 )
 
@@ -76,9 +76,8 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	s.binary = filepath.Join(dir, "mistura")
-	if out, err := exec.Command("go", "build", "-o", s.binary, "./cmd/mistura").CombinedOutput(); err != nil {
-		return fmt.Errorf("building mistura, in the root of the repository: %w\n%s", err, out)
+	if s.binary, err = cast.Build(dir); err != nil {
+		return err
 	}
 	for _, field := range strings.Split(*seeds, ",") {
 		seed, err := strconv.ParseUint(field, 10, 64)
@@ -129,8 +128,12 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
 		return row{}, err
 	}
-	c := &cast{binary: s.binary, dir: filepath.Join(dir, "run")}
-	out, err := c.perform(path, names)
+	played, err := cast.Serve(s.binary, path, filepath.Join(dir, "run"))
+	if err != nil {
+		return row{}, err
+	}
+	defer played.Stop()
+	out, err := perform(played, names)
 	if err != nil {
 		return row{}, err
 	}
@@ -149,7 +152,7 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	for _, i := range sum.Islands {
 		r.Shares = append(r.Shares, i.Share)
 	}
-	if r.Alone, err = c.alone(); err != nil {
+	if r.Alone, err = played.Alone(); err != nil {
 		return row{}, err
 	}
 	if r.ValidLoss == nil {
@@ -157,6 +160,21 @@ func (s setting) train(dir string, seed uint64, islands string) (row, error) {
 	}
 	fmt.Printf("seed %d, %s: %.4f nats, shares %.2f, alone %.2f, %d tokens in %.0f s\n", seed, islands, *r.ValidLoss, r.Shares, r.Alone, sum.Tokens, r.Seconds)
 	return r, nil
+}
+
+// perform has islands join from the last name to the first, each once the one before has
+// made a step, and waits for the end. It gives the run's summary.
+func perform(played *cast.Run, names []string) ([]byte, error) {
+	for _, name := range slices.Backward(names) {
+		island, err := played.Join(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := played.AwaitStep(island, name); err != nil {
+			return nil, err
+		}
+	}
+	return played.End()
 }
 
 // verdict is the last line of the output.
