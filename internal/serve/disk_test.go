@@ -85,8 +85,7 @@ func TestD2RealDiskFillsUp(t *testing.T) {
 	if !strings.Contains(said, store.ErrFull.Error()) || strings.Contains(said, "\n") {
 		t.Errorf("it says %q", said)
 	}
-	c.stop()
-	within(t, "the end of the run", c.done)
+	c.kill()
 
 	_, err := begin(t, dir, run, true, nil).wait()
 	var in *fault.Input

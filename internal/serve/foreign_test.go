@@ -450,15 +450,8 @@ func TestOwnModelResumes(t *testing.T) {
 		}
 	})
 	within(t, "the first checkpoint", saved)
-	c.stop() // nothing is said, nothing is flushed
-	c.wait() //nolint:errcheck // it was killed
-	resumed, err := runfile.Parse("run.yaml", []byte(read(t, filepath.Join(dir, "run.yaml"))))
-	if err == nil {
-		resumed, err = resumed.Resolve()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	c.kill()
+	resumed := resumedRun(t, dir)
 	if len(resumed.Model.Tensors) != 5 || resumed.Size() != 66 {
 		t.Fatalf("the run file has %d tensors of %d elements", len(resumed.Model.Tensors), resumed.Size())
 	}

@@ -33,7 +33,7 @@ import (
 
 var joinNote = regexp.MustCompile(`MISTURA_JOIN='(\S+)'`)
 
-// served is a run that islands join from outside.
+// served is a run that islands join from outside. Both end with the test, however far they are.
 type served struct {
 	*trial
 	joins   chan string
@@ -45,6 +45,7 @@ type served struct {
 func serveRun(t testing.TB, dir string, run runfile.Run, resume bool, change ...func(*serve.Options)) *served {
 	t.Helper()
 	s := &served{joins: make(chan string, 16), ends: map[string]error{}}
+	t.Cleanup(s.islands.Wait) // the run has ended by then
 	all := append([]func(*serve.Options){func(o *serve.Options) { o.Outside, o.Listen = true, "127.0.0.1:0" }}, change...)
 	s.trial = begin(t, dir, run, resume, func(_ *trial, e ledger.Event) {
 		if note, ok := e.(ledger.Note); ok {
@@ -341,9 +342,6 @@ func TestJoinStringsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: %v is no fault of who joins", name, err)
 		}
 	}
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
-	s.islands.Wait()
 }
 
 func named(j wire.Join, island string) wire.Join {
@@ -382,11 +380,6 @@ func TestE12OtherTokens(t *testing.T) {
 	}
 	s.join(j, "b", func(o *island.Options) { o.Data = filepath.Join(dir, "data") })
 	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.IslandReady); return ok })
-	for _, c := range []*served{s, o} {
-		c.stop()
-		c.wait() //nolint:errcheck // it was stopped
-		c.islands.Wait()
-	}
 }
 
 // TestC5JoinerDiesWhileItIsSeeded: the joiner is killed at half of the state transfer. The
@@ -501,8 +494,6 @@ func TestDeskKeepsToItself(t *testing.T) {
 	if err != nil || f.Waiting != "no island is there; the run waits for one to join" {
 		t.Errorf("%s, %v", text, err)
 	}
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
 }
 
 // The danger: a rollback ends everybody who came from outside. They are asked to come

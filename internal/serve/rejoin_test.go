@@ -166,8 +166,7 @@ func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
 	s.join(way.on(j), "a")
 	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
 	way.lead("") // so that the island hears nothing of the end
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
+	s.kill()
 	again := serveRun(t, dir, resumedRun(t, dir), true)
 	j = again.invitation()
 	forged := j
@@ -203,14 +202,13 @@ func TestC5DonorDiesWhileItSeeds(t *testing.T) {
 	j := s.invitation()
 	old, young := through(t, j.Address), through(t, j.Address)
 	half := young.atMost(2 * int64(run.Size())) // of 4 bytes for each parameter
-	endA, _ := s.join(old.on(j), "a")
+	s.join(old.on(j), "a")
 	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
-	endB, _ := s.join(young.on(j), "b")
+	s.join(young.on(j), "b")
 	within(t, "half of the model", half)
 	old.lead("") // so that nobody hears of the end
 	young.lead("")
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
+	s.kill()
 	if ready := s.readyOf("b"); ready.Island != "" {
 		t.Errorf("it had all of the model: %+v", ready)
 	}
@@ -231,11 +229,6 @@ func TestC5DonorDiesWhileItSeeds(t *testing.T) {
 	if ready := again.readyOf("a"); ready.Steps == 0 {
 		t.Errorf("who was there did not take its saved state over: %+v", ready)
 	}
-	endA()
-	endB()
-	again.stop()
-	again.wait() //nolint:errcheck // it was stopped
-	s.islands.Wait()
 }
 
 // The danger: an island gives up on a coordinator that is away for less than its samples
@@ -255,8 +248,6 @@ func TestPatienceIsTheRunway(t *testing.T) {
 	if err := s.over("a"); err == nil || !strings.Contains(err.Error(), "did not come back within 1.5s") {
 		t.Errorf("%v", err)
 	}
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
 }
 
 // The danger: who has a pass of one island writes the state of another one, or states of
@@ -301,8 +292,6 @@ func TestStatesAreTakenFromWhoWasAsked(t *testing.T) {
 	}
 	calls.Close()
 	c.Close() //nolint:errcheck // it has had what it came for
-	s.stop()
-	s.wait() //nolint:errcheck // it was stopped
 }
 
 // The danger: a port that somebody has leaves a folder that "already holds a run", in which the

@@ -318,8 +318,6 @@ func TestFilesOfAnotherHost(t *testing.T) {
 	if err := twoHosts(t, c, run, stages, <-paths, 2, nil); err == nil || !strings.Contains(err.Error(), "state of rank 2") || !strings.Contains(err.Error(), "has SHA-256") {
 		t.Errorf("the second host ends with %v", err)
 	}
-	c.stop()
-	within(t, "the end of the run", c.done)
 }
 
 // A state that an incarnation has not taken over goes to the next, to the bit; after three
