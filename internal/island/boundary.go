@@ -3,15 +3,9 @@ package island
 import (
 	"context"
 	"errors"
-	"log/slog"
-	"math"
 	"slices"
-	"sync"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-
-	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -313,163 +307,19 @@ func (r *runner) lone() bool {
 	return len(r.run.Islands) == 1 && *x.OuterRate == 1 && *x.OuterMomentum == 0
 }
 
-// capture has the learner's state copied when it was asked to and nothing is under
-// way; writing goes on in the background.
-func (r *runner) capture(ctx context.Context) {
-	ask := r.captureAsked
-	if ask == nil {
+// gathered: the weights of a contribution are there; what is left is arithmetic.
+func (r *runner) gathered(p int, sequence uint64) {
+	f := r.learner.fragments[p]
+	fl, x := f.flight, r.learner.trainer.(*external)
+	if fl == nil || f.sequence != sequence {
 		return
 	}
-	for _, f := range r.learner.fragments {
-		if f.flight != nil {
-			return // at a later boundary
-		}
-	}
-	r.captureAsked = nil
-	done := &wire.Captured{Checkpoint: ask.Checkpoint, Position: uint64(r.learner.position)}
-	for _, f := range r.learner.fragments {
-		done.AnchorVersions = append(done.AnchorVersions, f.version)
-	}
-	r.learner.capture(ask.Checkpoint, folderFor(r.store, ask.Object), func(c *capture, err error) {
-		if err != nil {
-			done.Reason = err.Error()
-			r.log.Error("state_not_captured", "err", err)
-		}
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Captured{Captured: done}}, nil)
-		if err == nil {
-			r.saving.Go(func() {
-				r.stored.Store(c.keep(ctx, r.store, r.log, r.layout, ask))
-				c.release()
-				r.sayStored()
-			})
-		}
+	var payload []byte
+	r.asides.do(f, func() {
+		x.holding.collect(p, fl.sent)
+		payload = x.holding.encode(p, fl)
+	}, func() {
+		fl.complete(payload)
+		r.sendFlight(fl)
 	})
-}
-
-// sayStored tells where the last captured state is; said again after a broken stream.
-func (r *runner) sayStored() {
-	if s := r.stored.Load(); s != nil {
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Stored{Stored: s}}, nil)
-	}
-}
-
-// saveRetryEvery is the pause before a state is written again to a store that was full.
-const saveRetryEvery = 5 * time.Second
-
-// keep writes a captured state; on a full store it waits and tries again, as the
-// coordinator does with its own parts.
-func (c *capture) keep(ctx context.Context, st store.Store, log *slog.Logger, layout string, ask *wire.Capture) *wire.Stored {
-	held := false
-	if c.awaitFiles != nil {
-		var err error
-		if c.files, err = c.awaitFiles(ctx); err != nil {
-			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
-		}
-	}
-	for {
-		o, err := c.write(ctx, st, ask.Object)
-		if err == nil {
-			return &wire.Stored{
-				Checkpoint: ask.Checkpoint, Object: o.Name, SizeBytes: uint64(o.Size), Digest: o.SHA256,
-				Layout: layout, Slots: c.slotDigests(), Files: c.files,
-			}
-		}
-		if full := errors.Is(err, store.ErrFull); !full || !held {
-			log.Error("state_not_saved", "err", err)
-			held = full // once is enough: it is tried again and again
-		}
-		if !errors.Is(err, store.ErrFull) {
-			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
-		}
-		select {
-		case <-ctx.Done():
-			return &wire.Stored{Checkpoint: ask.Checkpoint, Reason: err.Error()}
-		case <-time.After(saveRetryEvery):
-		}
-	}
-}
-
-// beat is the last progress, shared with the heartbeat.
-type beat struct {
-	mu    sync.Mutex
-	aside string // why it does not step although it was told to; empty: nothing
-	last  *wire.Progress
-}
-
-// report sends progress after a step and keeps it for the heartbeat.
-func (r *runner) report(s StepStats, took time.Duration) {
-	p := &wire.Progress{
-		Step: r.learner.step, Position: uint64(r.learner.position), Tokens: uint64(r.learner.ownTokens()),
-		Loss: finiteOr(s.Loss), GradientNorm: finiteOr(s.GradientNorm), ExpertLoad: s.ExpertLoad, Rate: s.Rate,
-		StepSeconds: took.Seconds(), BusySeconds: s.BusySeconds, SkippedSteps: r.learner.skipped,
-	}
-	r.beat.mu.Lock()
-	switch {
-	case s.Tokens > 0:
-	case r.beat.last != nil: // a step that was not made, as of a trainer that leaves: what the last one said still holds
-		p.Loss, p.GradientNorm = r.beat.last.Loss, r.beat.last.GradientNorm
-	default: // no step yet: unknown, not 0
-		p.Loss, p.GradientNorm = math.NaN(), math.NaN()
-	}
-	r.beat.last = p
-	r.beat.mu.Unlock()
-	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
-}
-
-// resumed ends what wait began: from here on a learner that makes no step is stuck.
-func (r *runner) resumed() {
-	r.beat.mu.Lock()
-	defer r.beat.mu.Unlock()
-	if r.beat.last.Waiting != r.beat.aside {
-		r.beat.last = proto.Clone(r.beat.last).(*wire.Progress)
-		r.beat.last.Waiting = r.beat.aside
-	}
-}
-
-// wait says why the learner does not step, at once and in every heartbeat.
-func (r *runner) wait(why string) {
-	r.beat.mu.Lock()
-	p := proto.Clone(r.beat.last).(*wire.Progress)
-	p.Position = uint64(r.learner.position) // own data that was trained before its lease came counts since the last step
-	same := p.Waiting == why
-	p.Waiting = why
-	r.beat.last = p
-	r.beat.mu.Unlock()
-	if !same {
-		r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
-	}
-}
-
-// heartbeats repeats the last progress, so that a long step is not taken for a
-// dead process.
-func (r *runner) heartbeats(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			r.beat.mu.Lock()
-			p := r.beat.last
-			r.beat.mu.Unlock()
-			r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Progress{Progress: p}}, nil)
-		}
-	}
-}
-
-// ready reports what the syncer sent, so that it can be compared (A1).
-func (l *Learner) ready() *wire.Ready {
-	r := &wire.Ready{}
-	for _, f := range l.fragments {
-		r.Version = append(r.Version, f.version)
-		r.TensorDigest = append(r.TensorDigest, f.Digests(f.anchor)...)
-	}
-	return r
-}
-
-// forgetMoments starts the optimizer anew, as a joiner's.
-func (l *Learner) forgetMoments() {
-	l.trainer.forget()
-	l.joinSteps = 0
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/mistura-project/mistura/internal/gathered"
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/store"
@@ -79,4 +80,10 @@ func gatherBox(dst, flat []float32, t model.Tensor, box layout.Box) {
 	for first, n := range box.Runs(t.Shape) {
 		dst = dst[copy(dst, flat[t.Offset+first:t.Offset+first+n]):]
 	}
+}
+
+// boxed makes a box of a slot's tensor a tensor of the file.
+func boxed(slot string, t model.Tensor, box layout.Box, number int, values []float32) (store.Tensor, gathered.Mark) {
+	mark := gathered.Mark{Name: fmt.Sprintf("%s.%s#%d", slot, t.Name, number), Tensor: slot + "." + t.Name, Offset: box.Offset, Extent: box.Extent}
+	return store.Tensor{Name: mark.Name, Shape: []int{box.Size()}, F32: values}, mark
 }

@@ -47,11 +47,3 @@ func (r *runner) unmeasured() {
 		r.validated(&attach.Validation{Loss: attach.Number(math.NaN()), Step: r.learner.step})
 	}
 }
-
-// aside says what keeps the learner from stepping even while it was told to; empty: nothing.
-func (r *runner) aside(what string) {
-	r.beat.mu.Lock()
-	r.beat.aside = what
-	r.beat.mu.Unlock()
-	r.resumed()
-}

@@ -92,6 +92,15 @@ func newLearner(run runfile.Run, t trainer) *Learner {
 	}
 }
 
+// newFragments is the exchange state of every fragment at version 0.
+func newFragments(tensors []model.Tensor, experts, count int) []*exchange {
+	var out []*exchange
+	for p, f := range fragment.Split(tensors, count) {
+		out = append(out, &exchange{Fragment: f, index: p, anchor: make([]float32, f.Size), sentExperts: make([]int64, experts)})
+	}
+	return out
+}
+
 // ScheduleOf is the learning rate schedule of a resolved run.
 func ScheduleOf(run runfile.Run) engine.Schedule {
 	total := run.TotalSamples() * int64(run.Train.SequenceTokens)
@@ -220,6 +229,12 @@ func (l *Learner) joinerFactor() float64 {
 	return min(1, float64(l.joinSteps+1)*(1-l.run.Train.Beta2))
 }
 
+// forgetMoments starts the optimizer anew, as a joiner's.
+func (l *Learner) forgetMoments() {
+	l.trainer.forget()
+	l.joinSteps = 0
+}
+
 // load is the busiest expert's tokens over the mean, in the worst layer.
 func (l *Learner) load(tokens []int64) float64 {
 	experts := l.run.Model.Experts
@@ -234,13 +249,4 @@ func (l *Learner) load(tokens []int64) float64 {
 		}
 	}
 	return worst
-}
-
-// newFragments is the exchange state of every fragment at version 0.
-func newFragments(tensors []model.Tensor, experts, count int) []*exchange {
-	var out []*exchange
-	for p, f := range fragment.Split(tensors, count) {
-		out = append(out, &exchange{Fragment: f, index: p, anchor: make([]float32, f.Size), sentExperts: make([]int64, experts)})
-	}
-	return out
 }

@@ -113,8 +113,7 @@ func (f *follower) restored(s *wire.IslandState, got *wire.Restored, err error) 
 // compose makes the weights that the island is to have, as its first host does.
 func (f *follower) compose(saved *savedState, s *wire.IslandState) error {
 	k := f.state.keeping
-	last := k.table[len(k.table)-1]
-	saved.weights = make([]float32, last.Offset+last.Size())
+	saved.weights = make([]float32, k.size())
 	if err := saved.file.read(weightsSlot, k.table, saved.weights); err != nil {
 		return err
 	}

@@ -3,7 +3,7 @@ package island
 import "sync/atomic"
 
 // reserve is memory that a learner takes once and uses again: what it needs at most is
-// then known before it starts (memory.go), and the collector has little to do.
+// then known before it starts, and the collector has little to do.
 type reserve struct {
 	fragment []float32    // of the largest fragment, for as long as one call
 	copies   [3][]float32 // weights and moments, while a captured state is written

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/gathered"
@@ -131,78 +130,6 @@ func (f fragmentCounters) problem(c counters) string {
 		}
 	}
 	return ""
-}
-
-// capture is a copy of a learner's own state at a step boundary with nothing
-// under way. Anchors are not in it: they are the syncer's fragments at Versions,
-// which the same checkpoint holds.
-type capture struct {
-	tensors  []store.Tensor
-	boxes    []gathered.Mark // of tensors that are boxes; nil: all are whole
-	slots    []string        // of the island, where they are boxes
-	counters counters
-	release  func() // the tensors are not needed any more
-
-	checkpoint uint64
-	folder     string // where the trainer puts what it saves itself
-	awaitFiles func(context.Context) ([]*wire.StateFile, error)
-	files      []*wire.StateFile // that it saved
-}
-
-// capture has the state copied, or says why it cannot be saved.
-func (l *Learner) capture(checkpoint uint64, folder string, done func(*capture, error)) {
-	for p, f := range l.fragments {
-		if f.flight != nil {
-			done(nil, fmt.Errorf("fragment %d has a contribution under way", p))
-			return
-		}
-	}
-	c := &capture{counters: l.counters(), release: func() {}, checkpoint: checkpoint, folder: folder}
-	l.trainer.save(c, func(err error) { done(c, err) })
-}
-
-// counters are those of the learner; its trainer adds its own.
-func (l *Learner) counters() counters {
-	c := counters{
-		Format: StateFormat, Step: l.step, Position: l.position, Skipped: l.skipped, Withheld: l.withheld, Surplus: l.surplus,
-		JoinSteps: l.joinSteps, ClockStamp: l.clock.stamp, ClockOwn: l.clock.own, Losses: l.rule.Losses(), Experts: slices.Clone(l.expert),
-	}
-	for _, f := range l.fragments {
-		c.Fragments = append(c.Fragments, fragmentCounters{f.version, f.sentStep, f.sentPosition, f.sentWithheld, slices.Clone(f.sentExperts)})
-	}
-	return c
-}
-
-// write stores the capture as one object.
-func (c *capture) write(ctx context.Context, st store.Store, name string) (store.Object, error) {
-	entries := map[string]string{}
-	c.counters.Slots = digestsOf(c.tensors)
-	if c.boxes != nil {
-		c.counters.Slots = nil
-		for _, slot := range c.slots {
-			c.counters.Slots = append(c.counters.Slots, savedSlot{Name: slot}) // no host has all of it
-		}
-		marks, err := json.Marshal(c.boxes)
-		if err != nil {
-			return store.Object{}, err
-		}
-		entries[gathered.Key] = string(marks)
-	}
-	meta, err := json.Marshal(c.counters)
-	if err != nil {
-		return store.Object{}, err
-	}
-	entries[stateKey] = string(meta)
-	return store.PutTensors(ctx, st, name, c.tensors, entries)
-}
-
-// slotDigests are those that write has taken.
-func (c *capture) slotDigests() []*wire.SlotDigest {
-	var out []*wire.SlotDigest
-	for _, s := range c.counters.Slots {
-		out = append(out, &wire.SlotDigest{Slot: s.Name, Digest: s.Digest})
-	}
-	return out
 }
 
 // savedState is what a trainer is to take over.
@@ -336,12 +263,4 @@ func (s *savedState) report(table []model.Tensor, now map[string][]float32) (*wi
 	}
 	out.Remarks = s.file.remarks()
 	return out, nil
-}
-
-// finiteOr turns a value that cannot be shown into NaN; used for losses.
-func finiteOr(v float64) float64 {
-	if math.IsInf(v, 0) {
-		return math.NaN()
-	}
-	return v
 }
