@@ -15,9 +15,6 @@ import (
 	"github.com/mistura-project/mistura/internal/store"
 )
 
-// modelPart is the part of a checkpoint that holds the global parameters.
-const modelPart = "model.safetensors"
-
 // checkpointMeta is what sampling needs of a manifest.
 type checkpointMeta struct {
 	Model        model.Config        `json:"model"`   // zero: the model is the user's own
@@ -67,7 +64,7 @@ func openCheckpoint(ctx context.Context, env *Env, from string) (store.Checkpoin
 	meta, err := metaOf(c)
 	if err == nil && meta.foreign() {
 		err = usage("--from", from, "is of a model of your own, which only your own program can compute",
-			"load "+filepath.Join(c.Path(), modelPart)+" there (safetensors, under your names)")
+			"load "+filepath.Join(c.Path(), serve.ModelPart)+" there (safetensors, under your names)")
 	}
 	return c, meta, err
 }
@@ -91,7 +88,7 @@ func metaOf(c store.Checkpoint) (checkpointMeta, error) {
 
 // load fills the parameters; a tensor that is missing is an error that names it.
 func load(ctx context.Context, c store.Checkpoint, cfg model.Config, params []float32) error {
-	f, err := c.Tensors(ctx, modelPart)
+	f, err := c.Tensors(ctx, serve.ModelPart)
 	if err != nil {
 		return err
 	}

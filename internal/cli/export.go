@@ -12,6 +12,7 @@ import (
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/huggingface"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
 )
 
@@ -93,7 +94,7 @@ func runExport(env *Env, dir string, f *exportFlags) error {
 	if err != nil {
 		return err
 	}
-	tensors, err := c.Tensors(ctx, modelPart)
+	tensors, err := c.Tensors(ctx, serve.ModelPart)
 	if err != nil {
 		return err
 	}

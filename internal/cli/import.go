@@ -13,6 +13,7 @@ import (
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
 )
 
@@ -117,7 +118,7 @@ func save(ctx context.Context, d *huggingface.Folder, dir string) (path string, 
 	if err != nil {
 		return "", err
 	}
-	c, err := d.Save(ctx, st, modelPart)
+	c, err := d.Save(ctx, st, serve.ModelPart)
 	if err != nil {
 		return "", err
 	}

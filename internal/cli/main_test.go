@@ -107,7 +107,7 @@ func saveTiny(dir string, number uint64, without []string) error {
 	if err != nil {
 		return err
 	}
-	if err := w.Tensors(ctx, modelPart, tensors, nil); err != nil {
+	if err := w.Tensors(ctx, serve.ModelPart, tensors, nil); err != nil {
 		return err
 	}
 	_, err = w.Commit(ctx, checkpointMeta{Model: cfg, Tokens: 1000})

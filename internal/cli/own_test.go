@@ -23,7 +23,7 @@ func TestCheckpointOfOwnModel(t *testing.T) {
 	}
 	w, err := store.Begin(ctx, st, 1)
 	if err == nil {
-		err = w.Tensors(ctx, modelPart, []store.Tensor{{Name: "w", Shape: []int{2}, F32: []float32{1, 2}}}, nil)
+		err = w.Tensors(ctx, serve.ModelPart, []store.Tensor{{Name: "w", Shape: []int{2}, F32: []float32{1, 2}}}, nil)
 	}
 	if err == nil {
 		_, err = w.Commit(ctx, serve.Meta{Tensors: []serve.SavedTensor{{Name: "w", Shape: []int{2}, State: true}}})

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/store"
 )
 
 // maxConfigBytes bounds a config.json; the largest that are published have some
@@ -44,31 +45,13 @@ func parseFields(where string, data []byte) (*fields, error) {
 // eachMember walks the members of the one JSON object in data.
 func eachMember(data []byte, member func(key string, value json.RawMessage) error) error {
 	d := json.NewDecoder(bytes.NewReader(data))
-	if open, err := d.Token(); err != nil {
-		return err
-	} else if open != json.Delim('{') {
-		return errors.New("it is not an object")
-	}
-	seen := map[string]bool{}
-	for d.More() {
-		token, err := d.Token()
-		if err != nil {
-			return err
-		}
-		key := token.(string) // the decoder accepts no other key
-		if seen[key] {
-			return fmt.Errorf("%q stands in it twice", key)
-		}
-		seen[key] = true
+	if err := store.EachMember(d, func(key string) error {
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {
 			return err
 		}
-		if err := member(key, value); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
+		return member(key, value)
+	}); err != nil {
 		return err
 	}
 	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {

@@ -180,7 +180,7 @@ func (d *door) read(ctx context.Context, checkpoint uint64) ([]float32, error) {
 		return nil, err
 	}
 	flat := make([]float32, d.op.run.Size())
-	return flat, readFlat(ctx, c, modelPart, d.op.run.Table(), flat)
+	return flat, readFlat(ctx, c, ModelPart, d.op.run.Table(), flat)
 }
 
 // made is the record of the weights that fill puts into an engine.

@@ -107,7 +107,7 @@ func (op *opened) checkpointWeights(ctx context.Context, params []float32) (dige
 	}
 	op.notes = append(op.notes, "first weights: "+c.Path())
 	for _, p := range c.Parts() {
-		if p.Name == modelPart {
+		if p.Name == ModelPart {
 			digest = p.SHA256
 		}
 	}
@@ -117,7 +117,7 @@ func (op *opened) checkpointWeights(ctx context.Context, params []float32) (dige
 // readWeights reads every tensor of the model. State of training may be missing and
 // keeps what it has, and may be in the file and stay there.
 func readWeights(ctx context.Context, c store.Checkpoint, table []model.Tensor, params []float32) error {
-	f, err := c.Tensors(ctx, modelPart)
+	f, err := c.Tensors(ctx, ModelPart)
 	if err != nil {
 		return err
 	}

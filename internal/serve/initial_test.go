@@ -30,7 +30,7 @@ func saved(t *testing.T, cfg model.Config) (string, []float32) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := w.Tensors(ctx, modelPart, tensorsOf(cfg.Tensors(), params), nil); err != nil {
+	if err := w.Tensors(ctx, ModelPart, tensorsOf(cfg.Tensors(), params), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.Commit(ctx, Meta{Model: &cfg, Origin: json.RawMessage(`{"family":"bailing_moe"}`)}); err != nil {

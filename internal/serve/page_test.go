@@ -46,7 +46,7 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 		{"The run folder's `" + CoordinatorName + "`", coordinator{}},
 	})
 	headings := tables(t, "checkpoint.md")
-	for _, part := range []string{modelPart, momentumPart, gatePart, islandPart("NAME")} {
+	for _, part := range []string{ModelPart, momentumPart, gatePart, islandPart("NAME")} {
 		if !slices.ContainsFunc(headings.names, func(h string) bool { return strings.Contains(h, "`"+part+"`") }) {
 			t.Errorf("checkpoint.md: no heading for %s", part)
 		}

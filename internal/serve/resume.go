@@ -160,7 +160,7 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 	}
 	theta := make([]float32, op.run.Size())
 	momentum := make([]float32, len(theta))
-	for part, flat := range map[string][]float32{modelPart: theta, momentumPart: momentum} {
+	for part, flat := range map[string][]float32{ModelPart: theta, momentumPart: momentum} {
 		if err := readFlat(ctx, c, part, op.run.Table(), flat); err != nil {
 			return err
 		}
@@ -176,17 +176,13 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 // and lists the merges that are newer than the checkpoint, and what is not undone.
 func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []undone, last uint32, past coord.Past, err error) {
 	for last = 1; ; last++ {
-		decisions, err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1)
+		err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1, func(s store.Segment) { past = recall(past, s) })
 		if err != nil {
 			return nil, 0, past, err
 		}
-		past = recall(past, decisions)
-		segments, err := store.CloseSequence(ctx, op.store, tapePath(last, groupWriter), last+1)
+		err = store.CloseSequence(ctx, op.store, tapePath(last, groupWriter), last+1, func(s store.Segment) { lost = op.undo(lost, s, last, tables) })
 		if err != nil {
 			return nil, 0, past, err
-		}
-		for _, s := range segments {
-			lost = op.undo(lost, s, last, tables)
 		}
 		next, err := op.store.List(ctx, tapePath(last+1, ""))
 		if err != nil {

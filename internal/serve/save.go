@@ -21,7 +21,7 @@ import (
 
 // Parts of a checkpoint, beside islands/NAME.safetensors.
 const (
-	modelPart    = "model.safetensors"
+	ModelPart    = "model.safetensors" // the global parameters
 	momentumPart = "momentum.safetensors"
 	syncerPart   = "syncer.json"
 	coordPart    = "coordinator.json"
@@ -343,7 +343,7 @@ func steady(err error) string { return temporary.ReplaceAllString(err.Error(), "
 
 // write writes all parts; record waits for the gate record that an island makes meanwhile.
 func (c *cutState) write(ctx context.Context, w *store.Writer, st store.Store, table []model.Tensor, record func()) error {
-	if err := w.Tensors(ctx, modelPart, tensorsOf(table, c.theta), nil); err != nil {
+	if err := w.Tensors(ctx, ModelPart, tensorsOf(table, c.theta), nil); err != nil {
 		return err
 	}
 	if err := w.Tensors(ctx, momentumPart, tensorsOf(table, c.momentum), nil); err != nil {

@@ -56,23 +56,21 @@ func samplesOf(ranges []coord.Range) []ledger.Samples {
 	return out
 }
 
-// recall adds what the coordinator's tape of an era says of rollbacks: they are not
-// undone with the rest.
-func recall(past coord.Past, segments []store.Segment) coord.Past {
-	for _, s := range segments {
-		for _, raw := range s.Records {
-			var r coord.RollbackRecord
-			if json.Unmarshal(raw, &r) == nil && r.Kind == "rollback" {
-				past.Rollbacks++
-				past.Skipped = append(past.Skipped, r.Skipped...)
+// recall adds what a segment of the coordinator's tape says of rollbacks and uses of join
+// strings: they are not undone with the rest.
+func recall(past coord.Past, segment store.Segment) coord.Past {
+	for _, raw := range segment.Records {
+		var r coord.RollbackRecord
+		if json.Unmarshal(raw, &r) == nil && r.Kind == "rollback" {
+			past.Rollbacks++
+			past.Skipped = append(past.Skipped, r.Skipped...)
+		}
+		var a coord.ArriveRecord
+		if json.Unmarshal(raw, &a) == nil && a.Kind == "arrive" && a.Token != "" {
+			if past.Uses == nil {
+				past.Uses = map[string]int{}
 			}
-			var a coord.ArriveRecord
-			if json.Unmarshal(raw, &a) == nil && a.Kind == "arrive" && a.Token != "" {
-				if past.Uses == nil {
-					past.Uses = map[string]int{}
-				}
-				past.Uses[a.Token]++
-			}
+			past.Uses[a.Token]++
 		}
 	}
 	return past

@@ -132,7 +132,7 @@ func TestTapeIsTakenOver(t *testing.T) {
 			once.Do(func() {
 				other, err := store.OpenFolder(dir)
 				if err == nil {
-					_, err = store.CloseSequence(t.Context(), other, "tape/era-0001/group-0", 2)
+					err = store.CloseSequence(t.Context(), other, "tape/era-0001/group-0", 2, func(store.Segment) {})
 				}
 				if err != nil {
 					t.Error(err)

@@ -52,7 +52,7 @@ func decodeTensorHeader(header []byte, dataBytes int64) ([]TensorInfo, map[strin
 	var tensors []TensorInfo
 	var meta map[string]string
 	decoder := json.NewDecoder(bytes.NewReader(header))
-	err := eachMember(decoder, func(key string) error {
+	err := EachMember(decoder, func(key string) error {
 		if key == metadataKey {
 			var err error
 			meta, err = decodeMeta(decoder)
@@ -74,9 +74,9 @@ func decodeTensorHeader(header []byte, dataBytes int64) ([]TensorInfo, map[strin
 	return tensors, meta, nil
 }
 
-// eachMember walks one JSON object and refuses a key that stands in it twice, which
+// EachMember walks one JSON object and refuses a key that stands in it twice, which
 // encoding/json would let pass. member reads the value.
-func eachMember(decoder *json.Decoder, member func(key string) error) error {
+func EachMember(decoder *json.Decoder, member func(key string) error) error {
 	if open, err := decoder.Token(); err != nil {
 		return err
 	} else if open != json.Delim('{') {
@@ -103,7 +103,7 @@ func eachMember(decoder *json.Decoder, member func(key string) error) error {
 
 func decodeMeta(decoder *json.Decoder) (map[string]string, error) {
 	meta := map[string]string{}
-	err := eachMember(decoder, func(key string) error {
+	err := EachMember(decoder, func(key string) error {
 		var value *string
 		if err := decoder.Decode(&value); err != nil {
 			return err
@@ -124,7 +124,7 @@ func decodeEntry(decoder *json.Decoder, name string) (TensorInfo, error) {
 	info := TensorInfo{Name: name}
 	var offsets []*int64 // nil: null, which would be 0 otherwise
 	var shape []*int
-	err := eachMember(decoder, func(key string) error {
+	err := EachMember(decoder, func(key string) error {
 		switch key {
 		case "dtype":
 			return decoder.Decode(&info.Dtype)

@@ -148,28 +148,25 @@ func (s *Sequence) readBack(ctx context.Context, name string) error {
 
 // CloseSequence ends a sequence for every writer: it appends a last record
 // {"kind":"closed","by_era":era}, at the next number as long as others are faster,
-// and gives the whole sequence. A sequence that is closed already stays as it is.
-// Safe to repeat after an error.
-func CloseSequence(ctx context.Context, st Store, path string, era uint32) ([]Segment, error) {
-	var segments []Segment
-	for {
-		s := &Sequence{st: st, path: path, next: 1}
-		for _, segment := range segments {
-			s.read(segment)
-		}
-		for segment, err := range scan(ctx, st, path, s.next, s.previous) {
+// and gives each the whole sequence, segment by segment. A sequence that is closed
+// already stays as it is. Safe to repeat after an error, which gives all of it anew.
+func CloseSequence(ctx context.Context, st Store, path string, era uint32, each func(Segment)) error {
+	for next, previous := uint64(1), ""; ; {
+		s := &Sequence{st: st, path: path, next: next, previous: previous}
+		for segment, err := range scan(ctx, st, path, next, previous) {
 			if err != nil {
-				return nil, fmt.Errorf("close sequence: %w", err)
+				return fmt.Errorf("close sequence: %w", err)
 			}
 			s.read(segment)
-			segments = append(segments, segment)
+			each(segment)
 		}
 		if s.taken != nil {
-			return segments, nil
+			return nil
 		}
+		next, previous = s.next, s.previous
 		// Whether this succeeds or another writer was faster: read what is there.
 		if _, err := s.Append(ctx, closedRecord{Kind: closedKind, ByEra: era}); err != nil && !errors.Is(err, ErrTaken) {
-			return nil, fmt.Errorf("close sequence: %w", err)
+			return fmt.Errorf("close sequence: %w", err)
 		}
 	}
 }

@@ -195,19 +195,25 @@ func TestTapeDelayedCreate(t *testing.T) {
 	wantTape(t, st, 1)
 }
 
+// closeSequence gives what was read on the way.
+func closeSequence(ctx context.Context, st store.Store, era uint32) (segments []store.Segment, err error) {
+	err = store.CloseSequence(ctx, st, tapePath, era, func(s store.Segment) { segments = append(segments, s) })
+	return segments, err
+}
+
 func TestTapeClose(t *testing.T) {
 	ctx := t.Context()
 	st := store.NewMemory()
 	old, other := openSequence(t, st), openSequence(t, st)
 	appendNotes(t, old, 1, 1)
-	segments, err := store.CloseSequence(ctx, st, tapePath, 2)
+	segments, err := closeSequence(ctx, st, 2)
 	if err != nil || !slices.Equal(noteIDs(t, segments), []int{1, -2}) {
 		t.Fatalf("close gave %v, %v", noteIDs(t, segments), err)
 	}
 	wantTaken(t, old, 2)
 	wantTaken(t, other, 2)
 	wantTaken(t, openSequence(t, st), 2)
-	if _, err := store.CloseSequence(ctx, st, tapePath, 3); err != nil {
+	if _, err := closeSequence(ctx, st, 3); err != nil {
 		t.Fatal(err)
 	}
 	wantTape(t, st, 1, -2)
@@ -222,7 +228,7 @@ func TestTapeClose(t *testing.T) {
 func TestTapeCloseEmpty(t *testing.T) {
 	st := store.NewMemory()
 	old := openSequence(t, st)
-	if _, err := store.CloseSequence(t.Context(), st, tapePath, 2); err != nil {
+	if _, err := closeSequence(t.Context(), st, 2); err != nil {
 		t.Fatal(err)
 	}
 	wantTaken(t, old, 1)
@@ -254,7 +260,7 @@ func TestTapeCloseBusy(t *testing.T) {
 		next++
 		appendNotes(t, old, uint64(next), next)
 	}}
-	segments, err := store.CloseSequence(t.Context(), busy, tapePath, 9)
+	segments, err := closeSequence(t.Context(), busy, 9)
 	if err != nil || !slices.Equal(noteIDs(t, segments), []int{1, 2, 3, -9}) {
 		t.Fatalf("close gave %v, %v", noteIDs(t, segments), err)
 	}
@@ -269,12 +275,12 @@ func TestTapeCloseAfterFailures(t *testing.T) {
 		{{Op: storetest.Create, Nth: 1, Effect: storetest.Done}, {Op: storetest.Create, Nth: 2}},
 	} {
 		st.Set(faults...)
-		if _, err := store.CloseSequence(t.Context(), st, tapePath, 2); !errors.Is(err, storetest.ErrInjected) {
+		if _, err := closeSequence(t.Context(), st, 2); !errors.Is(err, storetest.ErrInjected) {
 			t.Fatalf("%+v: close gave %v", faults, err)
 		}
 	}
 	st.Set()
-	if _, err := store.CloseSequence(t.Context(), st, tapePath, 2); err != nil {
+	if _, err := closeSequence(t.Context(), st, 2); err != nil {
 		t.Fatal(err)
 	}
 	wantTape(t, st, 1, -2)
