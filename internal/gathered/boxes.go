@@ -50,15 +50,23 @@ func (b Boxes) Add(r *store.Reader, object string) error {
 	return nil
 }
 
-// Read puts a tensor together. Boxes do not overlap, as was checked when they were
-// written; they must be all of it.
+// Read puts a tensor together, of boxes that must hold each of its elements once.
 func (b Boxes) Read(name string, shape []int, dst []float32) error {
 	whole := model.Tensor{Name: name, Shape: shape}
-	filled := 0
+	var boxes []layout.Box
 	for _, s := range b[name] {
 		if err := layout.Check(whole, s.box); err != nil {
 			return err
 		}
+		boxes = append(boxes, s.box)
+	}
+	if held := layout.Size(boxes...); held != len(dst) {
+		return fmt.Errorf("tensor %s: the hosts' files hold %d of its %d elements", name, held, len(dst))
+	}
+	if err := layout.Cover([]model.Tensor{whole}, boxes); err != nil {
+		return fmt.Errorf("the hosts' files: %w", err)
+	}
+	for _, s := range b[name] {
 		values := make([]float32, s.box.Size())
 		if err := s.reader.ReadF32(s.name, values); err != nil {
 			return err
@@ -66,10 +74,6 @@ func (b Boxes) Read(name string, shape []int, dst []float32) error {
 		for first, n := range s.box.Runs(shape) {
 			values = values[copy(dst[first:first+n], values[:n]):]
 		}
-		filled += s.box.Size()
-	}
-	if filled != len(dst) {
-		return fmt.Errorf("tensor %s: the hosts' files hold %d of its %d elements", name, filled, len(dst))
 	}
 	return nil
 }

@@ -1,8 +1,10 @@
 package gathered_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -85,4 +87,42 @@ func TestDigestOfManyHostsIsThatOfTheWhole(t *testing.T) {
 			t.Fatalf("round %d: of a slot that lacks elements: %v", round, err)
 		}
 	}
+}
+
+// Whatever a file says of its boxes, a tensor that is read has every element from one of them.
+func FuzzBoxes(f *testing.F) {
+	f.Add(`[{"name":"w#0","tensor":"w","offset":[0,0],"extent":[2,2]},{"name":"w#1","tensor":"w","offset":[0,2],"extent":[2,1]}]`)
+	f.Add(`[{"name":"w#0","tensor":"w","offset":[2],"extent":[4]},{"name":"w#1","tensor":"w","offset":[0],"extent":[2]}]`)
+	f.Add(`[{"name":"w#0","tensor":"w","offset":[0],"extent":[4]},{"name":"w#1","tensor":"w","offset":[1],"extent":[2]}]`) // twice, and a hole
+	f.Add(`[{"name":"w#1","tensor":"w","offset":[9223372036854775807,-1],"extent":[2,4611686018427387904]},{"name":"none"}]`)
+	f.Add(`{}`)
+	f.Fuzz(func(t *testing.T, text string) {
+		var file bytes.Buffer
+		tensors := []store.Tensor{{Name: "w#0", Shape: []int{4}, F32: make([]float32, 4)}, {Name: "w#1", Shape: []int{2}, F32: make([]float32, 2)}}
+		if err := store.WriteSafetensors(&file, tensors, map[string]string{gathered.Key: text}); err != nil {
+			return // no file can say it
+		}
+		r, err := store.OpenSafetensors(bytes.NewReader(file.Bytes()), int64(file.Len()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		boxes := gathered.Boxes{}
+		if boxes.Add(r, "file") != nil {
+			return
+		}
+		for name := range boxes {
+			whole := make([]float32, 6)
+			for i := range whole {
+				whole[i] = float32(math.NaN())
+			}
+			if boxes.Read(name, []int{2, 3}, whole) != nil {
+				continue
+			}
+			for i, v := range whole {
+				if v != 0 {
+					t.Errorf("tensor %q: element %d is of no box", name, i)
+				}
+			}
+		}
+	})
 }
