@@ -337,9 +337,11 @@ func (c *Crew) Serve(handle func(*Rank, any) error) {
 
 // dispatch hands on one message.
 func (c *Crew) dispatch(r *Rank, m any) error {
-	switch m.(type) {
+	switch m := m.(type) {
 	case *Hello:
 		return errors.New("it said hello twice")
+	case *Failed:
+		return errors.New(cmp.Or(m.Problem, "it does not say why it ends"))
 	case *Mapped:
 		r.once.Do(func() { close(r.mapped) })
 		return nil

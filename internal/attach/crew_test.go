@@ -153,6 +153,9 @@ func TestLostRank(t *testing.T) {
 		"closed":      {func(r *attachtest.Rank) error { r.Close(); return nil }, "rank 1 (process"},
 		"hello twice": {func(r *attachtest.Rank) error { return r.Say(&r.Hello) }, "said hello twice"},
 		"seeded":      {func(r *attachtest.Rank) error { return r.Say(&attach.Seeded{}) }, "said seeded, and was not asked"},
+		"fails": {func(r *attachtest.Rank) error {
+			return r.Say(&attach.Failed{Fault: attach.Fault{Problem: "division by zero"}})
+		}, "): division by zero"},
 		"not handled": {func(r *attachtest.Rank) error { return r.Say(&attach.Bye{}) }, "nobody wants that"},
 	} {
 		t.Run(name, func(t *testing.T) {

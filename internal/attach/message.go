@@ -91,7 +91,7 @@ type Fault struct {
 }
 
 // Refused answers a hello that leads to nothing; Failed any other message, when the
-// island ends.
+// island ends. A rank that cannot go on says Failed too.
 type (
 	Refused struct{ Fault }
 	Failed  struct{ Fault }

@@ -11,7 +11,7 @@ import math
 import numbers as kinds
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -25,6 +25,9 @@ from .rates import Rates
 from .state import State
 
 LEAVE_PATIENCE_SECONDS = 30.0
+WORDS_LIMIT = 2000
+"""Of what a rank says of its failure, in characters."""
+
 AGAIN = "call island.close(), and mistura.join() to go on with the run's weights"
 
 
@@ -67,6 +70,7 @@ class Row(NamedTuple):
     norm: float
     norm_known: float
     busy: float
+    experts: float = 0  # expert_tokens were given
 
 
 class Island:
@@ -105,6 +109,8 @@ class Island:
         self._verdict: Verdict | None = None
         self._judged_norm: float | None = None  # the gradient norm that judge() was told, which step() need not be told again
         self._applied = True  # of the step that was made last
+        self._experts = 0  # numbers in expert_tokens, as the first step has it
+        self._doing = ""  # the run's action that is being done
         self.act: dict[str, Any] = {}  # the last answer to a boundary, the same on every rank
         self._samples: list[int] = []
         self._taken = False
@@ -127,7 +133,7 @@ class Island:
     def _begin(self) -> None:
         """The boundary before the first step: weights of the run come in."""
         row = Row(1, math.nan, 0, 0, math.nan, 0, 0)
-        self._boundary(row, None)
+        self._boundary(row, [])
 
     # What the trainer says of its steps.
 
@@ -137,8 +143,8 @@ class Island:
         """A step was made: its mean loss and tokens on this rank. Sends and adopts what is due; may wait for the run.
 
         A rank that knows no loss (a pipeline stage before the last) gives None. gradient_norm is the global norm before
-        clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch. applied: False when the
-        trainer's own loss scaler has left the weights alone; None follows the last judge().
+        clipping; expert_tokens the tokens routed to each expert, layer by layer, in this rank's batch, given on all ranks alike.
+        applied: False when the trainer's own loss scaler has left the weights alone; None follows the last judge().
         """
         self._go_on()
         with self._whole("step()"):
@@ -146,17 +152,33 @@ class Island:
 
     def _step(self, loss: Any, tokens: Any, gradient_norm: Any, expert_tokens: Any, applied: bool | None) -> None:
         busy, before = time.perf_counter() - self._resumed, self.steps
-        row, mistake = told(lambda: self._row(loss, tokens, gradient_norm, busy))
+        if not before:  # from here on all ranks add up as many numbers, whatever one of them gives
+            self._experts = max(self._ranks.everyone(lambda: len(flat(expert_tokens))))
+        counts: list[int] = []
+
+        def say() -> Row:
+            counts.extend(self._counts(expert_tokens))
+            return self._row(loss, tokens, gradient_norm, busy)._replace(experts=len(counts))
+
+        row, mistake = told(say)
         self.steps += 1
         with instead(mistake):
             try:
                 self._applied = bool(applied) if applied is not None else self._verdict is None or self._verdict.apply
-                experts = None if expert_tokens is None else self._ranks.sum([int(n) for n in flat(expert_tokens)])
+                experts = self._ranks.sum(counts or [0] * self._experts) if self._experts else []
                 self._boundary(row, experts)
             except InputError:
                 if not self._begun:  # the run has not heard of the step, on no rank: it can be told again, rightly
                     self.steps = before
                 raise
+
+    def _counts(self, given: Any) -> list[int]:
+        """expert_tokens as numbers; none when there are none."""
+        counts = flat(given)
+        if counts and len(counts) != self._experts:
+            problem = f"{len(counts)} were given, where there are {self._experts} on another rank or in the first step"
+            raise InputError("expert_tokens", None, problem, "give one for each expert of the model, in all steps or in none")
+        return counts
 
     def _row(self, loss: Any, tokens: Any, norm: Any, busy: float) -> Row:
         count = counted(tokens)
@@ -168,23 +190,24 @@ class Island:
                 count = 0  # the batch was another rank's, to keep this one company
         return row_of(loss, count, self._judged_norm if norm is None else norm, busy)
 
-    def _boundary(self, row: Row, experts: list[int] | None, may_pause: bool = True) -> None:
+    def _boundary(self, row: Row, experts: Sequence[int], may_pause: bool = True) -> None:
         self._state.settle()
         rows = [Row(*r) for r in self._ranks.gather(row)]
         now = time.perf_counter()
         seconds, self._entered = now - self._entered, now
-        self._obey(lambda: self._link.ask("boundary", **self._report(rows, seconds), expert_tokens=experts), may_pause)
+        self._obey(lambda: self._link.ask("boundary", **self._report(rows, seconds, experts)), may_pause)
         self._resumed = time.perf_counter()
 
-    def _report(self, rows: list[Row], seconds: float) -> dict[str, Any]:
+    def _report(self, rows: list[Row], seconds: float, experts: Sequence[int]) -> dict[str, Any]:
         """What rank 0 says for the island."""
         check("step()", rows)
+        known = check_experts(rows)
         tokens = self._tokens_once(rows)
         weights = [(r.loss, r.weight) for r in rows]
         return {
             "step": self.steps, "applied": self._applied, "loss": leases.mean(weights), "tokens": tokens,
             "gradient_norm": largest([r.norm for r in rows if r.norm_known]), "seconds": seconds, "busy_seconds": max(r.busy for r in rows),
-            "rate": self._rates.used() if self._applied and self.steps else None,
+            "rate": self._rates.used() if self._applied and self.steps else None, "expert_tokens": list(experts) if known else None,
         }  # fmt: skip
 
     def _tokens_once(self, rows: list[Row]) -> int:
@@ -332,18 +355,28 @@ class Island:
     @contextlib.contextmanager
     def _whole(self, call: str) -> Iterator[None]:
         """A call that is made whole. One that is left in the middle, by Ctrl-C or by an error in a function of the trainer's, is the
-        last: the answer to a question would be taken for that of the next, and weights may have been added to in part.
+        last: the answer to a question would be taken for that of the next, and weights may have been added to in part. The other
+        ranks wait for this one by then, and hear why it does not come.
         """
         self._check_usable(call)
-        begun, self._begun = self._begun, False
+        before, self._begun = (self._begun, self._doing), False
         try:
             yield
         except BaseException as err:
-            if not isinstance(err, Lost) and (self._begun or not isinstance(err, Exception)):
+            alike = isinstance(err, InputError) or self._ranks.world == 1  # all ranks raise it, and the call can be made again
+            if not isinstance(err, Lost) and (self._begun or not (alike and isinstance(err, Exception))):
                 self._left = f"{call} was left in the middle ({type(err).__name__})"
+                self._fail(f"{call} failed{self._doing and ' at ' + self._doing}", err)
             raise
         finally:
-            self._begun = begun
+            self._begun, self._doing = before
+
+    def _fail(self, what: str, error: BaseException) -> None:
+        """Tell the other ranks, through the mistura process, that this one does not go on."""
+        if self._ranks.world > 1:
+            words = " ".join(f"{what} ({type(error).__name__}: {error}".split())
+            with contextlib.suppress(Error):
+                self._link.tell("error", problem=words[:WORDS_LIMIT] + ")")
 
     def _obey(self, ask: Callable[[], dict[str, Any]], may_pause: bool = True) -> None:
         """Ask, do what is asked for in order, and wait until the run says go or stop, or the trainer's loop has a file to save."""
@@ -393,7 +426,9 @@ class Island:
                 raise InputError(
                     "mistura process", action["do"], "asks for something that this package cannot do", "update the Python package"
                 )
+            self._doing = action["do"]
             do(action)
+        self._doing = ""
         if self._changed:
             self._adapter.publish()
 
@@ -444,7 +479,7 @@ class Island:
             self._ranks.share(lambda: self._link.tell("bye", reason=reason))
             while not self._done:  # the step that would come now is not made; its boundary is where the rest is handed over
                 self.steps, self._applied = self.steps + 1, False
-                self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), None, may_pause=False)
+                self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), [], may_pause=False)
 
     def _finish(self) -> None:
         self._done = True
@@ -506,6 +541,8 @@ class Island:
             self.leave()
             return
         why = None if self._closed else self._ranks.why(error)
+        if why is None and not self._closed:
+            self._fail("the trainer's loop failed", error)
         self.close()
         if why is not None:
             raise why from error
@@ -535,6 +572,15 @@ def check(call: str, rows: list[Row]) -> None:
     bad = [str(rank) for rank, row in enumerate(rows) if not row.good]
     if bad:
         raise InputError(call, None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
+
+
+def check_experts(rows: list[Row]) -> bool:
+    """Whether expert_tokens were given: on all ranks or on none."""
+    without = [str(rank) for rank, row in enumerate(rows) if not row.experts]
+    if without and len(without) < len(rows):
+        problem = f"were given, and not on rank {', '.join(without)}"
+        raise InputError("expert_tokens", None, problem, "give them on every rank, zeros where a rank has none, or leave them out on all")
+    return not without
 
 
 def row_of(loss: Any, tokens: int, norm: Any, busy: float = 0.0) -> Row:
@@ -579,5 +625,12 @@ def largest(values: list[float]) -> float | None:
 
 
 def flat(values: Any) -> list[int]:
-    """Numbers of a tensor or of nested lists, in order."""
-    return values.reshape(-1).tolist() if hasattr(values, "reshape") else [int(v) for v in values]
+    """Whole numbers of a tensor or of nested lists, in order; none of None."""
+    if values is None:
+        return []
+    try:
+        if hasattr(values, "reshape"):
+            return [int(n) for n in values.reshape(-1).tolist()]
+        return [n for v in values for n in flat(v)] if isinstance(values, (list, tuple)) else [int(values)]
+    except (TypeError, ValueError, OverflowError) as err:
+        raise InputError("expert_tokens", type(values).__name__, "is no list of numbers", "give the tokens of each expert") from err

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import re
 import signal
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Callable
@@ -14,8 +17,11 @@ import torch
 
 import mistura
 import mistura.layout
+from mistura.config import Config, section
 from mistura.link import Link
-from served import Served, missing, run_file
+from mistura.model import Model
+from mistura.stacked import stacked
+from served import WAITS, Served, missing, run_file
 from trainers import Body, Diary, Ranks, Small, digest, loss_of, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
@@ -273,6 +279,88 @@ def test_a_mistake_on_one_rank_spoils_nothing(tmp_path: Path) -> None:
     assert ranks.diaries[0].all("words") == [*calls, "validation(): was called wrongly on rank 1"]
     own = ["tokens: is missing", 'loss "Tensor": is no single number', "judge(): no rank knows the loss", "tokens: is missing"]
     assert ranks.diaries[1].all("words") == own
+
+
+def _experts(diary: Diary, rank: int, world: int) -> None:
+    def make(run: dict[str, Any]) -> tuple[Model, None, Any]:
+        model = Model(section(Config, run, "model"))
+        return model, None, stacked(model, None)
+
+    island = mistura.join(make, rate="own")
+    experts, tokens = island.run.model.layers * island.run.model.experts, island.run.train.sequence_tokens
+    while not island.done:
+        mine = len(island.lease()) * tokens
+        counts = [mine, *[0] * (experts - 1)]
+        for wrong in (None, counts[1:], ["many"]) if island.steps in (0, 2) else ():
+            with pytest.raises(mistura.InputError) as caught:
+                island.step(1.0, tokens=mine, expert_tokens=wrong if rank == 1 else torch.tensor(counts))
+            diary.note(words=str(caught.value).split(";")[0])
+        island.step(1.0, tokens=mine, expert_tokens=None if island.steps == 1 else [counts[:1], counts[1:]])
+    diary.note(steps=island.steps)
+
+
+def test_expert_tokens_of_one_rank_only(tmp_path: Path) -> None:
+    """Or fewer than the others', or none at all: every rank hears of it, in the first step as in a later one, and goes on."""
+    text = tmp_path / "text"
+    text.write_text("unlike chips, one model. " * 400, encoding="utf-8")
+    file = (
+        f"tokens: 8k\ndata: {{paths: [{text}], valid_share: 0.1}}\nmodel: {{preset: ling-tiny}}\neval: {{every_tokens: 0}}\n"
+        f"islands: [{{name: one, engine: external}}]\n{WAITS}"
+    )
+    with Served(tmp_path / "run", file) as served:
+        ranks = Ranks(tmp_path / "ranks", 2, _experts, served.environment("one"))
+        assert ranks.end() == ["done", "done"], served.said()
+        assert served.finish()["islands"][0]["expert_load"] is not None
+    said = [d.all("words") for d in ranks.diaries]
+    missing = "expert_tokens: were given, and not on rank 1"
+    assert (said[0][:2], said[0][3:5]) == ([missing, "step(): was called wrongly on rank 1"],) * 2
+    assert said[1][0] == said[1][3] == missing
+    for words in (said[1][1], said[1][4]):
+        assert re.fullmatch(r"expert_tokens: ([0-9]+) were given, where there are ([0-9]+) on another rank or in the first step", words)
+    assert said[0][2] == 'rank 1: expert_tokens "list": is no list of numbers' and said[0][5] == "step(): was called wrongly on rank 1"
+    assert said[1][2] == said[1][5] == 'expert_tokens "list": is no list of numbers'
+
+
+def _fails_on_one(diary: Diary, rank: int, world: int) -> None:
+    def measure() -> tuple[float, int]:
+        if rank == 1 and os.environ["FAILS"] == "evaluate":
+            raise OSError("no space left\non device")
+        return 1.0, 8
+
+    def save(path: Path) -> None:
+        if rank == 1 and os.environ["FAILS"] == "save":
+            raise OSError("no space left\non device")
+        path.touch()
+
+    island, _ = joined(Small(0), evaluate=measure)
+    island.checkpoint(save)
+    try:
+        with island if os.environ["FAILS"] == "loop" else contextlib.nullcontext():
+            while not island.done:
+                if rank == 1 and island.steps == 3 and os.environ["FAILS"] == "loop":
+                    raise OSError("no space left\non device")
+                island.step(1.0, tokens=4)
+    except OSError:
+        while not Path(os.environ["HEARD"]).exists():  # nobody learns of it by the end of this process
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("fails", ["evaluate", "save", "loop"])
+def test_what_fails_on_one_rank_is_heard_on_the_others(tmp_path: Path, fails: str) -> None:
+    """Who failed, where, and why; although the rank that failed lives on."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    more = "eval: {every_tokens: 80}\ncheckpoint: {every_tokens: 80}\n"
+    text = run_file(tokens=4000, islands=["one"], first=first, more=more).replace("name: one", "name: one, evaluate: true")
+    with Served(tmp_path / "run", text) as served:
+        about = {**served.environment("one"), "FAILS": fails, "HEARD": str(tmp_path / "heard")}
+        ranks = Ranks(tmp_path / "ranks", 2, _fails_on_one, about)
+        ranks.wait_for(0, "end")
+        (tmp_path / "heard").touch()
+        ends = ranks.end()
+    where = "the trainer's loop failed" if fails == "loop" else f"step() failed at {fails}"
+    assert ends[1] == "done"
+    words = r"Lost: .*the trainer is gone: rank 1 \(process [0-9]+\): " + re.escape(f"{where} (OSError: no space left on device)")
+    assert re.match(words, ends[0]), ends[0]
 
 
 def _two_masters(diary: Diary, rank: int, world: int) -> None:
