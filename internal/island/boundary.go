@@ -2,7 +2,6 @@ package island
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
@@ -144,9 +143,8 @@ func (r *runner) lease(m *wire.Lease) {
 // resume repeats after a broken stream what has no answer yet.
 func (r *runner) resume() {
 	r.asked, r.idle = false, false
-	if r.gate != nil && r.gate.missing > 0 { // the rest of it was lost: what comes now is something else
+	if r.gate != nil && r.gate.missing > 0 { // the rest of it was lost, which the coordinator knows: what comes now is something else
 		r.gate = nil
-		sayAnswer(r.link, probed{err: errors.New("the stream broke while it was asked")})
 	}
 	for _, f := range r.learner.fragments {
 		if f.flight != nil && f.flight.verdict == nil {

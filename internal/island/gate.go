@@ -46,9 +46,10 @@ var _ prober = (*native)(nil)
 
 // question is what the island was asked.
 type question struct {
-	record  gate.Record
-	weights []float32 // flat in model order
-	err     error     // why it cannot be answered
+	record     gate.Record
+	checkpoint uint64    // whose weights they are
+	weights    []float32 // flat in model order
+	err        error     // why it cannot be answered
 
 	fragments []fragment.Fragment // of the weights
 	missing   int                 // that are to come
@@ -101,7 +102,7 @@ func (r *runner) asks(m transport.Down) bool {
 // questionOf reads what is asked of an island of the run. Of one that cannot be read the
 // weights are waited for all the same: nothing else may take them for its own.
 func questionOf(m transport.Down, run runfile.Run, fragments []fragment.Fragment) *question {
-	q := &question{fragments: fragments, missing: len(fragments)}
+	q := &question{checkpoint: m.GetGate().GetCheckpoint(), fragments: fragments, missing: len(fragments)}
 	if m.Damaged {
 		q.err = errors.New("the gate record came damaged")
 		return q
@@ -142,7 +143,7 @@ func (q *question) take(p uint32, m transport.Down) {
 func (r *runner) answer(ctx context.Context, q *question) error {
 	p, ok := r.learner.trainer.(prober)
 	if !ok {
-		sayAnswer(r.link, probed{err: errors.New(gate.NoProbe)})
+		q.say(r.link, probed{err: errors.New(gate.NoProbe)})
 		return nil
 	}
 	ctx, cancel := r.patient(ctx, "the answer to the gate's probe")
@@ -153,7 +154,7 @@ func (r *runner) answer(ctx context.Context, q *question) error {
 		var err error
 		select {
 		case a := <-done:
-			sayAnswer(r.link, a)
+			q.say(r.link, a)
 			return nil
 		case got, ok := <-r.link.in:
 			m, err = heard(ctx, got, ok)
@@ -187,21 +188,22 @@ func (r *runner) lend() {
 		q.err = errors.New(gate.NoProbe)
 	}
 	if q.err != nil {
-		sayAnswer(r.link, probed{err: q.err})
+		q.say(r.link, probed{err: q.err})
 		return
 	}
 	done := b.borrow(q.record, q.weights)
 	r.asides.wg.Go(func() {
 		select {
 		case a := <-done:
-			sayAnswer(r.link, a)
+			q.say(r.link, a)
 		case <-r.asides.life.Done():
 		}
 	})
 }
 
-func sayAnswer(k *link, a probed) {
-	said, payload := &wire.GateAnswer{}, []byte(nil)
+// say answers it.
+func (q *question) say(k *link, a probed) {
+	said, payload := &wire.GateAnswer{Checkpoint: q.checkpoint}, []byte(nil)
 	if a.err == nil {
 		payload, a.err = a.answer.Encode()
 	}

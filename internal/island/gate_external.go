@@ -207,7 +207,7 @@ func (f *follower) atGate(m transport.Down) (taken bool, err error) {
 	q := f.gate
 	f.gate = nil
 	if q.err != nil {
-		sayAnswer(f.link, probed{err: q.err})
+		q.say(f.link, probed{err: q.err})
 		return true, nil
 	}
 	p := f.probes.begin(q.record)
@@ -217,7 +217,7 @@ func (f *follower) atGate(m transport.Down) (taken bool, err error) {
 	f.work.Go(func() {
 		select {
 		case a := <-p.done:
-			sayAnswer(f.link, a)
+			q.say(f.link, a)
 		case <-f.holding.life.Done():
 		}
 	})

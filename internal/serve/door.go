@@ -15,6 +15,7 @@ import (
 	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/probe"
 	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/transport"
 )
 
 // gatePart is the gate record in a checkpoint, made of its weights.
@@ -48,8 +49,9 @@ type standard struct {
 type question struct {
 	*standard
 	weights []float32
-	answers []*gate.Record // by host; nil: it has not answered
-	made    chan noted     // takes the answer as a checkpoint's record; nil: it is an island's that joins
+	answers []*gate.Record  // by host; nil: it has not answered
+	made    chan noted      // takes the answer as a checkpoint's record; nil: it is an island's that joins
+	session *transport.Peer // on which it was asked for that
 }
 
 // What judge says in place of a verdict.

@@ -14,6 +14,7 @@ import (
 	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 )
 
 // tensorsOf are those that a trainer of the run's model has.
@@ -55,7 +56,7 @@ type outside struct {
 }
 
 // trainOutside starts a run whose external island is trained by o.
-func trainOutside(t testing.TB, dir string, o *outside) *trial {
+func trainOutside(t testing.TB, dir string, o *outside, change ...func(*serve.Options)) *trial {
 	t.Helper()
 	o.sockets, o.done = make(chan string, 16), make(chan struct{})
 	c := begin(t, dir, o.run, o.resume, func(_ *trial, e ledger.Event) {
@@ -64,7 +65,7 @@ func trainOutside(t testing.TB, dir string, o *outside) *trial {
 				o.sockets <- m[1]
 			}
 		}
-	})
+	}, change...)
 	go o.train(c)
 	t.Cleanup(func() { <-o.done })
 	return c

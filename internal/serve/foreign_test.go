@@ -77,7 +77,7 @@ type fleet struct {
 }
 
 // trainFleet starts or resumes a run with its trainers.
-func trainFleet(t testing.TB, dir string, run runfile.Run, resume bool, f *fleet, on func(*trial, ledger.Event)) *trial {
+func trainFleet(t testing.TB, dir string, run runfile.Run, resume bool, f *fleet, on func(*trial, ledger.Event), change ...func(*serve.Options)) *trial {
 	f.lives = map[string]int{}
 	f.c = begin(t, dir, run, resume, func(c *trial, e ledger.Event) {
 		if note, ok := e.(ledger.Note); ok {
@@ -88,7 +88,7 @@ func trainFleet(t testing.TB, dir string, run runfile.Run, resume bool, f *fleet
 		if on != nil {
 			on(c, e)
 		}
-	})
+	}, change...)
 	t.Cleanup(f.wg.Wait)
 	return f.c
 }

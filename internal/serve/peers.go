@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -152,6 +153,7 @@ func (h *host) Gone(p *transport.Peer, err error) {
 		h.post(func() { h.decide(coord.Disconnected{Incarnation: inc}) })
 	}
 	h.gonePart(p, err)
+	h.asking.Go(func() { h.door.over(p, errors.New("its stream broke before it had answered")) }) // it may be computing
 }
 
 // ready compares what each host of the learner holds with what was sent to it, and what

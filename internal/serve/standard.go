@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/gate"
@@ -21,7 +22,8 @@ import (
 // asking is the question for a checkpoint's record, until it is answered.
 type asking struct {
 	island string
-	since  time.Time
+	asked  []uint64  // incarnations, this one last
+	since  time.Time // the first of them was asked
 	answer chan noted
 }
 
@@ -36,7 +38,7 @@ func (h *host) beginRecord(c *cutState) {
 	switch {
 	case h.run.Gate == runfile.GateOff:
 	case h.run.Model.Foreign():
-		c.asking = h.askRecord(c.number, c.theta)
+		c.asking = h.askRecord(c, &asking{since: time.Now()})
 	default:
 		r, err := h.door.ofCheckpoint(c.theta)
 		if err != nil {
@@ -47,30 +49,32 @@ func (h *host) beginRecord(c *cutState) {
 	}
 }
 
-// askRecord asks an island for the record of a checkpoint's weights; nil: there is none to ask.
-// Question and weights go to one session, and no seed comes between them: an island takes the
-// fragments behind a question for its weights.
-func (h *host) askRecord(checkpoint uint64, weights []float32) *asking {
-	incarnation := h.door.maker()
-	if incarnation == 0 {
-		return nil
-	}
-	others := h.parties.others(incarnation)
-	first := h.crew.peer(incarnation)
+// askRecord asks an island for the record of a checkpoint's weights, one that was not asked
+// before; nil: there is none. Question and weights go to one session, and no seed comes between
+// them: an island takes the fragments behind a question for its weights.
+func (h *host) askRecord(c *cutState, before *asking) *asking {
+	incarnation, first := h.door.maker(func(incarnation uint64) *transport.Peer {
+		if slices.Contains(before.asked, incarnation) {
+			return nil
+		}
+		return h.crew.peer(incarnation)
+	})
 	if first == nil {
 		return nil
 	}
-	a := &asking{island: h.crew.island(incarnation), since: time.Now(), answer: make(chan noted, 1)}
-	payload, err := h.door.request(incarnation, 1+len(others), a.answer)
+	sessions := append([]*transport.Peer{first}, h.parties.others(incarnation)...)
+	a := &asking{island: h.crew.island(incarnation), asked: append(before.asked, incarnation), since: before.since, answer: make(chan noted, 1)}
+	payload, err := h.door.request(incarnation, &question{standard: &standard{checkpoint: c.number}, answers: make([]*gate.Record, len(sessions)), session: first, made: a.answer})
 	if err != nil {
 		a.answer <- noted{err: err}
 		return a
 	}
-	question := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: checkpoint}}}, Payload: payload}
+	question := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: c.number}}}, Payload: payload}
 	h.syncFX.push(func() {
-		for _, p := range append([]*transport.Peer{first}, others...) {
-			if err := h.question(p, question, weights); err != nil {
-				h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
+		for _, p := range sessions {
+			if err := h.question(p, question, c.theta); err != nil {
+				h.door.over(first, fmt.Errorf("it was not asked: %w", err))
+				return
 			}
 		}
 	})
@@ -93,8 +97,9 @@ func (h *host) question(p *transport.Peer, q transport.Down, weights []float32) 
 	return nil
 }
 
-// awaitRecord waits for the record that an island was asked for, for as long as a first step
-// may take. A checkpoint goes without it rather than not at all.
+// awaitRecord waits for the record that an island was asked for, or the next one if that
+// cannot give it, for as long as a first step may take. A checkpoint goes without it rather
+// than not at all.
 func (h *host) awaitRecord(ctx context.Context, c *cutState) {
 	a := c.asking
 	if a == nil {
@@ -104,42 +109,50 @@ func (h *host) awaitRecord(ctx context.Context, c *cutState) {
 	limit := time.Duration(h.run.Limits.FirstStepSeconds * float64(time.Second))
 	late := time.NewTimer(limit - time.Since(a.since))
 	defer late.Stop()
-	var n noted
-	select {
-	case n = <-a.answer:
-	case <-late.C:
-		n.err = fmt.Errorf("it did not answer within %v and is not asked again", limit)
-		h.door.giveUp(a)
-	case <-ctx.Done():
-		return
+	var why []string
+	for next := a; next != nil; next = h.askRecord(c, a) {
+		a = next
+		select {
+		case n := <-a.answer:
+			if n.err == nil {
+				c.gate = &n.record
+				return
+			}
+			why = append(why, fmt.Sprintf("island %s: %v", a.island, n.err))
+			continue
+		case <-late.C:
+			h.door.giveUp(a)
+			why = append(why, fmt.Sprintf("island %s: it did not answer within %v and is not asked again", a.island, limit))
+		case <-ctx.Done():
+			return
+		}
+		break
 	}
-	if n.err != nil {
-		h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("checkpoint %d has no gate record, islands that join are compared with the one before: island %s: %v", c.number, a.island, n.err)})
-		return
-	}
-	c.gate = &n.record
+	h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("checkpoint %d has no gate record, islands that join are compared with the one before: %s", c.number, strings.Join(why, "; "))})
 }
 
-// maker is the island that makes records of models that are not ours: of those that have
-// answered at the gate the one that has been here longest; 0: there is none.
-func (d *door) maker() uint64 {
+// maker is the island that makes records of models that are not ours, with its session: of
+// those that have answered at the gate and can be asked now the one that has been here longest.
+func (d *door) maker(session func(incarnation uint64) *transport.Peer) (uint64, *transport.Peer) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.makers) == 0 {
-		return 0
+	for _, incarnation := range slices.Sorted(slices.Values(d.makers)) {
+		if p := session(incarnation); p != nil {
+			return incarnation, p
+		}
 	}
-	return slices.Min(d.makers)
+	return 0, nil
 }
 
-// request notes that an island of so many hosts is asked for a record, and gives the question.
-func (d *door) request(incarnation uint64, hosts int, answer chan noted) (payload []byte, err error) {
+// request notes what an island is asked for a checkpoint's record, and gives the question.
+func (d *door) request(incarnation uint64, q *question) (payload []byte, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	blank := d.blank()
-	if payload, err = blank.Encode(); err == nil {
-		d.asked[incarnation] = &question{standard: &standard{record: blank, payload: payload}, answers: make([]*gate.Record, hosts), made: answer}
+	q.record = d.blank()
+	if q.payload, err = q.record.Encode(); err == nil {
+		d.asked[incarnation] = q
 	}
-	return payload, err
+	return q.payload, err
 }
 
 // note takes an answer that is to be a checkpoint's record; false: the island was asked for
@@ -150,6 +163,9 @@ func (d *door) note(incarnation uint64, part int, m transport.Up) bool {
 	q := d.asked[incarnation]
 	if q == nil || q.made == nil {
 		return false
+	}
+	if m.GetGateAnswer().GetCheckpoint() != q.checkpoint {
+		return true // to a question that is over
 	}
 	r, err := q.whole(part, m.Payload)
 	switch reason := m.GetGateAnswer().GetReason(); {
@@ -189,8 +205,7 @@ func (q *question) whole(part int, answer []byte) (gate.Record, error) {
 	return a, err
 }
 
-// giveUp: an answer that comes now is to a question that is over, and it could be taken for
-// that to the next one.
+// giveUp ends a question that took too long. The island would hold up the next checkpoint as well.
 func (d *door) giveUp(a *asking) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -198,6 +213,19 @@ func (d *door) giveUp(a *asking) {
 		if q.made == a.answer {
 			delete(d.asked, incarnation)
 			d.retire(incarnation)
+		}
+	}
+}
+
+// over ends what was asked for a checkpoint's record on a session: whatever was under way on
+// it is lost. The island may be asked for the next one.
+func (d *door) over(session *transport.Peer, why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for incarnation, q := range d.asked {
+		if q.made != nil && q.session == session {
+			delete(d.asked, incarnation)
+			q.made <- noted{err: why}
 		}
 	}
 }

@@ -3,6 +3,7 @@ package serve_test
 import (
 	"errors"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -10,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/attach/attachtest"
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
@@ -204,5 +208,91 @@ func TestCheckpointsWithoutRecord(t *testing.T) {
 			got.weights = saved(t, c.dir, "model.safetensors", run)
 			got.equal(t, plainFrom(run, weights))
 		})
+	}
+}
+
+// Danger: the stream of the island that is asked for a checkpoint's record breaks, with the question
+// or the answer on it, and the checkpoint is held for as long as a first step may take; or the
+// answer, which comes late, passes for the next checkpoint's. It is written at once, without a
+// record; the next one has its own.
+func TestStreamBreaksAtACheckpointsQuestion(t *testing.T) {
+	run, weights := strangers(t)
+	run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*20, 100
+	began := make(chan *trial, 1)
+	asked := 0
+	o := &outside{run: run, world: 1, layout: attachtest.Replicated, probe: true, answer: func(r *attachtest.Rank) *attach.Gated {
+		if asked++; asked == 2 {
+			c := <-began
+			c.signal("only", 1, unix.SIGUSR1)
+			c.until(func(e ledger.Event) bool { _, saved := e.(ledger.CheckpointSaved); return saved })
+		}
+		return attachtest.Honest(r)
+	}}
+	c := trainOutside(t, folder(t), o, faking("only-1="+actFragile))
+	began <- c
+	c.finish()
+	o.ended(t)
+	if says := "checkpoint 1 has no gate record, islands that join are compared with the one before: island only: its stream broke before it had answered"; !strings.Contains(notes(c), says) {
+		t.Errorf("it is said:\n%s", notes(c))
+	}
+	for number, want := range map[uint64]bool{1: false, 2: true} {
+		path := filepath.Join(c.dir, filepath.FromSlash(store.PartName(number, "gate.json")))
+		if _, err := os.Stat(path); (err == nil) != want {
+			t.Errorf("the record of checkpoint %d: %v", number, err)
+		}
+	}
+	got := newCurve()
+	got.add(t, c)
+	got.weights = saved(t, c.dir, "model.safetensors", run)
+	got.equal(t, plainFrom(run, weights))
+}
+
+// When the island that is asked for a checkpoint's record cannot give it, the next one is asked.
+func TestAnotherIslandMakesTheRecord(t *testing.T) {
+	began, other := make(chan *trial, 1), make(chan struct{})
+	f := plainFleet()
+	plain := f.trainer
+	f.trainer = func(island string, life int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {
+		hellos, before := plain(island, life)
+		for i := range hellos {
+			hellos[i].Probe = true
+		}
+		return hellos, before
+	}
+	f.answer = func(island string) func(*attachtest.Rank) *attach.Gated {
+		asked := map[int]int{} // by rank
+		var mu sync.Mutex
+		return func(r *attachtest.Rank) *attach.Gated {
+			mu.Lock()
+			asked[r.Hello.Rank]++
+			first := r.Hello.Control() && asked[r.Hello.Rank] == 2 // behind the door
+			mu.Unlock()
+			switch {
+			case first && island == "a":
+				c := <-began
+				c.signal("a", 1, unix.SIGUSR1)
+				select {
+				case <-other:
+				case <-c.done:
+				}
+			case first:
+				close(other)
+			}
+			return attachtest.Honest(r)
+		}
+	}
+	run := own(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens, run.Checkpoint.Keep = 96*40, 100 })
+	c := trainFleet(t, folder(t), run, false, f, nil, faking("a-1="+actFragile))
+	began <- c
+	if sum, err := c.wait(); err != nil || sum.Outcome != ledger.RunFinished {
+		t.Fatal(sum.Reason, err)
+	}
+	f.orderly(t)
+	if said := notes(c); strings.Contains(said, "checkpoint 1 has no gate record") {
+		t.Errorf("it is said:\n%s", said)
+	}
+	record, err := gate.Decode([]byte(read(t, filepath.Join(c.dir, filepath.FromSlash(store.PartName(1, "gate.json"))))))
+	if err != nil || !strings.HasSuffix(record.Maker, "1 ranks") { // a has two
+		t.Errorf("made by %q, %v", record.Maker, err)
 	}
 }

@@ -3399,9 +3399,12 @@ func (x *Gate) GetCheckpoint() uint64 {
 	return 0
 }
 
+// GateAnswer: reason is why there is none; empty: it is in the payload. checkpoint: as in what it answers, for
+// one that comes late must not pass for the answer to the next question.
 type GateAnswer struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Checkpoint    uint64                 `protobuf:"varint,2,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3441,6 +3444,13 @@ func (x *GateAnswer) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *GateAnswer) GetCheckpoint() uint64 {
+	if x != nil {
+		return x.Checkpoint
+	}
+	return 0
 }
 
 type GateVerdict struct {
@@ -4024,10 +4034,13 @@ const file_mistura_proto_rawDesc = "" +
 	"\x04Gate\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
-	"checkpoint\"$\n" +
+	"checkpoint\"D\n" +
 	"\n" +
 	"GateAnswer\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"=\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"checkpoint\x18\x02 \x01(\x04R\n" +
+	"checkpoint\"=\n" +
 	"\vGateVerdict\x12\x16\n" +
 	"\x06passed\x18\x01 \x01(\bR\x06passed\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"6\n" +
