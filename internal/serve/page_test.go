@@ -1,17 +1,24 @@
 package serve
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/mistura-project/mistura/internal/attach"
 	"github.com/mistura-project/mistura/internal/coord"
+	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/gate"
+	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/outer"
+	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // section is a heading of a page of docs/formats, and what its table describes.
@@ -49,6 +56,29 @@ func TestCheckpointPageAgreesWithTheParts(t *testing.T) {
 	for _, part := range []string{ModelPart, momentumPart, gatePart, islandPart("NAME")} {
 		if !slices.ContainsFunc(headings.names, func(h string) bool { return strings.Contains(h, "`"+part+"`") }) {
 			t.Errorf("checkpoint.md: no heading for %s", part)
+		}
+	}
+}
+
+// What every page, and the list of changes, say of the numbers of formats and protocols.
+func TestPagesNameTheNumbersOfThisProgram(t *testing.T) {
+	for page, text := range map[string]string{
+		"formats/run.md":        fmt.Sprintf("Format integer: **%d**", runfile.Format),
+		"formats/tokens.md":     fmt.Sprintf("Format integer: **%d**", corpus.Format),
+		"formats/tape.md":       fmt.Sprintf("Format integer: **%d**", store.TapeFormat),
+		"formats/checkpoint.md": fmt.Sprintf("Format integer: **%d**", store.CheckpointFormat),
+		"formats/gate.md":       fmt.Sprintf("Format integer: **%d**", gate.Format),
+		"formats/attach.md":     fmt.Sprintf("**Version %d.**", attach.Protocol),
+		"formats/wire.md":       fmt.Sprintf("## Wire protocol %d\n", wire.Protocol),
+		"../CHANGELOG.md": fmt.Sprintf("Formats: run file %d, tokens %d, tape %d, checkpoint %d, gate record %d, island state %d, wire protocol %d, local protocol %d.",
+			runfile.Format, corpus.Format, store.TapeFormat, store.CheckpointFormat, gate.Format, island.StateFormat, wire.Protocol, attach.Protocol),
+	} {
+		data, err := os.ReadFile("../../docs/" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(data), text) {
+			t.Errorf("%s does not say %q", page, text)
 		}
 	}
 }
