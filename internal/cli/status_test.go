@@ -46,7 +46,7 @@ func TestStatusShowsVersionsAndWhoIsSlow(t *testing.T) {
 		{Name: "calm", State: ledger.Training, Kind: "external npu fp32", BusySeconds: ledger.Known(1), Ratio: ledger.Known(1)},
 		{
 			Name: "late", State: ledger.Training, Kind: "external npu fp32", BusySeconds: ledger.Known(1.6), Ratio: ledger.Known(1.6), Straggler: true,
-			Why: "slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind",
+			Why: "slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind for as many tokens",
 		},
 	}}
 	show := func() string {
@@ -58,7 +58,7 @@ func TestStatusShowsVersionsAndWhoIsSlow(t *testing.T) {
 	}
 	for _, want := range []string{
 		", 5 merges, 3 fragments at version 2 to 4\n", "\nsamples: not tracked (S2): islands bring their own data\n",
-		" 1.600 1.60 - slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind\n", " 1.000 1.00 - \n",
+		" 1.600 1.60 - slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind for as many tokens\n", " 1.000 1.00 - \n",
 	} {
 		if got := show(); !strings.Contains(got, want) {
 			t.Errorf("nothing says %q in\n%s", want, got)

@@ -30,7 +30,7 @@ func (c *crew) meet(ctx context.Context) (*wire.Hello, error) {
 	c.ranks = ranks
 	h := ranks[0].Hello
 	hello := &wire.Hello{
-		Island: h.Name, Engine: h.Engine, Device: h.Device, Part: uint32(h.Part), Parts: uint32(h.Parts),
+		Island: h.Name, Engine: h.Engine, Device: h.Device, Part: uint32(h.Part), Parts: uint32(h.Parts), Ranks: uint32(h.World),
 		OwnData: h.OwnData, OwnRate: h.OwnRate, NoGate: h.NoGate,
 	}
 	if h.Parts > 1 {

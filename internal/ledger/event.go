@@ -46,6 +46,7 @@ type IslandStarted struct {
 	From        string // network address that it came from; empty: it was started here
 	Engine      string // that trains in it; empty: not said
 	Device      string // that it computes on, as it says; empty: not said
+	Ranks       int    // processes that compute together; 0: not said
 }
 
 // IslandReady: the island holds the model and begins to train. Steps and Tokens are
@@ -57,6 +58,7 @@ type IslandReady struct {
 	Steps, Tokens uint64
 	Engine        string // that trains in it; empty: as it started
 	Device        string // that it computes on, as it says; empty: as it started
+	Ranks         int    // processes that compute together; 0: as it started
 }
 
 // Departure is how an island's incarnation ended.

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"cmp"
+	"fmt"
 )
 
 // Fleet is how a run stands right now: what "mistura status" shows, and its JSON object.
@@ -34,6 +35,7 @@ type Member struct {
 	Reason           string `json:"reason"` // of the last departure
 	Engine           string `json:"engine"`
 	Device           string `json:"device"` // empty: not said
+	Ranks            int    `json:"ranks"`  // processes that compute together; 0: not said
 	Kind             string `json:"kind"`   // those of one kind are compared with each other
 	Host             string `json:"host"`   // that it came from; empty: started here
 	Restarts         int    `json:"restarts"`
@@ -46,7 +48,7 @@ type Member struct {
 	Share            Value  `json:"share"`
 	Loss             Value  `json:"loss"`         // of the last step
 	BusySeconds      Value  `json:"busy_seconds"` // median of a step
-	KindSeconds      Value  `json:"kind_seconds"` // the same over its kind
+	KindSeconds      Value  `json:"kind_seconds"` // what its kind takes for as many tokens
 	Ratio            Value  `json:"ratio"`        // of the two
 	Straggler        bool   `json:"straggler"`    // slow within its kind
 	Stalls           int    `json:"stalls"`       // single long steps among the last
@@ -67,7 +69,7 @@ func (s *Status) Fleet() Fleet {
 	var paces []Pace
 	var losses mean
 	for _, i := range s.Islands {
-		paces = append(paces, Pace{i.Name, i.kind(), i.busy})
+		paces = append(paces, Pace{i.Name, i.kind(), i.lately})
 		if loss, ok := i.Loss.Get(); ok && i.State == Training {
 			losses.n++
 			losses.level += (loss - losses.level) / float64(losses.n)
@@ -84,7 +86,7 @@ func (s *Status) Fleet() Fleet {
 
 func (s *Status) member(i Island, j Judgement) Member {
 	m := Member{
-		Name: i.Name, Incarnation: i.incarnation, State: i.State, Reason: i.Reason, Engine: i.engine(), Device: i.Device, Kind: i.kind(), Host: i.From,
+		Name: i.Name, Incarnation: i.incarnation, State: i.State, Reason: i.Reason, Engine: i.engine(), Device: i.Device, Ranks: i.Ranks, Kind: i.kind(), Host: i.From,
 		Restarts: i.Restarts, Unrestored: i.Unrestored, Gate: i.Gate, GateReason: i.GateReason, Tokens: i.Tokens, Steps: i.Steps, TokensPerSecond: i.Speed(s.Now), Share: s.Share(i), Loss: i.Loss,
 		BusySeconds: j.Busy, KindSeconds: j.Kind, Ratio: j.Ratio,
 	}
@@ -137,6 +139,9 @@ func (i Island) kind() string {
 	kind := i.engine() + " " + cmp.Or(i.Device, "cpu")
 	if i.engine() == native {
 		kind += " " + cmp.Or(i.Numeric, fp32)
+	}
+	if i.Ranks > 1 {
+		kind += fmt.Sprintf(" x%d", i.Ranks)
 	}
 	return kind
 }

@@ -97,6 +97,39 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// Case C12: 8 and 16 chips of one kind are two kinds, and a step that was withheld says nothing
+// of the pace, for it has no tokens.
+func TestC12RanksAreOfTheKind(t *testing.T) {
+	s := New()
+	now := time.Unix(0, 0)
+	for i, name := range []string{"a", "b", "wide"} {
+		s.Apply(IslandStarted{At: now, Island: name, Incarnation: uint64(i + 1), Engine: "external", Device: "npu", Ranks: []int{8, 8, 16}[i]})
+		s.Apply(IslandReady{At: now, Island: name, Incarnation: uint64(i + 1)})
+	}
+	for n := uint64(1); n <= 20; n++ {
+		now = now.Add(time.Second)
+		for i, name := range []string{"a", "b", "wide"} {
+			e := stepOf(now, name, uint64(i+1), n, 2, []float64{2, 2, 1}[i])
+			if name == "b" {
+				e.Tokens = 100 * ((n + 1) / 2)
+				if n%2 == 0 { // withheld, and slow
+					e.StepSeconds = 9
+				}
+			}
+			s.Apply(e)
+		}
+	}
+	islands := s.Fleet().Islands
+	for i, want := range []string{"external npu x8", "external npu x8", "external npu x16"} {
+		if m := islands[i]; m.Kind != want || m.Straggler || m.Ranks != []int{8, 8, 16}[i] {
+			t.Errorf("%+v", m)
+		}
+	}
+	if _, known := islands[2].Ratio.Get(); known {
+		t.Errorf("compared with 8 chips: %+v", islands[2])
+	}
+}
+
 // The danger: an island that the run starts itself is shown, and judged, as a native one,
 // because only its trainer says what it is.
 func TestWhatTrainsIsSaidWhenReady(t *testing.T) {

@@ -35,6 +35,7 @@ type Island struct {
 	Numeric    string // what it emulates; empty: nothing
 	Engine     string // that trains in it; empty: the native one
 	Device     string // that it computes on; empty: not said
+	Ranks      int    // processes that compute together; 0: not said
 	From       string // network address that it came from; empty: it was started here
 
 	Tokens  int64 // trained
@@ -52,7 +53,7 @@ type Island struct {
 	since       time.Time // first start of training
 	last        time.Time // last step
 	meter       meter
-	busy        []float64 // seconds of the last steps of this incarnation, oldest first
+	lately      []Worked // the last steps of this incarnation, oldest first
 }
 
 // numeric says what the island computes in, nil while nobody knows.
@@ -66,6 +67,7 @@ func (i *Island) numeric() *string {
 
 func (i *Island) start(e IslandStarted) {
 	i.State, i.Numeric, i.Engine, i.Device, i.From = Starting, e.Numeric, e.Engine, e.Device, e.From
+	i.Ranks = e.Ranks
 	if i.Gate != TurnedBack { // why it was is worth to be known until there is another word
 		i.GateReason = ""
 	}
@@ -80,6 +82,7 @@ func (i *Island) ready(e IslandReady) {
 	i.enter(e.Incarnation)
 	i.State, i.Reason = Training, ""
 	i.Engine, i.Device = cmp.Or(e.Engine, i.Engine), cmp.Or(e.Device, i.Device)
+	i.Ranks = cmp.Or(e.Ranks, i.Ranks)
 	if i.inLife.Step == 0 { // else it only came back on another connection
 		i.inLife.Step, i.inLife.Tokens = e.Steps, e.Tokens
 	}
@@ -121,11 +124,13 @@ func (i *Island) step(e StepDone) (skipped int64, news bool) {
 		i.meter.add(began, i.Tokens)
 	}
 	skipped = int64(e.SkippedSteps - min(e.SkippedSteps, i.inLife.SkippedSteps))
-	i.Steps += int64(e.Step - i.inLife.Step)
-	i.Tokens += int64(e.Tokens - min(e.Tokens, i.inLife.Tokens))
+	steps, tokens := int64(e.Step-i.inLife.Step), int64(e.Tokens-min(e.Tokens, i.inLife.Tokens))
+	i.Steps += steps
+	i.Tokens += tokens
 	i.inLife, i.last, i.State = e, e.At, Training
-	if busy := cmp.Or(max(e.BusySeconds, 0), e.StepSeconds); busy > 0 {
-		i.busy = append(i.busy[max(0, len(i.busy)-paceSteps+1):], busy)
+	if busy := cmp.Or(max(e.BusySeconds, 0), e.StepSeconds); busy > 0 && tokens > 0 { // a step that was withheld has none
+		step := Worked{busy, float64(tokens) / float64(steps)} // word of one may be lost on a broken stream
+		i.lately = append(i.lately[max(0, len(i.lately)-paceSteps+1):], step)
 	}
 	i.Loss, i.GradientNorm = Known(e.Loss), told(e.GradientNorm)
 	i.ExpertLoad, i.Rate = entropy(e.ExpertLoad), told(e.Rate)
@@ -144,7 +149,7 @@ func told(x float64) Value {
 // enter begins to count a new incarnation.
 func (i *Island) enter(incarnation uint64) {
 	if incarnation != i.incarnation {
-		i.incarnation, i.inLife, i.busy = incarnation, StepDone{}, nil
+		i.incarnation, i.inLife, i.lately = incarnation, StepDone{}, nil
 	}
 }
 

@@ -9,13 +9,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-func steady(seconds float64, steps int) []float64 { return slices.Repeat([]float64{seconds}, steps) }
+// steady is so many steps of 100 tokens.
+func steady(seconds float64, steps int) []Worked {
+	return slices.Repeat([]Worked{{seconds, 100}}, steps)
+}
 
 // TestC11Straggler: wall time is equal for all who wait for each other, so the straggler
 // is found by busy seconds, and one long step is no straggler.
 func TestC11Straggler(t *testing.T) {
 	second := steady(1, 20)
-	second[7] = 5
+	second[7].Busy = 5
 	got := Judge([]Pace{
 		{"0", "cpu", steady(1, 20)}, {"1", "cpu", second}, {"2", "cpu", steady(1, 20)}, {"3", "cpu", steady(1.6, 20)},
 	})
@@ -30,7 +33,7 @@ func TestC11Straggler(t *testing.T) {
 	if ratio, ok := got[3].Ratio.Get(); !ok || math.Abs(ratio-1.6) > 1e-9 {
 		t.Errorf("ratio %v", got[3].Ratio)
 	}
-	if why := got[3].Why(); why != "slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind" {
+	if why := got[3].Why(); why != "slow: a step takes it 1.6 s, 1.60 times the 1 s of its kind for as many tokens" {
 		t.Errorf("%q", why)
 	}
 	if why := got[1].Why(); why != "stalled 1 times, at most 5 s in one step" {
@@ -54,6 +57,29 @@ func TestC12SlowerKind(t *testing.T) {
 	}
 }
 
+// Case C12, where one kind trains its own data: whoever makes steps of twice the tokens takes
+// twice as long for one, and is not slow; who takes as long for half of them is. Steps of
+// unlike size are no stalls.
+func TestC12StepsOfUnlikeSize(t *testing.T) {
+	sized := func(seconds, tokens float64) []Worked { return slices.Repeat([]Worked{{seconds, tokens}}, 20) }
+	mixed := sized(1, 100)
+	mixed[3], mixed[9] = Worked{6, 600}, Worked{7, 700}
+	got := Judge([]Pace{
+		{"usual", "npu x8", sized(1, 100)}, {"large", "npu x8", sized(2, 200)}, {"mixed", "npu x8", mixed}, {"late", "npu x8", sized(1, 50)},
+	})
+	for i, j := range got {
+		if j.Straggler != (i == 3) || j.Stalls != 0 {
+			t.Errorf("%+v", j)
+		}
+	}
+	if got[1].Busy.Text(1) != "2.0" || got[1].Kind.Text(1) != "2.0" || got[1].Ratio.Text(1) != "1.0" {
+		t.Errorf("%+v", got[1])
+	}
+	if why := got[3].Why(); why != "slow: a step takes it 1 s, 2.00 times the 0.5 s of its kind for as many tokens" {
+		t.Errorf("%q", why)
+	}
+}
+
 // The order of workers, and what other kinds do, change nothing; the fastest of a kind is
 // never flagged.
 func TestJudgeProperties(t *testing.T) {
@@ -61,7 +87,9 @@ func TestJudgeProperties(t *testing.T) {
 		paces := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Pace {
 			return Pace{
 				rapid.StringMatching(`[a-z]{8}`).Draw(t, "name"), rapid.SampledFrom([]string{"x", "y"}).Draw(t, "kind"),
-				rapid.SliceOfN(rapid.Float64Range(0.01, 100), 0, 40).Draw(t, "busy"),
+				rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Worked {
+					return Worked{rapid.Float64Range(0.01, 100).Draw(t, "busy"), float64(rapid.IntRange(1, 1000).Draw(t, "tokens"))}
+				}), 0, 40).Draw(t, "steps"),
 			}
 		}), 0, 8).Draw(t, "workers")
 		all := Judge(paces)
@@ -71,8 +99,8 @@ func TestJudgeProperties(t *testing.T) {
 		for i, p := range paces {
 			if p.Kind == "x" {
 				xs, want = append([]Pace{p}, xs...), append([]Judgement{all[i]}, want...)
-				if busy, ok := all[i].Busy.Get(); ok {
-					fastest = min(fastest, busy)
+				if ratio, ok := all[i].Ratio.Get(); ok {
+					fastest = min(fastest, ratio)
 				}
 			}
 		}
@@ -80,7 +108,7 @@ func TestJudgeProperties(t *testing.T) {
 			t.Fatalf("alone %+v, among others %+v", got, want)
 		}
 		for _, j := range want {
-			if busy, ok := j.Busy.Get(); ok && busy == fastest && j.Straggler {
+			if ratio, ok := j.Ratio.Get(); ok && ratio == fastest && j.Straggler {
 				t.Fatalf("the fastest is flagged: %+v", j)
 			}
 			if strings.Contains(j.Why(), "NaN") {

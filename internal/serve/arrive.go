@@ -122,7 +122,7 @@ func (h *host) accept(e coord.Accept) {
 	a.peer.Adopt(e.Incarnation)
 	h.emit(ledger.IslandStarted{
 		At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, From: a.peer.Addr(), Numeric: emulations(h.run)[e.Island],
-		Engine: a.hello.Engine, Device: a.hello.Device,
+		Engine: a.hello.Engine, Device: a.hello.Device, Ranks: int(a.hello.Ranks),
 	})
 	if why := h.crew.register(e.Incarnation, a.peer, a.hello); why != "" {
 		a.peer.Close(why)

@@ -186,7 +186,7 @@ func (h *host) ready(inc uint64, part int, r *wire.Ready) {
 	h.crew.mu.Unlock()
 	h.emit(ledger.IslandReady{
 		At: time.Now(), Island: island, Incarnation: inc, Steps: h.stepsBrought(inc), Tokens: uint64(tokens),
-		Engine: hello.GetEngine(), Device: hello.GetDevice(),
+		Engine: hello.GetEngine(), Device: hello.GetDevice(), Ranks: int(hello.GetRanks()),
 	})
 }
 

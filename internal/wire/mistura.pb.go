@@ -1410,6 +1410,7 @@ type Hello struct {
 	OwnData       bool                   `protobuf:"varint,15,opt,name=own_data,json=ownData,proto3" json:"own_data,omitempty"`            // its samples are its own: S2 is not tracked
 	OwnRate       bool                   `protobuf:"varint,16,opt,name=own_rate,json=ownRate,proto3" json:"own_rate,omitempty"`            // its learning rate is its own
 	NoGate        bool                   `protobuf:"varint,17,opt,name=no_gate,json=noGate,proto3" json:"no_gate,omitempty"`               // it will not answer the gate
+	Ranks         uint32                 `protobuf:"varint,18,opt,name=ranks,proto3" json:"ranks,omitempty"`                               // processes that compute together, on all its hosts; 0: one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1561,6 +1562,13 @@ func (x *Hello) GetNoGate() bool {
 		return x.NoGate
 	}
 	return false
+}
+
+func (x *Hello) GetRanks() uint32 {
+	if x != nil {
+		return x.Ranks
+	}
+	return 0
 }
 
 // Piece is a box of a tensor. A single offset and extent on a tensor of more dimensions
@@ -3858,7 +3866,7 @@ const file_mistura_proto_rawDesc = "" +
 	"\bevaluate\x18\x0f \x01(\v2\x19.mistura.wire.v1.EvaluateH\x00R\bevaluateB\x06\n" +
 	"\x04body\"\x1b\n" +
 	"\x05Chunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data\"\xd3\x03\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\xe9\x03\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06island\x18\x01 \x01(\tR\x06island\x12\x16\n" +
 	"\x06secret\x18\x02 \x01(\tR\x06secret\x12\x1c\n" +
@@ -3879,7 +3887,8 @@ const file_mistura_proto_rawDesc = "" +
 	"dataDigest\x12\x19\n" +
 	"\bown_data\x18\x0f \x01(\bR\aownData\x12\x19\n" +
 	"\bown_rate\x18\x10 \x01(\bR\aownRate\x12\x17\n" +
-	"\ano_gate\x18\x11 \x01(\bR\x06noGate\"O\n" +
+	"\ano_gate\x18\x11 \x01(\bR\x06noGate\x12\x14\n" +
+	"\x05ranks\x18\x12 \x01(\rR\x05ranks\"O\n" +
 	"\x05Piece\x12\x16\n" +
 	"\x06tensor\x18\x01 \x01(\tR\x06tensor\x12\x16\n" +
 	"\x06offset\x18\x02 \x03(\x04R\x06offset\x12\x16\n" +
