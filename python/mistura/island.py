@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 from . import lease as leases
+from .adapters.base import listed
 from .control import Alone
 from .errors import Error, InputError, Interrupted, Lost
 from .exchange import Exchange
@@ -445,8 +446,9 @@ class Island:
         forget = getattr(self._adapter, "forget", None)
         if forget is not None:
             forget()
-        elif self._optimizer is not None:
-            self._optimizer.state.clear()
+        else:
+            for one in listed(self._optimizer):
+                one.state.clear()
 
     def _at_gate(self, action: dict[str, Any]) -> None:
         if self._changed:

@@ -58,9 +58,9 @@ def join(
     """Join a run with `model` as (this rank's part of) an island, and install the run's weights in it.
 
     Where the run is: `join` (or MISTURA_JOIN, or the file in MISTURA_JOIN_FILE), or `socket` (MISTURA_SOCKET) of a mistura
-    process that is running already. Under torch.distributed every rank calls it. `model` may be Megatron's list of chunks, with one
-    `layout` or one for each. A trainer that can make the run's own model gives a function in place of the model, which is called
-    with the resolved run.
+    process that is running already. Under torch.distributed every rank calls it. `optimizer` may be a list of several, each of
+    parameters of its own. `model` may be Megatron's list of chunks, with one `layout` or one for each. A trainer that can make
+    the run's own model gives a function in place of the model, which is called with the resolved run.
 
     `probe` computes the loss of a few sequences for the gate at the door: a function of tokens [R, T+1], or a mistura.Probe.
     """

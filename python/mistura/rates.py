@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from .adapters.base import listed
 from .errors import InputError
 
 RUN, OWN = "run", "own"
@@ -18,12 +19,13 @@ class Rates:
         if whose not in (RUN, OWN):
             raise InputError("rate", whose, "is neither run nor own", 'give rate="run" for the run\'s schedule or rate="own" for yours')
         self.own = whose == OWN
-        check(optimizer, self.own)
-        self._optimizer = optimizer
-        self._given: list[dict[str, Any]] | None = None  # the groups that the run's rate was put into
-        rates = [rate_of(g) for g in self._groups]
-        first = rates[0] if rates else None
-        self._scales = [rate / first if first and rate is not None else 1.0 for rate in rates]
+        self._optimizers = listed(optimizer)
+        for one in self._optimizers:
+            check(one, self.own)
+        self._given: dict[str, Any] | None = None  # the first group that the run's rate was put into
+        rates = [[rate_of(g) for g in one.param_groups] for one in self._optimizers]
+        first = next((rate for each in rates for rate in each), None)
+        self._scales = [[rate / first if first and rate is not None else 1.0 for rate in each] for each in rates]
         self._asked = False  # island.lr() was, for this step: the trainer may have set the rate itself
         self._run: float | None = None
         self._factor = 1.0
@@ -31,10 +33,10 @@ class Rates:
     @property
     def _groups(self) -> list[dict[str, Any]]:
         """As they are now: load_state_dict() makes new ones."""
-        return [] if self._optimizer is None else self._optimizer.param_groups
+        return [group for one in self._optimizers for group in one.param_groups]
 
     def set(self, rate: float | None) -> None:
-        """The run's rate for the next step; groups that began with a multiple of the first group's keep it."""
+        """The run's rate for the next step; groups that began with a multiple of the very first group's keep it."""
         if self._factor != 1.0:
             self._scale_by(1 / self._factor)
         self._factor = 1.0
@@ -43,9 +45,10 @@ class Rates:
         self._run = rate
         if self._groups and rate is not None:
             self._asked = False
-            for group, scale in zip(self._groups, self._scales):
-                put(group, rate * scale)
-            self._given = self._groups
+            for one, scales in zip(self._optimizers, self._scales):
+                for group, scale in zip(one.param_groups, scales):
+                    put(group, rate * scale)
+            self._given = self._groups[0]
 
     def ask(self) -> float:
         """The rate of the step that comes. Who asks may set others, in each step; who only wants to know it changes nothing."""
@@ -74,7 +77,7 @@ class Rates:
         if self.own:
             return now
         if self._run is not None and not self._asked:
-            if self._given is not None and self._given is not self._groups:
+            if self._given is not None and self._given is not self._groups[0]:
                 return now  # a state was loaded since, and its rate with it; the next step has the run's again
             self._check(now)
         return None if self._run is None else self._run * self._factor
@@ -83,20 +86,17 @@ class Rates:
         if now is None:
             problem = "nobody sets the run's rate: there is no optimizer here and island.lr() was not asked"
             raise InputError("rate", RUN, problem, 'use island.lr() before each step, give join() the optimizer, or join with rate="own"')
-        expected = self._run * self._scales[0] * self._factor
+        expected = self._run * self._factor
         if abs(now - expected) > 1e-6 * abs(expected):
             problem = f"the optimizer's learning rate is {now:g}, the run's for this step was {expected:g}: something else set it"
             raise InputError("rate", RUN, problem, 'leave out the scheduler, set island.lr() yourself, or join with rate="own"')
 
 
 def check(optimizer: Any, own: bool) -> None:
-    """One torch.optim.Optimizer, whose rate can be set where the run sets it."""
-    if optimizer is None:
-        return
+    """A torch.optim.Optimizer, whose rate can be set where the run sets it."""
     kind = type(optimizer).__name__
     if not hasattr(optimizer, "param_groups"):
-        mend = "give one torch.optim.Optimizer; of several give none, set island.lr() in each, and save their state in island.checkpoint()"
-        raise InputError("optimizer", kind, "is no optimizer: it has no param_groups", mend)
+        raise InputError("optimizer", kind, "is no optimizer: it has no param_groups", "give a torch.optim.Optimizer, or a list of them")
     unset = [i for i, g in enumerate(optimizer.param_groups) if rate_of(g) is None]
     if unset and not own:
         raise InputError("optimizer", kind, f"its parameter group {unset[0]} has no lr, and the run sets the rate", 'join with rate="own"')

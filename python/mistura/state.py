@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 import torch
 
+from .adapters.base import listed
 from .areas import Areas
 from .errors import InputError
 from .link import Link
@@ -72,10 +73,11 @@ class State:
 
     def _warn_of_loss(self, checkpoint: int, slots: list[str]) -> None:
         """Say once that whoever resumes from here begins with an empty optimizer."""
-        if len(slots) > 1 or self._warned or not has_state(self._optimizer):
+        keep = [type(one).__name__ for one in listed(self._optimizer) if has_state(one)]
+        if len(slots) > 1 or self._warned or not keep:
             return
         self._warned = True
-        kind, mend = type(self._optimizer).__name__, "give island.checkpoint() a function that saves it"
+        kind, mend = " and ".join(keep), "give island.checkpoint() a function that saves it"
         log.warning("checkpoint %d is without the state of optimizer %s, which the run cannot save; %s", checkpoint, kind, mend)
 
     def settle(self) -> None:

@@ -164,6 +164,45 @@ def test_parameters_that_the_optimizer_misses(caplog: pytest.LogCaptureFixture) 
     ]
 
 
+def two_optimizers(model: Model) -> list[torch.optim.Optimizer]:
+    """One of the embedding, one of the rest."""
+    return [torch.optim.Adam([model.embedding.weight], lr=0.1), torch.optim.AdamW(model.norm.parameters(), lr=0.2)]
+
+
+def test_moments_are_where_their_optimizer_has_them() -> None:
+    """Each parameter's in its own; what one has not is not made up."""
+    model = Model()
+    optimizers = two_optimizers(model)
+    adapter = choose(model, optimizers)
+    for optimizer in optimizers:
+        trained(optimizer, model, 3)
+    pieces = {p.name: p for p in adapter.pieces()}
+    for name, value, optimizer in (("embedding.weight", model.embedding.weight, 0), ("norm.bias", model.norm.bias, 1)):
+        assert torch.equal(adapter.slot(pieces[name], "moment2"), optimizers[optimizer].state[value]["exp_avg_sq"])
+    assert adapter.steps() == 3
+    adapter.set_steps(5)
+    assert [int(s["step"]) for o in optimizers for s in o.state.values()] == [5, 5, 5]
+    adapter.forget()
+    assert [len(o.state) for o in optimizers] == [0, 0] and adapter.steps() == 0
+    momentum = torch.optim.SGD([model.frozen], lr=0.1, momentum=0.9)
+    assert choose(model, [*optimizers, momentum]).slots() == []
+
+
+def test_parameters_of_several_optimizers(caplog: pytest.LogCaptureFixture) -> None:
+    """One that two of them step is a mistake, by its name; one that none steps may be meant."""
+    model = Model()
+    first, second = two_optimizers(model)
+    with pytest.raises(InputError, match="^parameter norm.weight: is stepped by two of the optimizers Adam and AdamW and SGD; leave it"):
+        choose(model, [first, second, torch.optim.SGD([model.norm.weight], lr=0.1)])
+    with pytest.raises(InputError, match="steps none of this model.s parameters, such as embedding.weight"):
+        choose(Model(), [first, second])
+    choose(model, [first, second])
+    assert not caplog.records
+    choose(model, [first, torch.optim.SGD([model.norm.weight], lr=0.1)])
+    (said,) = (r.getMessage() for r in caplog.records)
+    assert said == "optimizers Adam and SGD do not step parameter norm.bias: they train here only if something else does"
+
+
 def test_an_optimizer_of_masters(caplog: pytest.LogCaptureFixture) -> None:
     """It steps them in place of the parameters, whether or not they want gradients."""
     model = nn.Linear(2, 2).to(torch.bfloat16)

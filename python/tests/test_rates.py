@@ -53,7 +53,7 @@ def test_asking_changes_nothing() -> None:
 
 
 def test_who_has_no_optimizer_asks_when_it_likes() -> None:
-    """Several optimizers are the trainer's to set, every few steps if it wants."""
+    """The optimizer is the trainer's to set, every few steps if it wants."""
     r = Rates("run", None)
     for rate in (0.5, 0.4):
         r.set(rate)
@@ -143,12 +143,29 @@ def test_a_rate_of_its_own_is_recorded_after_a_state_was_loaded() -> None:
     assert lr(o) == [0.15]
 
 
-def test_several_optimizers_are_not_one() -> None:
-    """Nor is what only knows of one, or the parameters."""
+def test_what_is_no_optimizer() -> None:
+    """What only knows of one, alone or in a list of them."""
     one = optimizer(0.1)
-    for given, kind in (([one, one], "list"), (torch.optim.lr_scheduler.LambdaLR(one, float), "LambdaLR"), (iter([]), "list_iterator")):
-        with pytest.raises(InputError, match=f'optimizer "{kind}": is no optimizer: it has no param_groups; give one torch.optim'):
+    scheduler = torch.optim.lr_scheduler.LambdaLR(one, float)
+    for given, kind in ((scheduler, "LambdaLR"), ([one, scheduler], "LambdaLR"), (iter([]), "list_iterator")):
+        with pytest.raises(InputError, match=f'optimizer "{kind}": is no optimizer: it has no param_groups; give a torch.optim.Opt'):
             Rates("own", given)
+
+
+def test_several_optimizers_keep_their_proportion() -> None:
+    """To the first group of the first, also when one of them gets another group or another state."""
+    one, two = optimizer(0.5, 0.25), optimizer(0.125)
+    saved = two.state_dict()
+    r = Rates("run", [one, two])
+    r.set(1.0)
+    assert (lr(one), lr(two)) == ([1.0, 0.5], [0.25])
+    one.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 7.0})
+    two.load_state_dict(saved)
+    assert r.used() == 1.0
+    r.reduce(0.5)
+    r.set(2.0)
+    assert (lr(one), lr(two)) == ([2.0, 1.0, 7.0], [0.5])
+    assert r.used() == 2.0
 
 
 def test_a_group_without_a_rate() -> None:

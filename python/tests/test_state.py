@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import mistura
+from mistura.adapters.base import listed
 from mistura.learner import LossScale
 from served import Served, missing, run_file
 from trainers import Diary, Ranks, Small, digest, hash_of, loss_of, write_first
@@ -21,42 +22,55 @@ from trainers import Diary, Ranks, Small, digest, hash_of, loss_of, write_first
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
 
-def moments(optimizer: torch.optim.Optimizer, *keys: str) -> str:
-    """Digest of the optimizer's state, to the bit."""
+def moments(optimizers: list[torch.optim.Optimizer], *keys: str) -> str:
+    """Digest of the optimizers' state, to the bit."""
     h = hashlib.sha256()
-    for group in optimizer.param_groups:
-        for p in group["params"]:
-            for key in keys:
-                value = optimizer.state[p].get(key) if p in optimizer.state else None
-                h.update(b"none" if value is None else value.detach().reshape(-1).numpy().tobytes())
+    for one, p in ((o, p) for o in optimizers for group in o.param_groups for p in group["params"]):
+        for key in keys:
+            value = one.state[p].get(key) if p in one.state else None
+            h.update(b"none" if value is None else value.detach().reshape(-1).numpy().tobytes())
     return h.hexdigest()
 
 
 def trained(diary: Diary, rank: int, world: int, optimizer: Any, keys: tuple[str, ...], own: bool) -> None:
     """Train until the run is over, and note weights and moments when they come and when they go."""
     model: torch.nn.Module = Small(rank)
-    stepped = optimizer(model)
+    given = optimizer(model)
+    optimizers = listed(given)
     replica = torch.nn.parallel.DistributedDataParallel(model) if world > 1 else model
-    island = mistura.join(replica, stepped, rate="own", own_data=True)
+    island = mistura.join(replica, given, rate="own", own_data=True)
     if own:
-        island.checkpoint(lambda path: torch.save(stepped.state_dict(), path))
+        island.checkpoint(lambda path: torch.save([o.state_dict() for o in optimizers], path))
         if island.restored:
-            stepped.load_state_dict(torch.load(island.restored[rank if rank in island.restored else 0]))
-    diary.note(came=[digest(model), moments(stepped, *keys)], files=len(island.restored))
+            for one, saved in zip(optimizers, torch.load(island.restored[rank if rank in island.restored else 0])):
+                one.load_state_dict(saved)
+    diary.note(came=[digest(model), moments(optimizers, *keys)], files=len(island.restored))
     while not island.done:
         loss = loss_of(replica, hash_of("one", island.steps * world + rank))
-        stepped.zero_grad()
+        replica.zero_grad()
         loss.backward()
-        stepped.step()
+        for one in optimizers:
+            one.step()
         island.step(loss, tokens=8)
         diary.note(loss=loss.item())
-    diary.note(went=[digest(model), moments(stepped, *keys)])
+    diary.note(went=[digest(model), moments(optimizers, *keys)])
 
 
 def adamw(diary: Diary, rank: int, world: int) -> None:
     """Adam's moments are the run's to save."""
     keys = ("exp_avg", "exp_avg_sq", "step")
     trained(diary, rank, world, lambda m: torch.optim.AdamW(m.parameters(), lr=0.01), keys, own=False)
+
+
+def two(diary: Diary, rank: int, world: int) -> None:
+    """Two optimizers, each with moments of its own parameters."""
+
+    def both(m: Any) -> list[torch.optim.Optimizer]:
+        head = list(m.head.parameters())
+        rest = [p for p in m.parameters() if not any(p is h for h in head)]
+        return [torch.optim.AdamW(rest, lr=0.01), torch.optim.Adam(head, lr=0.02)]
+
+    trained(diary, rank, world, both, ("exp_avg", "exp_avg_sq", "step"), own=False)
 
 
 def momentum(diary: Diary, rank: int, world: int) -> None:
@@ -98,6 +112,13 @@ def test_d10_other_number_of_ranks(tmp_path: Path) -> None:
         last, following = before.diaries[0].all("loss")[-5:], after.diaries[0].all("loss")[:5]
         assert sum(following) / 5 < 1.5 * sum(last) / 5
         before = after
+
+
+def test_d10_two_optimizers(tmp_path: Path) -> None:
+    """Moments of both, on two ranks and then on one."""
+    before = stopped(tmp_path, 2, two)
+    after = resumed(tmp_path, "one", 1, two)
+    assert after.diaries[0].all("came") == before.diaries[0].all("went")
 
 
 def test_trainer_saves_itself(tmp_path: Path) -> None:

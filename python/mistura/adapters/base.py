@@ -46,7 +46,8 @@ class Adapter:
     def __init__(self, tensors: Iterable[tuple[str, Shape, bool]], parts: Sequence[Part], optimizer: Any = None) -> None:
         self._tensors = list(tensors)
         self._parts = list(parts)
-        self._optimizer = optimizer
+        self._optimizers = listed(optimizer)
+        self._owner = {id(p): one for one in self._optimizers for group in one.param_groups for p in group["params"]}
         self._unstepped: dict[int, torch.Tensor] = {}  # zeros for what no optimizer steps
         self._place: dict[Piece, int] = {}
         self._index()
@@ -85,8 +86,8 @@ class Adapter:
     # Optimizer state.
 
     def slots(self) -> list[str]:
-        """Optimizer state that can be given and taken, one value a weight: Adam's two moments, or none."""
-        return list(SLOTS) if adam(self._optimizer) else []
+        """Optimizer state that can be given and taken, one value a weight: Adam's two moments, when every optimizer has them, or none."""
+        return list(SLOTS) if self._optimizers and all(adam(one) for one in self._optimizers) else []
 
     def slot(self, piece: Piece, name: str) -> torch.Tensor:
         """The fp32 values of a piece's optimizer state, to be read and changed in place. Zero when no step was made yet."""
@@ -123,11 +124,11 @@ class Adapter:
 
     def _inner(self) -> list[Any]:
         """The PyTorch optimizers that make the steps."""
-        return [] if self._optimizer is None else [self._optimizer]
+        return self._optimizers
 
     def _stepped(self, key: Any) -> tuple[Any, torch.Tensor]:
         """The optimizer that files a part's state, and the tensor that it is filed under."""
-        return self._optimizer, key
+        return self._owner[id(key)], key
 
     def _state(self, part: Part) -> dict[str, Any]:
         """The optimizer's state of a part, as it is before the first step when there is none."""
@@ -191,9 +192,16 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if inner is None else inner
 
 
+def listed(optimizer: Any) -> list[Any]:
+    """A trainer's optimizers: none, one, or a list of several."""
+    if optimizer is None:
+        return []
+    return list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+
+
 def stepped(optimizer: Any) -> Callable[[Any], Any]:
-    """Gives a parameter when the optimizer steps it, else None."""
-    known = set() if optimizer is None else {id(p) for group in optimizer.param_groups for p in group["params"]}
+    """Gives a parameter when an optimizer steps it, else None."""
+    known = {id(p) for one in listed(optimizer) for group in one.param_groups for p in group["params"]}
     return lambda parameter: parameter if id(parameter) in known else None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from ..errors import InputError
+from .base import listed
 
 log = logging.getLogger("mistura")
 
@@ -46,21 +47,29 @@ def unfit(tensor: torch.Tensor) -> tuple[str, str]:
 
 
 def check_optimizer(optimizer: Any, named: Iterable[tuple[str, torch.Tensor, bool]]) -> None:
-    """The optimizer steps tensors of this model; what it misses, or has besides, is said.
+    """Optimizers step tensors of this model, each of them once; what they miss, or have besides, is said.
 
     `named`: by parameter its name, the tensor that is to be stepped for it, and whether it is trained.
     """
-    if optimizer is None:
+    optimizers = listed(optimizer)
+    if not optimizers:
         return
-    kind = type(optimizer).__name__
-    known = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    kind, several = " and ".join(type(one).__name__ for one in optimizers), len(optimizers) > 1
+    stepping = [key for one in optimizers for key in {id(p) for group in one.param_groups for p in group["params"]}]
+    known = set(stepping)
     ours = {id(tensor): name for name, tensor, trained in named if trained or id(tensor) in known}
     missed = [name for key, name in ours.items() if key not in known]
     if ours and len(missed) == len(ours):
         problem = f"steps none of this model's parameters, such as {missed[0]}"
         raise InputError("optimizer", kind, problem, "make it of model.parameters(), after the model was wrapped or sharded")
+    if len(stepping) > len(known):
+        twice = next(key for key in stepping if stepping.count(key) > 1)
+        where = f"parameter {ours.get(twice, 'that is not of the model')}"
+        raise InputError(where, None, f"is stepped by two of the optimizers {kind}", "leave it to one of them")
+    who = ("optimizers " if several else "optimizer ") + kind
     if missed:
         more = f" and {len(missed) - 1} more" if len(missed) > 1 else ""
-        log.warning("optimizer %s does not step parameter %s%s: they train here only if something else does", kind, missed[0], more)
+        does = "do" if several else "does"
+        log.warning("%s %s not step parameter %s%s: they train here only if something else does", who, does, missed[0], more)
     if strange := len(known - ours.keys()):
-        log.warning("optimizer %s steps tensors that are not the model's (%d): they are not exchanged", kind, strange)
+        log.warning("%s %s tensors that are not the model's (%d): they are not exchanged", who, "step" if several else "steps", strange)

@@ -21,7 +21,7 @@ import torch
 
 from ..errors import InputError
 from ..layout import Layout, held, shard
-from .base import SLOTS, Adapter, Part, adam, plain_name, unwrapped
+from .base import SLOTS, Adapter, Part, adam, listed, plain_name, unwrapped
 from .checks import check_master, check_shape
 from .dtensor import is_dtensor
 
@@ -159,7 +159,7 @@ def is_megatron(optimizer: Any) -> bool:
 
 def chained(optimizer: Any) -> list[Any]:
     """Dense and expert parameters have optimizers of their own."""
-    return list(getattr(optimizer, "chained_optimizers", None) or [optimizer])
+    return [sub for one in listed(optimizer) for sub in getattr(one, "chained_optimizers", None) or [one]]
 
 
 def megatron(model: Any, optimizer: Any, layout: Layout | Sequence[Layout] | None = None) -> Adapter:
