@@ -7,8 +7,6 @@ to do; all ranks then send, adopt or install fragments and go on. Loss is the me
 from __future__ import annotations
 
 import contextlib
-import math
-import numbers as kinds
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +21,9 @@ from .exchange import Exchange
 from .link import Link, number
 from .process import Log, Process
 from .rates import Rates
+from .settings import Settings
 from .state import State
+from .told import Row, check, check_experts, counted, flat, instead, largest_norm, mean_loss, row_of, tokens_once, told
 
 LEAVE_PATIENCE_SECONDS = 30.0
 WORDS_LIMIT = 2000
@@ -42,36 +42,6 @@ class Verdict(NamedTuple):
 
     def __bool__(self) -> bool:
         return self.apply
-
-
-class Settings(dict):
-    """The resolved run file; keys are attributes too."""
-
-    def __getattr__(self, key: str) -> Any:
-        try:
-            return wrap(self[key])
-        except KeyError:
-            raise AttributeError(f"the run has no {key}") from None
-
-
-def wrap(value: Any) -> Any:
-    """Mappings with attributes, however deep."""
-    if isinstance(value, dict) and not isinstance(value, Settings):
-        return Settings(value)
-    return [wrap(v) for v in value] if isinstance(value, list) else value
-
-
-class Row(NamedTuple):
-    """What one rank says of a step, as numbers that travel to rank 0."""
-
-    good: float  # 0: the call was wrong on this rank
-    loss: float
-    weight: float  # of the loss in the mean: tokens; 0 where the loss is not known
-    tokens: float
-    norm: float
-    norm_known: float
-    busy: float
-    experts: float = 0  # expert_tokens were given
 
 
 class Island:
@@ -133,8 +103,7 @@ class Island:
 
     def _begin(self) -> None:
         """The boundary before the first step: weights of the run come in."""
-        row = Row(1, math.nan, 0, 0, math.nan, 0, 0)
-        self._boundary(row, [])
+        self._boundary(Row(), [])
 
     # What the trainer says of its steps.
 
@@ -203,25 +172,11 @@ class Island:
         """What rank 0 says for the island."""
         check("step()", rows)
         known = check_experts(rows)
-        tokens = self._tokens_once(rows)
-        weights = [(r.loss, r.weight) for r in rows]
         return {
-            "step": self.steps, "applied": self._applied, "loss": leases.mean(weights), "tokens": tokens,
-            "gradient_norm": largest([r.norm for r in rows if r.norm_known]), "seconds": seconds, "busy_seconds": max(r.busy for r in rows),
+            "step": self.steps, "applied": self._applied, "loss": mean_loss(rows), "tokens": tokens_once(rows, self._ranks.data_ranks()),
+            "gradient_norm": largest_norm(rows), "seconds": seconds, "busy_seconds": max(r.busy for r in rows),
             "rate": self._rates.used() if self._applied and self.steps else None, "expert_tokens": list(experts) if known else None,
         }  # fmt: skip
-
-    def _tokens_once(self, rows: list[Row]) -> int:
-        """Tokens of the island: each data-parallel rank's once, however many ranks share it."""
-        known: dict[int, tuple[int, float]] = {}
-        for rank, (row, data_rank) in enumerate(zip(rows, self._ranks.data_ranks())):
-            first, tokens = known.setdefault(data_rank, (rank, row.tokens))
-            if tokens != row.tokens:
-                problem = (
-                    f"rank {first} says {tokens:.0f} and rank {rank} says {row.tokens:.0f}, and both train data-parallel rank {data_rank}"
-                )
-                raise InputError("tokens", None, problem, "ranks that share their batch give the same number")
-        return int(sum(tokens for _, tokens in known.values()))
 
     def judge(self, loss: Any, gradient_norm: Any = None, *, tokens: Any = None) -> Verdict:
         """Before optimizer.step(): whether this step is to be applied, decided once for all ranks from what all say.
@@ -242,8 +197,7 @@ class Island:
             check("judge()", rows)
             if not any(r.weight for r in rows):
                 raise InputError("judge()", None, "no rank knows the loss", "give it on one rank at least")
-            loss = leases.mean([(r.loss, r.weight) for r in rows])
-            return self._link.ask("judge", loss=loss, gradient_norm=largest([r.norm for r in rows if r.norm_known]))
+            return self._link.ask("judge", loss=mean_loss(rows), gradient_norm=largest_norm(rows))
 
         with instead(mistake):
             answer = self._ranks.share(ask)
@@ -265,8 +219,8 @@ class Island:
 
         def tell() -> None:
             check("validation()", rows)
-            loss = leases.mean([(r.loss, r.weight) for r in rows])
-            self._link.tell("validation", loss=loss, tokens=self._tokens_once(rows), step=self.steps)
+            tokens = tokens_once(rows, self._ranks.data_ranks())
+            self._link.tell("validation", loss=mean_loss(rows), tokens=tokens, step=self.steps)
 
         with instead(mistake):
             self._ranks.share(tell)
@@ -481,7 +435,7 @@ class Island:
             self._ranks.share(lambda: self._link.tell("bye", reason=reason))
             while not self._done:  # the step that would come now is not made; its boundary is where the rest is handed over
                 self.steps, self._applied = self.steps + 1, False
-                self._boundary(Row(1, math.nan, 0, 0, math.nan, 0, 0), [], may_pause=False)
+                self._boundary(Row(), [], may_pause=False)
 
     def _finish(self) -> None:
         self._done = True
@@ -548,91 +502,3 @@ class Island:
         self.close()
         if why is not None:
             raise why from error
-
-
-def told(make: Callable[[], Row]) -> tuple[Row, InputError | None]:
-    """A rank's row. What is wrong with it rank 0 hears with the others': a rank that only raised would leave them waiting."""
-    try:
-        return make(), None
-    except InputError as err:
-        return Row(0, math.nan, 0, 0, math.nan, 0, 0), err
-
-
-@contextlib.contextmanager
-def instead(mistake: InputError | None) -> Iterator[None]:
-    """A rank's own mistake says more than that one was made."""
-    try:
-        yield
-    except InputError:
-        if mistake is not None:
-            raise mistake from None
-        raise
-
-
-def check(call: str, rows: list[Row]) -> None:
-    """Nobody called it wrongly."""
-    bad = [str(rank) for rank, row in enumerate(rows) if not row.good]
-    if bad:
-        raise InputError(call, None, f"was called wrongly on rank {', '.join(bad)}", "see the error there")
-
-
-def check_experts(rows: list[Row]) -> bool:
-    """Whether expert_tokens were given: on all ranks or on none."""
-    without = [str(rank) for rank, row in enumerate(rows) if not row.experts]
-    if without and len(without) < len(rows):
-        problem = f"were given, and not on rank {', '.join(without)}"
-        raise InputError("expert_tokens", None, problem, "give them on every rank, zeros where a rank has none, or leave them out on all")
-    return not without
-
-
-def row_of(loss: Any, tokens: int, norm: Any, busy: float = 0.0) -> Row:
-    """Loss and norm as a trainer gives them: None is unknown, NaN is a value."""
-    value = math.nan if loss is None else scalar("loss", loss)
-    size = math.nan if norm is None else scalar("gradient_norm", norm)
-    return Row(1, value, 0 if loss is None else tokens, tokens, size, norm is not None, busy)
-
-
-def counted(tokens: Any) -> int:
-    """A number of tokens."""
-    if tokens is None:
-        raise InputError("tokens", None, "is missing", "call island.step(loss, tokens=…) with the tokens this rank trained in the step")
-    value = tokens.item() if hasattr(tokens, "item") and not many(tokens) else tokens
-    if isinstance(value, bool) or not isinstance(value, kinds.Real) or value != value or value < 0 or value != int(value):
-        shown = type(tokens).__name__ if many(tokens) else tokens
-        raise InputError("tokens", shown, "is no number of tokens", "give a whole number, such as batch.numel()")
-    return int(value)
-
-
-def scalar(where: str, value: Any) -> float:
-    """A number, on whatever device it is; NaN stays NaN."""
-    wrong = InputError(where, type(value).__name__, "is no single number", "give the mean over the batch, such as loss.item()")
-    if many(value):
-        raise wrong
-    try:
-        return float(value.detach() if hasattr(value, "detach") else value)
-    except (TypeError, ValueError) as err:
-        raise wrong from err
-
-
-def many(value: Any) -> bool:
-    """A tensor that is not one number. What it raises when read may be an error of the device, which is another matter."""
-    return hasattr(value, "numel") and value.numel() != 1
-
-
-def largest(values: list[float]) -> float | None:
-    """The largest, NaN when one is; None when there is none."""
-    if not values:
-        return None
-    return math.nan if any(math.isnan(v) for v in values) else max(values)
-
-
-def flat(values: Any) -> list[int]:
-    """Whole numbers of a tensor or of nested lists, in order; none of None."""
-    if values is None:
-        return []
-    try:
-        if hasattr(values, "reshape"):
-            return [int(n) for n in values.reshape(-1).tolist()]
-        return [n for v in values for n in flat(v)] if isinstance(values, (list, tuple)) else [int(values)]
-    except (TypeError, ValueError, OverflowError) as err:
-        raise InputError("expert_tokens", type(values).__name__, "is no list of numbers", "give the tokens of each expert") from err

@@ -6,7 +6,6 @@ equal as can be, the first ranks taking one more. So nothing depends on how many
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable
 
@@ -57,13 +56,3 @@ def endless(loader: Any) -> Iterator[Any]:
             yield batch
         if empty:
             raise InputError("batches()", None, "the loader gives no batch", "give one that has data, and that can be gone through again")
-
-
-def mean(rows: Sequence[tuple[float, float]]) -> float:
-    """The mean of (value, weight) rows; not finite when a row that counts is not, NaN when none counts."""
-    total = math.fsum(w for _, w in rows)
-    if total <= 0:
-        return math.nan
-    if not all(math.isfinite(v) for v, w in rows if w > 0):
-        return sum(v for v, w in rows if w > 0)  # NaN, or an infinity
-    return math.fsum(v * w for v, w in rows if w > 0) / total

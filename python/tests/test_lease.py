@@ -9,6 +9,7 @@ import pytest
 
 from mistura import InputError
 from mistura import lease as leases
+from mistura.told import Row, mean_loss
 
 
 def test_b12_global_batch_stays_when_a_rank_leaves() -> None:
@@ -50,7 +51,7 @@ def test_numbers_of_ranges() -> None:
 
 def test_a9_mean_counts_tokens() -> None:
     """100 tokens of sum 200 and 300 of sum 1200 are 3.5, not 3."""
-    assert leases.mean([(2.0, 100), (4.0, 300)]) == 3.5
+    assert mean_loss([Row(loss=2.0, weight=100), Row(loss=4.0, weight=300)]) == 3.5
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a9_mean_counts_tokens() -> None:
 )
 def test_mean_is_not_finite_when_a_part_is_not(rows: list[tuple[float, float]], expected: float) -> None:
     """B2: never 0; and who does not count does not spoil it."""
-    assert leases.mean(rows) == pytest.approx(expected, nan_ok=True)
+    assert mean_loss([Row(loss=loss, weight=weight) for loss, weight in rows]) == pytest.approx(expected, nan_ok=True)
 
 
 def test_endless_goes_through_epochs_and_refuses_an_empty_loader() -> None:
