@@ -2,6 +2,7 @@ package cli
 
 import (
 	"cmp"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,7 +35,7 @@ func (l *limitFlags) token(prefix string, now time.Time) (authority.Token, error
 	case l.expires < 0:
 		return authority.Token{}, usage("--"+prefix+"expires", l.expires.String(), "is in the past", "give a time from now on, such as 24h")
 	case l.uses < 0 || l.uses > authority.MaxUses:
-		return authority.Token{}, usage("--"+prefix+"uses", "", "must be from 1 to 1048576", "leave it out for any number")
+		return authority.Token{}, usage("--"+prefix+"uses", strconv.Itoa(l.uses), "is not from 1 to 1048576", "leave it out for any number")
 	case l.name != "" && !runfile.IsName(l.name):
 		return authority.Token{}, usage("--"+prefix+"name", l.name, "is no name of an island", "use 1 to 64 letters, digits, dots, hyphens or underscores")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,8 +12,13 @@ import (
 	"github.com/mistura-project/mistura/internal/serve"
 )
 
+// tokenReport is the JSON of mistura token.
+type tokenReport struct {
+	Joins []string `json:"joins"` // one for each address of the coordinator
+}
+
 func newToken(env *Env) *cobra.Command {
-	l := &limitFlags{}
+	l, asJSON := &limitFlags{}, false
 	cmd := &cobra.Command{
 		Use:   "token RUN",
 		Short: "Print a join string of a run that others serve",
@@ -33,14 +39,18 @@ address at which the run is served, or was served last.`,
 			if err != nil {
 				return err
 			}
+			report := tokenReport{}
 			for _, j := range joins {
-				if _, err := fmt.Fprintln(env.Stdout, j); err != nil {
-					return err
-				}
+				report.Joins = append(report.Joins, j.String())
 			}
-			return nil
+			if asJSON {
+				return printJSON(env.Stdout, report)
+			}
+			_, err = fmt.Fprintln(env.Stdout, strings.Join(report.Joins, "\n"))
+			return err
 		},
 	}
 	l.add(cmd, "")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on one line, with a string for each address of the coordinator")
 	return cmd
 }

@@ -30,6 +30,7 @@ func (f *torchFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.Precision, "precision", "fp32", "`FORMAT` of products for --engine torch: fp32, bf16 or fp16")
 	flags.IntVar(&f.Ranks, "ranks", 1, "`N` processes for --engine torch, one a device")
 	flags.IntVar(&f.Threads, "threads", 0, "`N` threads of each rank of --engine torch on the CPU (default those of the machine, shared by the ranks)")
+	flags.BoolVar(&f.Recompute, "activation-checkpointing", false, "--engine torch computes layers again in the backward pass, to save memory")
 	flags.StringVar(&f.runFile, "run-file", "", "resolved run file of the run; who starts islands on its own machine gives it")
 	flags.MarkHidden("run-file") //nolint:errcheck // the flag is there
 	complete(cmd, "device", pytorch.Devices())

@@ -49,7 +49,7 @@ func newHolding(life context.Context, ranks []*attach.Rank, table []model.Tensor
 	for _, f := range fragments {
 		h.frames = append(h.frames, layout.NewFrame(f))
 	}
-	var sent []layout.Box
+	var out sent
 	for _, r := range ranks {
 		boxes, err := boxesOf(r.Hello, table)
 		if err != nil {
@@ -57,17 +57,13 @@ func newHolding(life context.Context, ranks []*attach.Rank, table []model.Tensor
 		}
 		pieces, within := layout.Divide(fragments, table, boxes)
 		h.pieces, h.boxes = append(h.pieces, pieces), append(h.boxes, within)
-		for i, b := range boxes {
-			if r.Hello.Pieces[i].Replica == 0 {
-				sent = append(sent, b)
-			}
-		}
+		out.add(r, boxes)
 	}
 	h.gives = given(ranks)
 	if ranks[0].Hello.Parts > 1 {
 		return h, nil
 	}
-	return h, layout.Cover(table, sent)
+	return h, out.cover(table)
 }
 
 // given says which pieces are copied out when weights are gathered: those that are sent, and of

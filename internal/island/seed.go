@@ -83,20 +83,16 @@ func (c *crew) lend(ctx context.Context) (*brought, error) {
 		at += tensor.Size()
 		b.table = append(b.table, tensor)
 	}
-	var sent []layout.Box
+	var out sent
 	for _, r := range c.ranks {
 		boxes, err := boxesOf(r.Hello, b.table)
 		if err != nil {
 			return nil, err
 		}
 		b.boxes = append(b.boxes, boxes)
-		for i, box := range boxes {
-			if r.Hello.Pieces[i].Replica == 0 {
-				sent = append(sent, box)
-			}
-		}
+		out.add(r, boxes)
 	}
-	if err := layout.Cover(b.table, sent); err != nil {
+	if err := out.cover(b.table); err != nil {
 		return nil, err
 	}
 	return b, b.ask(ctx, c.ranks)

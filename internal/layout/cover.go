@@ -18,11 +18,15 @@ type Defect struct {
 }
 
 func (d *Defect) Error() string {
-	what := "is in no piece"
+	return fmt.Sprintf("tensor %s %v: element %v %s; over all ranks the pieces of replica 0 must cover it exactly once", d.Tensor, d.Shape, d.Element, d.Where())
+}
+
+// Where says in how many pieces the element is.
+func (d *Defect) Where() string {
 	if len(d.Boxes) > 0 {
-		what = "is in two pieces"
+		return "is in two pieces"
 	}
-	return fmt.Sprintf("tensor %s %v: element %v %s; over all ranks the pieces of replica 0 must cover it exactly once", d.Tensor, d.Shape, d.Element, what)
+	return "is in no piece"
 }
 
 // maxWork bounds what Cover does for one tensor. Pieces of any split that people make

@@ -20,6 +20,7 @@ type Learner struct {
 	Precision string // fp32, bf16 or fp16
 	Ranks     int    // processes, at least 1
 	Threads   int    // of each rank on the CPU, at least 1
+	Recompute bool   // layers are computed again in the backward pass
 	NoGate    bool   // it does not answer the gate
 }
 
@@ -85,6 +86,9 @@ func (l Learner) Command(python, dir string) []string {
 		args = append(args, filepath.Join(dir, "mistura", "ranks.py"), strconv.Itoa(l.Ranks))
 	}
 	args = append(args, "-m", "mistura.train", "--device", l.Device, "--precision", l.Precision, "--threads", strconv.Itoa(max(1, l.Threads)))
+	if l.Recompute {
+		args = append(args, "--activation-checkpointing")
+	}
 	if l.NoGate {
 		args = append(args, "--no-gate")
 	}

@@ -18,9 +18,9 @@ func TestCommand(t *testing.T) {
 	if want := "/usr/bin/python3 -m mistura.train --device npu --precision bf16 --threads 4"; got != want {
 		t.Errorf("one rank:\n%s\nwant\n%s", got, want)
 	}
-	many := Learner{Device: "cuda", Precision: "fp32", Ranks: 8, NoGate: true}
+	many := Learner{Device: "cuda", Precision: "fp32", Ranks: 8, Recompute: true, NoGate: true}
 	got = strings.Join(many.Command("python3", "/cache/x"), " ")
-	if want := "python3 /cache/x/mistura/ranks.py 8 -m mistura.train --device cuda --precision fp32 --threads 1 --no-gate"; got != want {
+	if want := "python3 /cache/x/mistura/ranks.py 8 -m mistura.train --device cuda --precision fp32 --threads 1 --activation-checkpointing --no-gate"; got != want {
 		t.Errorf("eight ranks:\n%s\nwant\n%s", got, want)
 	}
 }

@@ -191,6 +191,7 @@ func (r Run) checkIslands() error {
 			{path + "precision", island.Precision, island.Precision == "fp32" || island.Engine == Torch, "left out, unless engine is torch"},
 			whole(path+"ranks", island.Ranks, 0, 1024),
 			{path + "ranks", island.Ranks, island.Ranks == 0 || island.Engine == Torch, "left out, unless engine is torch"},
+			{path + "recompute", island.Recompute, !island.Recompute || island.Engine == Torch, "left out, unless engine is torch"},
 		})
 		seeds, evaluating = seeds+btoi(island.Seed), evaluating+btoi(island.Evaluate)
 		if err != nil {

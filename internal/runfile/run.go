@@ -125,6 +125,7 @@ type Island struct {
 	Device    string `yaml:"device"`    // of a torch island, such as cuda or npu; empty: cpu
 	Precision string `yaml:"precision"` // of a torch island: fp32, bf16 or fp16; empty: fp32
 	Ranks     int    `yaml:"ranks"`     // processes of a torch island; 0: 1
+	Recompute bool   `yaml:"recompute"` // a torch island computes layers again in the backward pass, to save memory
 	Seed      bool   `yaml:"seed"`      // its weights are version 0
 	Evaluate  bool   `yaml:"evaluate"`  // it measures the validation loss
 }

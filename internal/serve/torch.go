@@ -14,7 +14,7 @@ import (
 // threads that a native island would have.
 func torchLearner(run runfile.Run, i runfile.Island) pytorch.Learner {
 	ranks := max(1, i.Ranks)
-	return pytorch.Learner{Device: i.Device, Precision: i.Precision, Ranks: ranks, Threads: max(1, footprint.Threads(run, i)/ranks)}
+	return pytorch.Learner{Device: i.Device, Precision: i.Precision, Recompute: i.Recompute, Ranks: ranks, Threads: max(1, footprint.Threads(run, i)/ranks)}
 }
 
 // checkTorch refuses torch islands that this machine cannot run, before anything is
@@ -43,5 +43,9 @@ func torchArgs(dir string, run runfile.Run, i runfile.Island) []string {
 
 // learnerArgs say on what the reference learner of an island computes, whoever starts it.
 func learnerArgs(i runfile.Island) []string {
-	return []string{"--engine", runfile.Torch, "--device", i.Device, "--precision", i.Precision, "--ranks", strconv.Itoa(max(1, i.Ranks))}
+	args := []string{"--engine", runfile.Torch, "--device", i.Device, "--precision", i.Precision, "--ranks", strconv.Itoa(max(1, i.Ranks))}
+	if i.Recompute {
+		args = append(args, "--activation-checkpointing")
+	}
+	return args
 }

@@ -22,7 +22,7 @@ from .link import Link, number
 from .process import Log, Process
 from .rates import Rates
 from .settings import Settings
-from .state import State
+from .state import Files, State
 from .told import Row, check, check_experts, counted, flat, instead, largest_norm, mean_loss, row_of, tokens_once, told
 
 LEAVE_PATIENCE_SECONDS = 30.0
@@ -237,8 +237,11 @@ class Island:
 
     @property
     def restored(self) -> dict[int, Path]:
-        """By rank, the files that ranks had saved in checkpoint(), unaltered: after a resume, or a loss of this island."""
-        return dict(self._state.files)
+        """By rank, the files that ranks had saved in checkpoint(), unaltered: after a resume, or a loss of this island.
+
+        A rank that saved none is no key, and to ask for it is an InputError.
+        """
+        return Files(self._state.files)
 
     # What the trainer asks.
 

@@ -13,6 +13,7 @@ import torch
 
 from . import adapters, control, process
 from .areas import Areas
+from .device import name_of
 from .errors import InputError
 from .gate import Gate
 from .island import Island
@@ -84,7 +85,7 @@ def join(
         gate = ranks.each(lambda: Gate(whole, probe))
         about = {
             "name": name, "seed": seed, "evaluate": bool(evaluate), "own_data": own_data,
-            "own_rate": rates.own, "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": device_of(whole),
+            "own_rate": rates.own, "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": name_of(device_of(whole)),
         }  # fmt: skip
         welcome = _enter(ranks, link, chunks, held, about)
         island = ranks.each(lambda: Island(ranks, link, started, said, held, optimizer, welcome, rates, gate))
@@ -194,17 +195,12 @@ def _hand_over(held: Any, wanted: dict[str, Any]) -> None:
             area.copy_(held.weights(piece).reshape(area.shape))
 
 
-def device_of(model: torch.nn.Module) -> str:
-    """Kind and name of what the model is on, as its framework says; "" is unknown."""
+def device_of(model: torch.nn.Module) -> torch.device:
+    """What the model is on."""
     parameter = next(model.parameters(), None)
     if parameter is None:
         raise InputError("model", type(model).__name__, "has no parameters", "give the model that is trained")
-    kind = parameter.device.type
-    module = getattr(torch, kind, None)
-    try:
-        return f"{kind} {module.get_device_name(parameter.device)}"  # type: ignore[union-attr]
-    except (AttributeError, RuntimeError, AssertionError):
-        return kind
+    return parameter.device
 
 
 def _remember(island: Island) -> None:

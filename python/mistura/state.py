@@ -38,7 +38,7 @@ class State:
         self._save: Save | None = None
         self._asks = False  # the trainer looks at checkpoint() itself
         self._due: tuple[int, Path] | None = None
-        self.files: dict[int, Path] = {}
+        self.files = Files()
 
     def checkpoint(self, save: Save | None) -> Path | None:
         """See Island.checkpoint()."""
@@ -101,7 +101,7 @@ class State:
             self._adapter.set_steps(action["steps"])
         if hasattr(self._adapter, "set_scale") and float(action["scale"]) > 0:
             self._adapter.set_scale(float(action["scale"]), action["scale_steps"])
-        self.files = {f["rank"]: Path(f["path"]) for f in action["files"] or []}
+        self.files = Files((f["rank"], Path(f["path"])) for f in action["files"] or [])
 
     def _values(self, slot: str) -> list[torch.Tensor]:
         if slot == WEIGHTS:
@@ -116,6 +116,15 @@ class State:
         scale, good = self._adapter.scale() if hasattr(self._adapter, "scale") else (0.0, 0)
         steps = self._adapter.steps() if hasattr(self._adapter, "steps") and len(self._adapter.slots()) > 0 else 0
         self._link.ask("slot", checkpoint=checkpoint, slot=slot, steps=steps, scale=float(scale), scale_steps=int(good))
+
+
+class Files(dict):
+    """What ranks saved themselves, by rank. A rank that saved nothing must not go on from another's place in the data (case B9)."""
+
+    def __missing__(self, rank: Any) -> Path:
+        others = ", ".join(map(str, sorted(self))) or "none"
+        problem = f"saved nothing in the checkpoint that the run goes on from; the ranks that did are {others}"
+        raise InputError("island.restored, rank", rank, problem, "work out what this rank needs from what those saved, or begin without it")
 
 
 def has_state(optimizer: Any) -> bool:

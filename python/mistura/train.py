@@ -54,7 +54,9 @@ def arguments() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--join", metavar="FILE", help="file that holds the join string; a secret does not belong on a command line")
+    p.add_argument(
+        "--join", "--join-file", metavar="FILE", help="file that holds the join string; a secret does not belong on a command line"
+    )
     p.add_argument("--name", metavar="NAME", help="name of the island (default: the run gives one)")
     p.add_argument(
         "--device",
@@ -203,7 +205,7 @@ def threads(asked: int) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Join, train, and say how it went."""
+    """Train until the run is over: an island that the run goes on without joins anew, unless it has made no step since it joined."""
     rank, world, local = place()
     torch.set_num_threads(threads(args.threads))
     device = devices.open_device(args.device, local)
@@ -212,6 +214,21 @@ def run(args: argparse.Namespace) -> None:
         signal.signal(number, lambda *_: (leaving.append(True), signal.signal(signal.SIGINT, signal.SIG_DFL)))
     if world > 1:
         dist.init_process_group(devices.find(args.device)[0].backend)
+    while True:
+        told = Told(quiet=rank != 0, began=time.monotonic())
+        try:
+            live(args, device, told, leaving)
+            break
+        except mistura.RolledBack as err:
+            if leaving or told.steps == 0:
+                raise
+            print(f"mistura.train: {err}: joins again", file=sys.stderr, flush=True)
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def live(args: argparse.Namespace, device: torch.device, told: Told, leaving: Sequence[bool]) -> None:
+    """Join, train, and say how it went."""
     built: list[Built] = []
 
     def make(settings: dict[str, Any]) -> tuple[Model, torch.optim.Optimizer, Adapter]:
@@ -231,12 +248,10 @@ def run(args: argparse.Namespace) -> None:
         probe=mistura.Probe(lambda q: answer(built[0].model, q), args.precision),
     )
     b = built[0]
-    told = Told(quiet=rank != 0, began=time.monotonic())
+    told.began = time.monotonic()
     train(island, Learner(b.model, b.optimizer, b.training, int(island.run["seed"]), b.scale), told, leaving)
-    if args.json and rank == 0:
+    if args.json and not told.quiet:
         print(json.dumps(told.summary(island, args)), flush=True)
-    if world > 1:
-        dist.destroy_process_group()
 
 
 def answer(model: Model, q: mistura.Question) -> mistura.Answer:

@@ -203,10 +203,15 @@ class Open(Served):
         self._await(lambda: re.search(JOIN, self.said()), "join string")
         return re.search(JOIN, self.said())[1]
 
+    def steps(self, island: str) -> int:
+        """How many an island has made, as `mistura status` says."""
+        said = subprocess.run([program(), "status", str(self.out), "--json"], capture_output=True, text=True, check=False).stdout
+        return sum(i["steps"] for i in json.loads(said or "{}").get("islands", []) if i["name"] == island)
+
     def token(self, *flags: str) -> str:
         """Another join string of the run."""
-        said = subprocess.run([program(), "token", str(self.out), *flags], capture_output=True, text=True, check=True)
-        return re.search(r"mistura://\S+?(?='|\s)", said.stdout)[0]
+        said = subprocess.run([program(), "token", str(self.out), "--json", *flags], capture_output=True, text=True, check=True)
+        return json.loads(said.stdout)["joins"][0]
 
 
 JOIN = re.compile(r"MISTURA_JOIN='([^']+)'")

@@ -483,7 +483,7 @@ LAYOUTS: dict[str, list[tuple[int, int]]] = {  # rows of head.weight [4, 16] tha
     [
         ("a gap between", "tensor head.weight [4 16]: element [1 0] is in no piece"),
         ("the end is missing", "tensor head.weight [4 16]: element [3 0] is in no piece"),
-        ("twice", "tensor head.weight [4 16]: element [2 0] is in two pieces"),
+        ("twice", "tensor head.weight [4 16]: element [2 0] is in two pieces, of ranks 0 and 1; have layout"),
     ],
 )
 def test_a_layout_that_does_not_cover_a_tensor_once_is_refused(tmp_path: Path, what: str, words: str) -> None:

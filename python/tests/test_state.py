@@ -193,6 +193,36 @@ def test_a_loop_that_polls_misses_no_save(tmp_path: Path, world: int) -> None:
     assert [d.all("came") for d in after.diaries] == [[went]] * world
 
 
+def one_saves(diary: Diary, rank: int, world: int) -> None:
+    """The save function of rank 0 alone writes a file."""
+    model = Small(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    replica = torch.nn.parallel.DistributedDataParallel(model)
+    island = mistura.join(replica, optimizer, rate="own", own_data=True)
+    island.checkpoint(lambda path: path.write_text(str(island.steps)) if rank == 0 else None)
+    if island.restored:
+        try:
+            diary.note(came=island.restored[rank].read_text())
+        except mistura.InputError as err:
+            diary.note(refused=str(err))
+    while not island.done:
+        optimizer.zero_grad()
+        loss = loss_of(replica, island.steps * world + rank)
+        loss.backward()
+        optimizer.step()
+        island.step(loss, tokens=8)
+        diary.note(loss=loss.item())
+
+
+def test_b9_a_rank_that_saved_nothing_does_not_go_on_from_anothers_place(tmp_path: Path) -> None:
+    """It asks for its file and hears which ranks have one."""
+    stopped(tmp_path, 2, one_saves)
+    first, second = resumed(tmp_path, "again", 2, one_saves).diaries
+    assert len(first.all("came")) == 1 and first.all("refused") == []
+    words = 'island.restored, rank "1": saved nothing in the checkpoint that the run goes on from; the ranks that did are 0; '
+    assert second.all("came") == [] and second.all("refused")[0].startswith(words)
+
+
 def test_loss_scale_is_kept() -> None:
     """The scale and its good steps go to a checkpoint and come back; where nothing is scaled there is none to keep."""
     old, new, other = LossScale(True), LossScale(True), LossScale(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_alone_it_comes_to_the_native_engines_loss(tmp_path: Path) -> None:
     """The same samples in the same order, the same rate: only rounding differs, and so few steps do not spread it far."""
     want = loss(tmp_path / "native", "[{name: a}]")
     assert loss(tmp_path / "one", "[{name: a, engine: torch, threads: 1}]") == pytest.approx(want, abs=2e-3)
-    assert loss(tmp_path / "two", "[{name: a, engine: torch, threads: 2, ranks: 2}]") == pytest.approx(want, abs=2e-3)
+    assert loss(tmp_path / "two", "[{name: a, engine: torch, threads: 2, ranks: 2, recompute: true}]") == pytest.approx(want, abs=2e-3)
     assert loss(tmp_path / "bf16", "[{name: a, engine: torch, threads: 1, precision: bf16}]") == pytest.approx(want, abs=0.1)
 
 
@@ -86,6 +87,23 @@ def test_it_joins_a_run_on_another_host(tmp_path: Path) -> None:
         summary = served.finish()
     assert said["island"] == "far" and said["steps"] == 24 and said["skipped_steps"] == 0 and said["loss"] < 5.6
     assert summary["tokens"] == said["tokens"] == 24 * 512
+
+
+def test_it_joins_again_when_the_run_goes_on_without_it(tmp_path: Path) -> None:
+    """Stopped for longer than the run waits, it is taken for dead, hears so when it goes on, and trains the rest."""
+    text = f"tokens: 12k\n{SMALL}limits: {{heartbeat_seconds: 2, stall_seconds: 2}}\nislands: [{{name: far, pace: 0.1}}]\n"
+    with Open(tmp_path / "served", text) as served:
+        env = {**os.environ, **served.environment("far"), "PYTHONPATH": str(TEXT.parent / "python")}
+        command = [sys.executable, "-m", "mistura.train", "--threads", "1"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as learner:
+            served._await(lambda: served.steps("far") > 0, "step of island far")
+            learner.send_signal(signal.SIGSTOP)
+            served.await_said("no inner step for")
+            learner.send_signal(signal.SIGCONT)
+            _, said = learner.communicate(timeout=PATIENCE_SECONDS)
+        summary = served.finish()
+    assert learner.returncode == 0 and ": joins again\n" in said, said
+    assert summary["outcome"] == "finished" and summary["islands"][0]["restarts"] == 1, summary
 
 
 def test_the_example_runs(tmp_path: Path) -> None:
