@@ -68,15 +68,7 @@ func sameBits(t testing.TB, what string, got, want []float32) {
 // saved reads a part of the newest checkpoint.
 func saved(t testing.TB, dir, part string, run runfile.Run) []float32 {
 	t.Helper()
-	st, err := store.OpenFolder(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := store.Newest(context.Background(), st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return partOf(t, c, part, run)
+	return partOf(t, newestCheckpoint(t, dir), part, run)
 }
 
 // partOf reads a part of a checkpoint.

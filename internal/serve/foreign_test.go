@@ -1,7 +1,6 @@
 package serve_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -196,17 +195,8 @@ func TestOwnModelFromSeed(t *testing.T) {
 		}
 	}
 	audited(t, dir, -1)
-	st, err := store.OpenFolder(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ck, _, err := store.Newest(context.Background(), st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var meta serve.Meta
-	if err := ck.Meta(&meta); err != nil || meta.Model != nil || len(meta.Tensors) != 5 || meta.Tensors[2].Name != "größe: 1" || !meta.Tensors[3].State {
-		t.Errorf("%+v, %v", meta.Tensors, err)
+	if meta := newestMeta(t, dir); meta.Model != nil || len(meta.Tensors) != 5 || meta.Tensors[2].Name != "größe: 1" || !meta.Tensors[3].State {
+		t.Errorf("%+v", meta.Tensors)
 	}
 	f.orderly(t)
 }

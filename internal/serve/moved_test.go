@@ -8,7 +8,6 @@ import (
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
-	"github.com/mistura-project/mistura/internal/store"
 )
 
 // notes are the notes of a run so far, one a line.
@@ -47,16 +46,8 @@ func restoredRecords(t *testing.T, dir string, era int) map[string]map[string]st
 // newestMeta is what the newest checkpoint says of itself.
 func newestMeta(t *testing.T, dir string) serve.Meta {
 	t.Helper()
-	st, err := store.OpenFolder(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, _, err := store.Newest(t.Context(), st)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var meta serve.Meta
-	if err := c.Meta(&meta); err != nil {
+	if err := newestCheckpoint(t, dir).Meta(&meta); err != nil {
 		t.Fatal(err)
 	}
 	return meta
