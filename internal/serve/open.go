@@ -22,7 +22,6 @@ import (
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/syncer"
-	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // Names in the run folder.
@@ -321,92 +320,6 @@ func (op *opened) replace(ctx context.Context, name string, data []byte) error {
 		return err
 	})
 	return err
-}
-
-// eraRecord opens the coordinator's tape of an era.
-type eraRecord struct {
-	Kind       string            `json:"kind"` // "era"
-	At         time.Time         `json:"at"`
-	RunID      string            `json:"run_id"`
-	Era        uint32            `json:"era"`
-	Protocol   uint32            `json:"protocol"`
-	KernelSet  string            `json:"kernel_set"`
-	Seed       uint64            `json:"seed"`
-	DataDigest string            `json:"data_digest"`
-	Run        string            `json:"run_yaml"`
-	Numeric    map[string]string `json:"numeric,omitempty"` // what islands emulate, by name; those in fp32 are not in it
-	Checkpoint uint64            `json:"from_checkpoint,omitempty"`
-	Weights    string            `json:"weights_sha256,omitempty"`
-	Casts      []string          `json:"casts,omitempty"`    // of the first weights
-	OwnData    bool              `json:"own_data,omitempty"` // islands bring their own: S2 is not tracked
-	Undone     []undone          `json:"undone,omitempty"`
-}
-
-// undone lists merges of an earlier era that the checkpoint does not hold.
-type undone struct {
-	Era      uint32 `json:"era"`
-	Fragment int    `json:"fragment"`
-	From     uint64 `json:"from_version"` // first version that is gone
-	To       uint64 `json:"to_version"`
-	Tokens   int64  `json:"tokens"`
-}
-
-// viewRecord opens a group's tape: who holds the fragments.
-type viewRecord struct {
-	Kind      string    `json:"kind"` // "view"
-	At        time.Time `json:"at"`
-	Era       uint32    `json:"era"`
-	View      uint64    `json:"view"`
-	Primary   string    `json:"primary"`
-	Copies    []string  `json:"copies"`
-	Fragments []int     `json:"fragments"`
-}
-
-// firstView of an era: one syncer holds the group, without copies.
-const firstView = 1
-
-// tapePath is the sequence of a writer in an era.
-func tapePath(era uint32, writer string) string { return fmt.Sprintf("tape/era-%04d/%s", era, writer) }
-
-// Writers of the tape. There is one group of fragments so far.
-const (
-	coordWriter = "coord"
-	groupWriter = "group-0"
-)
-
-// openTapes begins the era on the tape. Of two coordinators that try at the same
-// time one finds the first number taken.
-func (op *opened) openTapes(ctx context.Context, e eraRecord) error {
-	e.Kind, e.At, e.RunID, e.Era, e.Protocol = "era", time.Now(), op.runID, op.era, wire.Protocol
-	e.KernelSet, e.Seed, e.DataDigest, e.Run = op.kernel.Name(), op.run.Seed, op.data().Digest, string(op.run.Marshal())
-	e.Numeric, e.OwnData = emulations(op.run), op.run.Data.Own
-	v := viewRecord{Kind: "view", At: e.At, Era: op.era, View: firstView, Primary: "syncer-0/1", Copies: []string{}}
-	for p := range op.bank.fragments {
-		v.Fragments = append(v.Fragments, p)
-	}
-	var err error
-	if op.coordTape, err = firstRecord(ctx, op.store, tapePath(op.era, coordWriter), e); err != nil {
-		return err
-	}
-	op.groupTape, err = firstRecord(ctx, op.store, tapePath(op.era, groupWriter), v)
-	return err
-}
-
-func firstRecord(ctx context.Context, st store.Store, path string, record any) (*store.Sequence, error) {
-	seq, before, err := store.OpenSequence(ctx, st, path)
-	if err != nil {
-		return nil, err
-	}
-	if len(before) == 0 {
-		_, err = seq.Append(ctx, record)
-	}
-	if len(before) > 0 || errors.Is(err, store.ErrTaken) {
-		return nil, &fault.Input{Where: st.Location(), Problem: "another coordinator has just begun this era", Next: "let it run, or wait until it has ended"}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("beginning the tape: %w", err)
-	}
-	return seq, nil
 }
 
 func (op *opened) coordConfig() coord.Config {

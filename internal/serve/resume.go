@@ -172,53 +172,6 @@ func (op *opened) loadTensors(ctx context.Context, c store.Checkpoint, tables sy
 	return nil
 }
 
-// closeEras ends every sequence of every era, so that nobody can commit to them,
-// and lists the merges that are newer than the checkpoint, and what is not undone.
-func (op *opened) closeEras(ctx context.Context, tables syncer.Tables) (lost []undone, last uint32, past coord.Past, err error) {
-	for last = 1; ; last++ {
-		err := store.CloseSequence(ctx, op.store, tapePath(last, coordWriter), last+1, func(s store.Segment) { past = recall(past, s) })
-		if err != nil {
-			return nil, 0, past, err
-		}
-		err = store.CloseSequence(ctx, op.store, tapePath(last, groupWriter), last+1, func(s store.Segment) { lost = op.undo(lost, s, last, tables) })
-		if err != nil {
-			return nil, 0, past, err
-		}
-		next, err := op.store.List(ctx, tapePath(last+1, ""))
-		if err != nil {
-			return nil, 0, past, err
-		}
-		if len(next) == 0 {
-			return lost, last, past, nil
-		}
-		lost = nil // the next era began from a checkpoint of its own
-	}
-}
-
-// undo adds the merges of a segment that the checkpoint does not hold.
-func (op *opened) undo(lost []undone, s store.Segment, era uint32, tables syncer.Tables) []undone {
-	for _, raw := range s.Records {
-		var r syncer.MergeRecord
-		if json.Unmarshal(raw, &r) != nil || r.Kind != "merge" || r.Fragment >= len(tables.Fragments) || r.Version <= tables.Fragments[r.Fragment].Version {
-			continue
-		}
-		var tokens int64
-		for _, part := range r.Parts {
-			tokens += part.Tokens
-		}
-		found := false
-		for i := range lost {
-			if lost[i].Fragment == r.Fragment && lost[i].Era == era {
-				lost[i].To, lost[i].Tokens, found = r.Version, lost[i].Tokens+tokens, true
-			}
-		}
-		if !found {
-			lost = append(lost, undone{era, r.Fragment, r.Version, r.Version, tokens})
-		}
-	}
-	return lost
-}
-
 // hostParts names what the further hosts of an island have written.
 func hostParts(number uint64, island string, saved SavedPart) []*wire.StatePart {
 	var out []*wire.StatePart

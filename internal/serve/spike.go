@@ -1,12 +1,9 @@
 package serve
 
 import (
-	"encoding/json"
-
 	"github.com/mistura-project/mistura/internal/coord"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/spike"
-	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -54,24 +51,4 @@ func samplesOf(ranges []coord.Range) []ledger.Samples {
 		out = append(out, ledger.Samples{From: r.From, To: r.To})
 	}
 	return out
-}
-
-// recall adds what a segment of the coordinator's tape says of rollbacks and uses of join
-// strings: they are not undone with the rest.
-func recall(past coord.Past, segment store.Segment) coord.Past {
-	for _, raw := range segment.Records {
-		var r coord.RollbackRecord
-		if json.Unmarshal(raw, &r) == nil && r.Kind == "rollback" {
-			past.Rollbacks++
-			past.Skipped = append(past.Skipped, r.Skipped...)
-		}
-		var a coord.ArriveRecord
-		if json.Unmarshal(raw, &a) == nil && a.Kind == "arrive" && a.Token != "" {
-			if past.Uses == nil {
-				past.Uses = map[string]int{}
-			}
-			past.Uses[a.Token]++
-		}
-	}
-	return past
 }
