@@ -93,7 +93,6 @@ func runExternal(ctx context.Context, env *Env, o island.Options, socket string,
 			return fmt.Errorf("%w; that was asked %d times with less than %v between them, and is not tried again", err, times, settled)
 		}
 		a.Logger.Warn("joins_again", "reason", err, "time", times, "of", maxAgain)
-		a.Known = true
 		if again := (*island.Recalled)(nil); errors.As(err, &again) {
 			a.Options = again.Again(a.Options)
 		}

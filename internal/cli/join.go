@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,7 +38,8 @@ const (
 // joinFlags are the flags of join.
 type joinFlags struct {
 	engine, socket, name, file, data string
-	noGate, again                    bool
+	noGate                           bool
+	again                            time.Duration
 }
 
 func newJoin(env *Env) *cobra.Command {
@@ -88,7 +90,7 @@ what was trained and leaves; a second one stops at once.`,
 	flags.StringVar(&f.engine, "engine", runfile.Native, "what trains: native, torch (the reference learner in PyTorch), or external for a program of yours")
 	flags.StringVar(&f.socket, "socket", "", "path of the socket for --engine external; a temporary one if left out")
 	flags.BoolVar(&f.noGate, "no-gate", false, "do not show at the gate that this island computes the run's model; that it was skipped is recorded")
-	flags.BoolVar(&f.again, "again", false, "the run was there a moment ago: one that does not answer is waited for")
+	flags.DurationVar(&f.again, "again", 0, "the run was there a moment ago: one that does not answer is waited for so long")
 	flags.MarkHidden("again") //nolint:errcheck // it is there
 	flags.StringVar(&f.name, "name", "", "of the island, if the join string has none")
 	flags.StringVar(&f.file, "join-file", "", joinFileUsage)
@@ -163,7 +165,7 @@ func readJoin(where, path string) (string, error) {
 
 // runJoin reads the join string and has run train until the run is done.
 func runJoin(env *Env, text string, f *joinFlags, run func(context.Context, island.Options) error) error {
-	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Known: f.again, Data: f.data}
+	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Patience: f.again, Data: f.data}
 	if text == fromStdin {
 		stdin := bufio.NewReaderSize(env.Stdin, maxJoinBytes)
 		line, err := stdin.ReadSlice('\n')

@@ -3,7 +3,6 @@ package island
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -108,7 +107,7 @@ func (r *runner) note(m transport.Down) {
 	case *wire.ToLearner_Rejected:
 		r.log.Error("rejected", "reason", b.Rejected.Reason)
 		if b.Rejected.Retry {
-			r.again = &Recalled{r.link.join.Island, b.Rejected.Reason, r.link.join.Secret, time.Duration(r.link.patience.Load())}
+			r.again = r.link.recalled(b.Rejected.Reason)
 		}
 	}
 }

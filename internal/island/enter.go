@@ -143,9 +143,7 @@ func (r *runner) prepare(ctx context.Context, m transport.Down, join wire.Join) 
 	if r.store, err = openStore(w, join); err != nil {
 		return err
 	}
-	if away, ok := r.store.(*remote); ok {
-		r.reached(ctx, join, away)
-	}
+	tellWay(ctx, r.store, join, r.log)
 	var t trainer
 	if r.crew != nil {
 		t, err = r.external(w, join)
@@ -176,17 +174,6 @@ func runOf(m transport.Down) (runfile.Run, error) {
 		return run, fmt.Errorf("run file from the coordinator: %w", err)
 	}
 	return run, nil
-}
-
-// reached tells once how the coordinator's host is reached.
-func (r *runner) reached(ctx context.Context, join wire.Join, away *remote) {
-	r.away = away
-	way, err := measure(ctx, join)
-	if err != nil {
-		r.log.Warn("way_not_measured", "err", err)
-		return
-	}
-	r.log.Info("reached", "way", way)
 }
 
 // native makes the engine of this program, for the run's data.

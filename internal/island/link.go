@@ -46,8 +46,10 @@ type link struct {
 const waitToEnter = 250 * time.Millisecond
 
 // enter is dial for an island that comes for the first time. A run that tells it to come
-// again is asked until it has an answer. Once the coordinator is known to be there it may be
-// gone for patience: between the first weights of a run and its first era it is.
+// again is asked until it has an answer; a further host of an island, which comes in an
+// incarnation that is there, takes that answer back to its ranks. Once the coordinator is
+// known to be there it may be gone for patience: between the first weights of a run and its
+// first era it is.
 func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, patience time.Duration, log *slog.Logger) (*link, error) {
 	said, heard := "", time.Time{}
 	if known {
@@ -62,7 +64,7 @@ func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, p
 				k.close()
 				return nil, refused(join, no.Reason)
 			}
-			if err == nil && !m.GetRejected().GetRetry() {
+			if err == nil && (hello.Part > 0 || !m.GetRejected().GetRetry()) {
 				k.first = &m
 				k.welcomed(m.GetWelcome())
 				return k, nil
@@ -126,12 +128,17 @@ func dial(ctx context.Context, join wire.Join, hello *wire.Hello, patience time.
 // welcomed is who somebody from outside is from here on: what a broken stream is opened
 // again with, and what calls beside it go under.
 func (k *link) welcomed(w *wire.Welcome) {
-	if w == nil || w.Secret == "" || k.join.Incarnation != 0 {
+	if w == nil || w.Secret == "" || k.join.Incarnation != 0 && k.hello.Part == 0 {
 		return
 	}
 	o := k.conn.Origin()
 	k.join.Era, k.join.Incarnation, k.join.Island = o.GetEra(), o.GetIncarnation(), w.GetIsland()
 	k.join.Secret, k.join.Token, k.hello.Island = w.GetSecret(), "", w.GetIsland()
+}
+
+// recalled is how an island comes back whose incarnation is closed.
+func (k *link) recalled(why string) *Recalled {
+	return &Recalled{k.join.Island, why, k.join.Secret, time.Duration(k.patience.Load())}
 }
 
 // send queues a message. What cannot be sent now is either repeated after the
@@ -209,13 +216,11 @@ func (k *link) deliver(ctx context.Context, m any) {
 }
 
 // redial gets the session back under the same incarnation. A coordinator that
-// closed it with a reason is not asked again.
+// closed it with a reason is not asked again. One that was there all the time takes no
+// further host of an island back: its ranks hear then that all hosts are to join again.
 func (k *link) redial(ctx context.Context, cause error) error {
 	if errors.Is(cause, transport.ErrClosed) || errors.Is(cause, io.EOF) {
 		return fmt.Errorf("%w: %w", ErrExpelled, cause)
-	}
-	if k.hello.Part > 0 {
-		return fmt.Errorf("%w: a further host of an island does not come back alone: %w", ErrExpelled, cause)
 	}
 	k.log.Warn("stream_lost", "err", cause)
 	patience := time.Duration(k.patience.Load())

@@ -1,6 +1,7 @@
 package island
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +13,6 @@ import (
 	"github.com/mistura-project/mistura/internal/layout"
 	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/runfile"
-	"github.com/mistura-project/mistura/internal/store"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
 )
@@ -69,7 +69,7 @@ const followPatience = 5 * time.Second
 func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error {
 	join := o.Join
 	join.Incarnation = r.crew.ranks[0].Hello.Incarnation
-	k, err := dial(ctx, join, hello, 0, o.Logger)
+	k, err := enter(ctx, join, hello, o.Patience > 0, cmp.Or(o.Patience, beginPatience), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -81,15 +81,16 @@ func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error
 	defer wg.Wait()
 	defer stop()
 	f := &follower{link: k, crew: r.crew, fail: fail, log: o.Logger, gone: make(chan struct{})}
+	defer func() { closeStore(f.state.store) }()
 	defer f.work.Wait()
-	if err := f.enter(life, join, o.Version); err != nil {
+	if err := f.enter(life, o.Version); err != nil {
 		return err
 	}
 	return f.loop(life)
 }
 
 // enter waits for the welcome and lets the ranks in. The weights follow.
-func (f *follower) enter(ctx context.Context, join wire.Join, version string) error {
+func (f *follower) enter(ctx context.Context, version string) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, joinPatience, fmt.Errorf("the coordinator's welcome did not come within %v", joinPatience))
 	defer cancel()
 	for {
@@ -97,26 +98,32 @@ func (f *follower) enter(ctx context.Context, join wire.Join, version string) er
 		if err != nil {
 			return err
 		}
-		w := m.GetWelcome()
-		if w == nil {
-			continue
+		if m.GetWelcome() != nil {
+			return f.welcomed(ctx, m, version)
 		}
-		run, err := runOf(m)
-		if err != nil {
-			return err
-		}
-		if f.holding, err = f.crew.hold(ctx, w, &runner{run: run, version: version, island: join.Island}, join); err != nil {
-			return err
-		}
-		join.Secret, join.Token = w.Secret, "" // what it stores it stores as this incarnation
-		f.run, f.holding.taken, f.probes = run, f.taken, &probes{holding: f.holding, seed: run.Seed}
-		f.state.keeping, f.state.saved = newKeeping(f.holding, run.Table()), w.Restore
-		f.state.store = func() (store.Store, error) { return openStore(w, join) }
-		for _, fr := range f.holding.fragments {
-			f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
-		}
-		return f.crew.welcome(ctx, false, 0, f.hear)
 	}
+}
+
+// welcomed makes what the welcome calls for.
+func (f *follower) welcomed(ctx context.Context, m transport.Down, version string) (err error) {
+	w, join := m.GetWelcome(), f.link.join
+	if f.run, err = runOf(m); err != nil {
+		return err
+	}
+	f.link.patience.Store(int64(f.run.Limits.RunwaySeconds * float64(time.Second)))
+	if f.state.store, err = openStore(w, join); err != nil {
+		return err
+	}
+	tellWay(ctx, f.state.store, join, f.log)
+	if f.holding, err = f.crew.hold(ctx, w, &runner{run: f.run, version: version, island: join.Island, outside: true}, join); err != nil {
+		return err
+	}
+	f.holding.taken, f.probes = f.taken, &probes{holding: f.holding, seed: f.run.Seed}
+	f.state.keeping, f.state.saved = newKeeping(f.holding, f.run.Table()), w.Restore
+	for _, fr := range f.holding.fragments {
+		f.fragments = append(f.fragments, &followed{anchor: make([]float32, fr.Size)})
+	}
+	return f.crew.welcome(ctx, false, 0, f.hear)
 }
 
 // next waits for a message, or for the ranks to be gone.
@@ -129,7 +136,7 @@ func (f *follower) next(ctx context.Context, gone <-chan struct{}) (transport.Do
 				return transport.Down{}, err
 			}
 			if down, ok := m.(transport.Down); ok {
-				return down, turnedAway(down)
+				return down, f.link.turnedAway(down)
 			}
 		case <-gone:
 			return transport.Down{}, errGone
@@ -140,12 +147,12 @@ func (f *follower) next(ctx context.Context, gone <-chan struct{}) (transport.Do
 }
 
 // turnedAway is why the coordinator ends the session of a further host, or nil.
-func turnedAway(m transport.Down) error {
+func (k *link) turnedAway(m transport.Down) error {
 	switch no := m.GetRejected(); {
 	case no == nil:
 		return nil
 	case no.Retry:
-		return fmt.Errorf("%w: %s", attach.ErrAgain, no.Reason)
+		return k.recalled(no.Reason)
 	default:
 		return fmt.Errorf("%w: %s", ErrExpelled, no.Reason)
 	}

@@ -15,7 +15,7 @@ import (
 type partState struct {
 	keeping *keeping
 	reserve reserve
-	store   func() (store.Store, error) // opened when it is needed
+	store   store.Store
 	layout  string
 	saved   *wire.IslandState // to be restored; nil: nothing
 	steps   uint64            // that were made before those of this session; guarded by the follower's mu
@@ -47,14 +47,10 @@ func (f *follower) capture(ctx context.Context, ask *wire.Capture) {
 	s.keeping.drop() // what the first host has never ordered
 	s.keeping.expect(c, &s.reserve, func(err error) {
 		stored := &wire.Stored{Checkpoint: ask.Checkpoint}
-		var st store.Store
-		if err == nil {
-			st, err = s.store()
-		}
 		if err != nil {
 			stored.Reason = err.Error()
 		} else {
-			stored = c.keep(ctx, st, f.log, s.layout, ask)
+			stored = c.keep(ctx, s.store, f.log, s.layout, ask)
 		}
 		f.link.send(&wire.FromLearner{Body: &wire.FromLearner_Stored{Stored: stored}}, nil)
 	})
@@ -75,14 +71,10 @@ func (f *follower) open() error {
 	if s == nil {
 		return senseless("a rank loads a state, and there is none")
 	}
-	st, err := f.state.store()
-	if err != nil {
-		return err
-	}
 	if err := checkFiles(f.holding.life, f.holding.within(s.Files)); err != nil {
 		return err
 	}
-	file, err := openState(f.holding.life, st, s)
+	file, err := openState(f.holding.life, f.state.store, s)
 	if err != nil {
 		return err
 	}

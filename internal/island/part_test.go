@@ -39,7 +39,7 @@ func TestFilesWithin(t *testing.T) {
 func TestFollowerHearsThatItMayComeAgain(t *testing.T) {
 	said := func(retry bool) error {
 		body := &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: "no sign of life", Retry: retry}}
-		return turnedAway(transport.Down{ToLearner: &wire.ToLearner{Body: body}})
+		return (&link{}).turnedAway(transport.Down{ToLearner: &wire.ToLearner{Body: body}})
 	}
 	if again := said(true); !errors.Is(again, attach.ErrAgain) || errors.Is(again, ErrExpelled) {
 		t.Errorf("called back: %v", again)
@@ -47,7 +47,7 @@ func TestFollowerHearsThatItMayComeAgain(t *testing.T) {
 	if gone := said(false); !errors.Is(gone, ErrExpelled) || errors.Is(gone, attach.ErrAgain) {
 		t.Errorf("expelled: %v", gone)
 	}
-	if err := turnedAway(transport.Down{ToLearner: &wire.ToLearner{}}); err != nil {
+	if err := (&link{}).turnedAway(transport.Down{ToLearner: &wire.ToLearner{}}); err != nil {
 		t.Error(err)
 	}
 }

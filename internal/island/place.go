@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -54,6 +55,13 @@ func openStore(w *wire.Welcome, join wire.Join) (store.Store, error) {
 		return nil, err
 	}
 	return &remote{calls: calls, incarnation: join.Incarnation, address: join.Address}, nil
+}
+
+// closeStore lets go of what openStore has opened; nil: nothing.
+func closeStore(st store.Store) {
+	if away, ok := st.(*remote); ok {
+		away.calls.Close()
+	}
 }
 
 // remote is the store of a run on another host. It holds what an island needs: to put
@@ -201,7 +209,20 @@ func cacheFolder(digest string) (string, error) {
 // measurePatience bounds the measurement of the way: a slow one is slow enough without.
 const measurePatience = 30 * time.Second
 
-// measure tells once how the coordinator is reached and how fast the way is.
+// tellWay says once how the coordinator's host is reached, if it is another one.
+func tellWay(ctx context.Context, st store.Store, join wire.Join, log *slog.Logger) {
+	if _, away := st.(*remote); !away {
+		return
+	}
+	way, err := measure(ctx, join)
+	if err != nil {
+		log.Warn("way_not_measured", "err", err)
+		return
+	}
+	log.Info("reached", "way", way)
+}
+
+// measure gives in words how the coordinator is reached and how fast the way is.
 func measure(ctx context.Context, join wire.Join) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, measurePatience)
 	defer cancel()

@@ -43,7 +43,7 @@ func (r *Recalled) Unwrap() error { return attach.ErrAgain }
 
 // Again is how the island comes back.
 func (r *Recalled) Again(o Options) Options {
-	o.Join.Island, o.Join.Secret, o.patience = r.Island, r.secret, r.patience
+	o.Join.Island, o.Join.Secret, o.Patience = r.Island, r.secret, r.patience
 	return o
 }
 
@@ -59,12 +59,13 @@ type Options struct {
 	Data string // folder of the run's tokens; empty: the run's own, fetched if need be
 
 	NoGate bool // it will not answer at the gate, which is recorded
-	Known  bool // the coordinator was there a moment ago: one that does not answer is waited for
+
+	// Patience is with a coordinator that was there a moment ago and does not answer; 0: it need not
+	// have been there.
+	Patience time.Duration
 
 	Spoil     func(samples []uint64, grads []float32) // tests spoil the gradient of a step's samples; nil: nobody does
 	SpoilGate GateFaults
-
-	patience time.Duration // with a coordinator that was there before; 0: it need not have been
 }
 
 // Run joins the run, trains until it is dismissed, and returns nil when it left
@@ -150,8 +151,8 @@ func (r *runner) session(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	known := o.Known || o.patience > 0 || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
-	k, err := enter(ctx, o.Join, hello, known, cmp.Or(o.patience, beginPatience), o.Logger)
+	known := o.Patience > 0 || o.Join.Incarnation != 0 || r.crew != nil && r.crew.ranks[0].Hello.Seed
+	k, err := enter(ctx, o.Join, hello, known, cmp.Or(o.Patience, beginPatience), o.Logger)
 	if err != nil {
 		return err
 	}
@@ -163,12 +164,6 @@ func (r *runner) session(ctx context.Context, o Options) error {
 	r.link, r.asides = k, newAsides(life, r.crew != nil)
 	defer r.asides.wg.Wait()
 	defer stop()
-	defer func() {
-		if r.away != nil {
-			r.away.calls.Close()
-		}
-	}()
-
 	defer r.release()
 	if err = r.enter(ctx, k.join); errors.Is(err, errDismissed) {
 		return nil
@@ -187,6 +182,7 @@ func (r *runner) session(ctx context.Context, o Options) error {
 
 // release gives back what was opened on the way in, however far that went.
 func (r *runner) release() {
+	defer closeStore(r.store)
 	if r.data != nil {
 		r.data.Close() //nolint:errcheck // it was only read
 	}
@@ -227,7 +223,6 @@ type runner struct {
 	island  string    // its name
 	outside bool      // nobody else of the run need be on this host
 	again   *Recalled // the coordinator asks it to come again
-	away    *remote   // the run folder's host is another; nil: it is this one
 	leave   <-chan struct{}
 	kernel  *kernel.Set
 	crew    *crew // nil: the native engine trains

@@ -52,11 +52,11 @@ func (a *arrivals) take(number uint64) arrival {
 }
 
 // allowHello judges who opens a session: who has a pass is that incarnation, or comes back
-// under its name.
+// under its name; a further host does so in the incarnation that its first host has by then.
 func (op *opened) allowHello(hello *wire.Hello, origin *wire.Origin) string {
 	if of, ok := op.authority.LifeOf(op.runID, hello.Secret); ok {
 		same := origin.GetIncarnation() == of.Incarnation && origin.GetEra() == of.Era
-		if same || origin.GetIncarnation() == 0 && hello.Island == of.Island {
+		if same || (origin.GetIncarnation() == 0 || hello.Part > 0) && hello.Island == of.Island {
 			return ""
 		}
 	}

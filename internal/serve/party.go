@@ -12,8 +12,14 @@ import (
 // helloPart takes the session of a further host of an island, which comes to the gate once
 // the last of them is here.
 func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
-	if island := h.crew.island(inc); hello.Island != "" && island != hello.Island || h.crew.peer(inc) == nil {
-		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q, or its first host is not here", inc, island, hello.Island))
+	island := h.crew.island(inc)
+	if why := h.missed(inc, island, hello); why != "" {
+		p.Reject(why, true)
+		h.post(func() { h.decide(coord.Exited{Incarnation: inc, Why: why}) })
+		return
+	}
+	if hello.Island != "" && island != hello.Island {
+		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q", inc, island, hello.Island))
 		return
 	}
 	if why := h.parties.seat(inc, p, hello); why != "" {
@@ -23,13 +29,27 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 	if h.late(p) {
 		return
 	}
-	h.log.Info("host_joined", "island", hello.Island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
+	h.log.Info("host_joined", "island", island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
 	h.coordFX.push(func() { // behind the welcome of the first host
 		if err := p.Send(h.welcome(inc, h.restoreOfHost(inc))); err != nil {
 			h.log.Warn("not_sent", "incarnation", inc, "part", hello.Part, "err", err)
 		}
 		h.gate(inc)
 	})
+}
+
+// missed says why a further host cannot hear what the others of its incarnation do, or nothing: all
+// of them are to join again.
+func (h *host) missed(inc uint64, island string, hello *wire.Hello) string {
+	switch {
+	case island == "":
+		return fmt.Sprintf("incarnation %d is not of this era", inc)
+	case hello.Reconnect:
+		return fmt.Sprintf("its host %d was cut off, and what it has missed the others have", hello.Part)
+	case h.crew.peer(inc) == nil:
+		return "its first host is gone"
+	}
+	return ""
 }
 
 // refuse turns an island away: what it says it holds cannot be right, now or when it asks again.

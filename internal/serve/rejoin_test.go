@@ -27,6 +27,7 @@ type relay struct {
 	lis  net.Listener
 	full chan struct{} // closed when as much has reached the island as may
 	once sync.Once     // closes it
+	lost chan struct{} // somebody has found the way cut
 
 	mu    sync.Mutex
 	to    string // empty: it is cut
@@ -42,7 +43,7 @@ func through(t *testing.T, to string) *relay {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{lis: lis, full: make(chan struct{}), to: to, conns: map[net.Conn]bool{}}
+	r := &relay{lis: lis, full: make(chan struct{}), lost: make(chan struct{}, 1), to: to, conns: map[net.Conn]bool{}}
 	r.wg.Go(r.accept)
 	t.Cleanup(func() {
 		lis.Close()
@@ -64,6 +65,10 @@ func (r *relay) accept() {
 		out, err := net.Dial("tcp", to) // fails where there is no address
 		if err != nil {
 			in.Close()
+			select {
+			case r.lost <- struct{}{}:
+			default:
+			}
 			continue
 		}
 		r.mu.Lock()

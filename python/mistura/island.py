@@ -77,6 +77,7 @@ class Island:
         self._paused = False  # the last boundary goes on once the trainer's loop has saved what checkpoint() told of
         self._begun = False  # what the run asked for at a boundary is being done
         self._left = ""  # the call that ended in the middle of it
+        self._over = False  # a call has said so, of another rank perhaps, whose process knew it first
         self._verdict: Verdict | None = None
         self._judged_norm: float | None = None  # the gradient norm that judge() was told, which step() need not be told again
         self._applied = True  # of the step that was made last
@@ -321,6 +322,7 @@ class Island:
         try:
             yield
         except BaseException as err:
+            self._over = self._over or isinstance(err, Lost)
             alike = isinstance(err, InputError) or self._ranks.world == 1  # all ranks raise it, and the call can be made again
             if not isinstance(err, Lost) and (self._begun or not (alike and isinstance(err, Exception))):
                 self._left = f"{call} was left in the middle ({type(err).__name__})"
@@ -471,8 +473,8 @@ class Island:
             self._process.abandon()
 
     def is_lost(self) -> bool:
-        """Whether no call can follow: the mistura process has ended, or one was left in the middle."""
-        return bool(self._left) or self._link.ended(0) is not None
+        """Whether no call can follow: the mistura process of this host or of another has ended, or a call was left in the middle."""
+        return self._over or bool(self._left) or self._link.ended(0) is not None
 
     def _check_usable(self, call: str) -> None:
         if os.getpid() != self._pid:

@@ -29,8 +29,9 @@ SOCKET_PATIENCE_SECONDS = 20.0
 _current: weakref.ref[Island] | None = None
 """The island of this process: one at a time, and none in a child that was forked from it."""
 
-_returns: dict[tuple[str, str | None], str] = {}
-"""By join string and name that were given: the join string by which that island comes back, whatever the first was good for."""
+_returns: dict[tuple[str, str | None], tuple[str, float]] = {}
+"""By join string and name that were given: the join string by which that island comes back, whatever the first was good for,
+and for how many seconds the run may be away then."""
 
 
 Build = Callable[[dict[str, Any]], "tuple[torch.nn.Module, Any, Any]"]
@@ -94,7 +95,7 @@ def join(
             island.evaluate = evaluate
         if started is not None:
             started.forget_folder()
-            _returns[started.given, name] = welcome.get("back") or started.given
+            _returns[started.given, name] = welcome.get("back") or started.given, welcome["run"]["limits"]["runway_seconds"]
         if again:  # what the optimizer has kept is of weights that the run does not go on from
             island._forget({})
         island._begin()
@@ -150,7 +151,8 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
         given = process.join_string(join)
         program = process.find_binary(binary)
         process.check_version(program)
-        started = process.Process(program, given, again, _returns.get((given, name), given))
+        back, patience = _returns.get((given, name), (given, 0.0))
+        started = process.Process(program, given, back, patience if again else 0.0)
         begun.append(started.stop)
         return started.socket, started.log
 

@@ -102,16 +102,17 @@ def read_join(where: str, path: str) -> str:
 class Process:
     """A mistura process that this rank started."""
 
-    def __init__(self, binary: str, join: str, again: bool = False, back: str | None = None) -> None:
-        """Start it and wait until its socket is there. `again`: the run was there a moment ago, and may be away for as long.
+    def __init__(self, binary: str, join: str, back: str | None = None, patience: float = 0.0) -> None:
+        """Start it and wait until its socket is there.
 
-        `back` is the join string of an island that comes back, which has been there by `join`.
+        `back` is the join string of an island that comes back, which has been there by `join`; the run, or the way to it, may be
+        away for so many seconds then.
         """
         self.given = join
         self.folder = tempfile.mkdtemp(prefix="mistura-")
         self.socket = os.path.join(self.folder, SOCKET_NAME)
         self.log = os.path.join(self.folder, LOG_NAME)
-        command = [binary, "join", "-", "--engine", "external", "--socket", self.socket, *(["--again"] if again else [])]
+        command = [binary, "join", "-", "--engine", "external", "--socket", self.socket, *([f"--again={patience}s"] if patience else [])]
         environment = {k: v for k, v in os.environ.items() if k != "MISTURA_JOIN"}
         with open(self.log, "ab") as said:
             self._child = subprocess.Popen(

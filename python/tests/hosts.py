@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +58,48 @@ def machines(count: int) -> Iterator[list[tuple[str, str]]]:
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+class Way:
+    """A port of this machine that leads to a coordinator, and that can be cut."""
+
+    def __init__(self, join: str) -> None:
+        """`join` is the join string; with this way in it, it is `self.join`."""
+        host, port = re.match(r"mistura://([^:/]+):(\d+)", join).groups()
+        self._to, self._open, self._ends = (host, int(port)), True, []
+        self._port = socket.create_server(("127.0.0.1", 0))
+        self.join = join.replace(f"{host}:{port}", f"127.0.0.1:{self._port.getsockname()[1]}", 1)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            end, _ = self._port.accept()
+            if not self._open:
+                end.close()
+                continue
+            other = socket.create_connection(self._to)
+            self._ends += [end, other]
+            for pair in ((end, other), (other, end)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    def _carry(self, source: socket.socket, to: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                to.sendall(data)
+        for end in (source, to):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        """Nobody gets through, and who is on the way is cut off."""
+        self._open = False
+        for end in self._ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def mend(self) -> None:
+        """It leads to the coordinator again."""
+        self._open = True
 
 
 class Coordinator(Open):

@@ -17,10 +17,10 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 import mistura
-from hosts import Coordinator, enter, machines, missing_namespaces
+from hosts import Coordinator, Way, enter, machines, missing_namespaces
 from mistura.layout import Split
 from served import missing, program, run_file
-from trainers import FORK, Body, Diary, Ranks, _rank, batch, hash_of, together, write_first
+from trainers import FORK, PATIENCE_SECONDS, Body, Diary, Ranks, _rank, batch, hash_of, together, write_first
 
 pytestmark = pytest.mark.skipif(bool(missing()) and not os.environ.get("CI"), reason=f"needs {missing()}")
 
@@ -192,6 +192,44 @@ def test_a_host_that_falls_silent_is_not_waited_for(tmp_path: Path) -> None:
                 os.kill(process, signal.SIGKILL)
         ranks.end()
     assert end.startswith(("Lost: ", "RolledBack: ")) and "host 1" in end, end
+
+
+def test_a_host_that_was_cut_off_comes_back(tmp_path: Path) -> None:
+    """The same two processes join again while its way is still cut, by a join string that was good for one start."""
+    with coordinator(tmp_path, 400 * ROWS, ["one"]) as served:
+        served.join()
+        ways = [Way(served.token("--uses", "1")) for _ in range(2)]
+        here = FORK.Event()
+
+        def returning(diary: Diary, rank: int, world: int) -> None:
+            os.environ["MISTURA_JOIN"] = ways[rank].join
+            model = Parallel(rank, world)
+            with pytest.raises(mistura.RolledBack) as caught:
+                life(mistura.join(model, None, name="one", rate="own", own_data=True, layout=layout(rank), data_parallel=(0, 1)), diary, 20)
+            diary.note(words=str(caught.value))
+            again = mistura.join(model, None, name="one", rate="own", own_data=True, layout=layout(rank), data_parallel=(0, 1))
+            life(again, diary)
+            diary.note(incarnation=again.incarnation)
+
+        def life(island: mistura.Island, diary: Diary, hold: int = 0) -> None:
+            while not island.done:
+                island.step(1.0, tokens=ROWS)
+                diary.note(loss=1.0)
+                if island.steps == hold:
+                    here.wait(PATIENCE_SECONDS)
+
+        ranks = Hosts(tmp_path / "one", returning, served.environment("one"), HERE)
+        for rank in range(2):
+            ranks.wait_for(rank, "loss", 20)
+        ways[1].cut()
+        served.await_said("its host 1 is gone")
+        here.set()
+        ranks.wait_for(1, "words")
+        ways[1].mend()
+        assert ranks.end() == ["done", "done"], served.said()
+        served.finish()
+    for diary in ranks.diaries:
+        assert "asked to join again: its host 1 " in diary.all("words")[0] and diary.all("incarnation") == [2], diary.read()
 
 
 def test_two_hosts_that_cover_a_tensor_twice_are_refused(tmp_path: Path) -> None:
