@@ -29,7 +29,7 @@ class Kind:
     plugins: tuple[str, ...] = ()  # modules, the first one that is there; none: PyTorch has it itself
     install: str = ""  # what brings it, for people
     backend: str = "gloo"  # of torch.distributed inside an island
-    visible: str = ""  # variable that says which devices a process sees
+    visible: str = ""  # variables that say which devices a process sees
     aliases: tuple[str, ...] = ()
     built_in: bool = False  # newer PyTorch has it without the plug-in
     tried: bool = False  # this table's row was run with the real thing
@@ -43,7 +43,7 @@ KINDS = (
         "Nvidia; AMD (ROCm); T-Head PPU, MetaX, Iluvatar and Hygon, whose builds of PyTorch say cuda too",
         install="a build of PyTorch for this chip: of pytorch.org, or the vendor's own",
         backend="nccl",
-        visible="CUDA_VISIBLE_DEVICES",
+        visible="CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES",
         aliases=("gpu", "nvidia", "rocm", "hip", "amd", "ppu", "maca", "metax", "corex", "iluvatar", "dcu", "dtk", "hygon"),
     ),
     Kind(
@@ -141,8 +141,7 @@ def load(kind: Kind) -> ModuleType | None:
 
 def _hidden(kind: Kind) -> str:
     """A variable that hides devices is the usual reason for there being none."""
-    value = os.environ.get(kind.visible) if kind.visible else None
-    return "" if value is None else f", with {kind.visible}={value}"
+    return "".join(f", with {name}={os.environ[name]}" for name in kind.visible.split() if name in os.environ)
 
 
 def _remedy(kind: Kind) -> str:
