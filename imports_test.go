@@ -37,7 +37,7 @@ func layers() []layer {
 		{[]string{"internal/runfile"}, "the run file is a value that all above are configured from"},
 		{[]string{"internal/layout"}, "pieces are arithmetic on tensors and fragments, the same to whoever sends, takes or holds one"},
 		{[]string{"internal/fragment", "internal/gate"}, "places fragments in a model's vector, out of the values below"},
-		{[]string{"internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
+		{[]string{"internal/chip", "internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
 		{[]string{"internal/authority"}, "who is trusted is settled before anybody speaks, and knows nothing of what is said"},
 		{[]string{"internal/fault", "internal/scripttest", "python"}, "bad input and scripts of tests are the same everywhere"},

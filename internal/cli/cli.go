@@ -59,7 +59,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
-	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newDebug(env))
+	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newChips(env), newDebug(env))
 	return root
 }
 

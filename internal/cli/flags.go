@@ -23,7 +23,7 @@ func flagFault(cmd *cobra.Command, err error) error {
 	switch {
 	case errors.As(err, &unknown):
 		next := help
-		if near := runfile.Closest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
+		if near := fault.Closest(unknown.GetSpecifiedName(), flagNames(cmd)); near != "" {
 			next = "did you mean --" + near + "?"
 		}
 		return usage("--"+unknown.GetSpecifiedName(), "", "no such flag of "+cmd.CommandPath(), next)

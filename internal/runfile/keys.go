@@ -104,7 +104,7 @@ func (d *decoder) unknown(n *ast.MappingValueNode, path, key string, fields map[
 		known = append(known, k)
 	}
 	slices.Sort(known)
-	near := Closest(key, known)
+	near := fault.Closest(key, known)
 	next := "the keys are " + strings.Join(known, ", ")
 	if near != "" {
 		next = fmt.Sprintf("did you mean %q?", near)
@@ -122,40 +122,4 @@ func elsewhere(key string) string {
 		}
 	}
 	return ""
-}
-
-// Closest is the known key with the fewest edits, if they are few for its length.
-func Closest(key string, known []string) string {
-	best, least := "", len(key)/3+2
-	for _, k := range known {
-		if n := edits(key, k); n < least {
-			best, least = k, n
-		}
-	}
-	return best
-}
-
-// edits is the Damerau-Levenshtein distance (optimal string alignment).
-func edits(a, b string) int {
-	var before []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next := make([]int, len(b)+1)
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

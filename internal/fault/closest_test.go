@@ -1,4 +1,4 @@
-package runfile
+package fault
 
 import "testing"
 
