@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
 )
@@ -51,4 +53,40 @@ func fakeRunFile(o serve.Options) error {
 
 func failsWith(err error) func(context.Context, serve.Options) (ledger.Summary, error) {
 	return func(context.Context, serve.Options) (ledger.Summary, error) { return ledger.Summary{}, err }
+}
+
+// The danger: islands that look for a run where it was are alone, because it listens elsewhere since it was resumed.
+func TestServeResumesWhereTheRunWas(t *testing.T) {
+	t.Chdir(t.TempDir())
+	run, err := runfile.Default().Resolve()
+	if err = errors.Join(err, os.Mkdir("mine", 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join("mine", runFileName), run.Marshal(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct{ wrote, flag, want string }{
+		"as it was":        {`{"listen": "10.0.0.5:7171"}`, "", "10.0.0.5:7171"},
+		"elsewhere":        {`{"listen": "10.0.0.5:7171"}`, "--listen=:7272", ":7272"},
+		"by default":       {`{"listen": "10.0.0.5:7171"}`, "--listen=:7070", ":7070"},
+		"was here only":    {`{"address": "127.0.0.1:4000"}`, "", ":7070"},
+		"nobody knows":     {`{`, "", ":7070"},
+		"it has not begun": {"", "", ":7070"},
+	} {
+		os.Remove(filepath.Join("mine", serve.CoordinatorName)) //nolint:errcheck // it is not there before the first
+		if c.wrote != "" {
+			if err := os.WriteFile(filepath.Join("mine", serve.CoordinatorName), []byte(c.wrote), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got := ""
+		args := strings.Fields("mistura serve --resume mine " + c.flag)
+		Main(Env{Args: args, Stdout: io.Discard, Stderr: io.Discard, Train: func(_ context.Context, o serve.Options) (ledger.Summary, error) {
+			got = o.Listen
+			return ledger.Summary{}, nil
+		}})
+		if got != c.want {
+			t.Errorf("%s: it listens at %q, want %q", name, got, c.want)
+		}
+	}
 }

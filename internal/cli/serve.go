@@ -67,11 +67,19 @@ docs/serve.md tells the rest.`,
 			if err != nil {
 				return err
 			}
-			return runTrain(env, cmd, args, f, &serve.Options{Outside: true, Listen: cmp.Or(f.listen, defaultListen), Limits: limits})
+			return runTrain(env, cmd, args, f, &serve.Options{Outside: true, Listen: f.address(cmd), Limits: limits})
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.listen, "listen", defaultListen, "`HOST:PORT` that other hosts reach this one by; no host stands for every address")
+	cmd.Flags().StringVar(&f.listen, "listen", defaultListen, "`HOST:PORT` that other hosts reach this one by; no host stands for every address (with --resume default where the run was)")
 	l.add(cmd, "token-")
 	return cmd
+}
+
+// address is where serve listens: islands that come back to a run look for it where it was.
+func (f *trainFlags) address(cmd *cobra.Command) string {
+	if cmd.Flags().Changed("listen") || f.resume == "" {
+		return cmp.Or(f.listen, defaultListen)
+	}
+	return cmp.Or(serve.Listened(f.resume), defaultListen)
 }

@@ -236,7 +236,10 @@ func (env *Env) next(o serve.Options, sum ledger.Summary) dash.Report {
 		r.Sample = fmt.Sprintf("%s sample --from %s --prompt %s", env.self(), shellQuote(o.Dir), shellQuote(promptFor(o.Run)))
 	}
 	if sum.Checkpoint != nil || o.Resume {
-		r.Resume = fmt.Sprintf("%s %s --resume %s%s", env.self(), verbOf(o), shellQuote(o.Dir), listening(o))
+		r.Resume = fmt.Sprintf("%s %s --resume %s", env.self(), verbOf(o), shellQuote(o.Dir))
+		if !o.Outside { // serve knows it
+			r.Resume += listening(o)
+		}
 	} else {
 		r.Anew = env.again(o)
 	}

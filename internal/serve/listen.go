@@ -31,6 +31,7 @@ type coordinator struct {
 	Era       uint32   `json:"era"`
 	PID       int      `json:"pid"`
 	Host      string   `json:"host"`
+	Listen    string   `json:"listen,omitempty"`    // as --listen has it, with the port that was opened; empty: other hosts cannot reach it
 	Reached   []string `json:"reached,omitempty"`   // host:port for other hosts, over TLS
 	Authority string   `json:"authority,omitempty"` // fingerprint of the run's
 	Nonce     string   `json:"nonce"`               // who finds it here has the run folder on its host
@@ -155,7 +156,7 @@ func (op *opened) sayWhere(ctx context.Context) error {
 	}
 	c := coordinator{Address: op.address, RunID: op.runID, Era: op.era, PID: os.Getpid(), Host: name, Nonce: op.nonce}
 	if op.public != "" {
-		c.Reached, c.Authority = op.reached(), op.authority.Fingerprint()
+		c.Listen, c.Reached, c.Authority = op.listensAt(), op.reached(), op.authority.Fingerprint()
 	}
 	place, err := json.Marshal(c)
 	if err != nil {
@@ -168,15 +169,34 @@ func (op *opened) sayWhere(ctx context.Context) error {
 	return err
 }
 
+// listensAt is the address that was asked for, with the port that was opened.
+func (op *opened) listensAt() string {
+	asked, _, err := net.SplitHostPort(op.listening)
+	_, port, err2 := net.SplitHostPort(op.public)
+	if err != nil || err2 != nil {
+		return op.public
+	}
+	return net.JoinHostPort(asked, port)
+}
+
+// Listened is where other hosts reached the coordinator of the run in a folder, as --listen has it;
+// empty: they did not, or nothing says so.
+func Listened(dir string) string {
+	c, err := whoCoordinates(dir)
+	if err != nil {
+		return ""
+	}
+	return c.Listen
+}
+
 // reached are the addresses by which others reach this process: the one that was asked
 // for, or those of the host's interfaces.
 func (op *opened) reached() []string {
 	if op.public == "" {
 		return []string{op.address}
 	}
-	asked, _, err := net.SplitHostPort(op.listening)
-	_, port, err2 := net.SplitHostPort(op.public)
-	if err != nil || err2 != nil {
+	asked, port, err := net.SplitHostPort(op.listensAt())
+	if err != nil {
 		return []string{op.public}
 	}
 	if ip := net.ParseIP(asked); asked != "" && (ip == nil || !ip.IsUnspecified()) {

@@ -172,7 +172,11 @@ func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
 	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.CheckpointSaved); return ok })
 	way.lead("") // so that the island hears nothing of the end
 	s.kill()
-	again := serveRun(t, dir, resumedRun(t, dir), true)
+	at := serve.Listened(dir)
+	if at != j.Address {
+		t.Errorf("it listened at %q, and the run folder says %q", j.Address, at)
+	}
+	again := serveRun(t, dir, resumedRun(t, dir), true, func(o *serve.Options) { o.Listen = at })
 	j = again.invitation()
 	forged := j
 	forged.Token, forged.Secret = "", "1~1~a~AAAA"
