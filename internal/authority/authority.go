@@ -91,15 +91,6 @@ func closeToOthers(path string) error {
 	return nil
 }
 
-// Exists says whether a run folder has an authority that this user can read.
-func Exists(dir string) bool {
-	f, err := os.Open(filepath.Join(dir, Folder, fileName))
-	if err != nil {
-		return false
-	}
-	return f.Close() == nil
-}
-
 // create makes the file unless another process is faster.
 func create(path string) error {
 	data, err := generate()

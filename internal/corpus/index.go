@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"path/filepath"
 
@@ -78,9 +77,6 @@ func decodeIndex(path string, data []byte) (index, error) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&x); err != nil {
 		return index{}, badIndex(path, "", "cannot be read", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return index{}, badIndex(path, "", "has something behind its end", nil)
 	}
 	if problem := x.problem(); problem != "" {
 		return index{}, badIndex(path, "", problem, nil)
