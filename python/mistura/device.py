@@ -32,12 +32,11 @@ class Kind:
     visible: str = ""  # variables that say which devices a process sees
     aliases: tuple[str, ...] = ()
     built_in: bool = False  # newer PyTorch has it without the plug-in
-    tried: bool = False  # this table's row was run with the real thing
 
 
-# Sources: each vendor's PyTorch plug-in and its documentation; what is not tried is not claimed to work.
+# Sources: each vendor's PyTorch plug-in and its documentation. The first row was run with the real thing; of the others nothing is claimed.
 KINDS = (
-    Kind("cpu", "any processor", tried=True),
+    Kind("cpu", "any processor"),
     Kind(
         "cuda",
         "Nvidia; AMD (ROCm); T-Head PPU, MetaX, Iluvatar and Hygon, whose builds of PyTorch say cuda too",
