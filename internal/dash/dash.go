@@ -94,9 +94,12 @@ func (d *Dash) line(text string) {
 	if d.closed {
 		return
 	}
-	out := d.erase() + text + "\n"
+	out := d.erase()
 	if d.o.Live {
-		out += d.block()
+		columns, _ := d.size()
+		out += wrapped(text, columns-1, stampColumns) + "\n" + d.block()
+	} else {
+		out += text + "\n"
 	}
 	io.WriteString(d.w, out)
 }
@@ -137,17 +140,26 @@ func (d *Dash) block() string {
 	if d.status.Run.At.IsZero() || d.status.Ended != nil {
 		return ""
 	}
-	columns, rows := d.o.Size()
+	columns, rows := d.size()
+	lines := block(d.status, columns-1, rows-1, d.o.Color)
+	d.lines = len(lines)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// size is that of the terminal, or what is usual where it does not say.
+func (d *Dash) size() (columns, rows int) {
+	columns, rows = d.o.Size()
 	if columns <= 0 {
 		columns = 80
 	}
 	if rows <= 0 {
 		rows = 24
 	}
-	lines := block(d.status, columns-1, rows-1, d.o.Color)
-	d.lines = len(lines)
-	return strings.Join(lines, "\n") + "\n"
+	return columns, rows
 }
+
+// stampColumns is how wide a stamp is.
+const stampColumns = 9
 
 // stamp is the time since the start of the run, before a line.
 func (d *Dash) stamp() string {
