@@ -136,8 +136,7 @@ func (h *host) accept(e coord.Accept) {
 		return
 	default:
 	}
-	if why := h.parties.seat(e.Incarnation, a.peer, a.hello); why != "" {
-		h.refuse(e.Incarnation, a.peer, why)
+	if !h.seated(e.Incarnation, a.peer, a.hello) {
 		return
 	}
 	h.post(func() { h.decide(coord.Joined{Incarnation: e.Incarnation, Island: e.Island}) })

@@ -22,11 +22,7 @@ func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q", inc, island, hello.Island))
 		return
 	}
-	if why := h.parties.seat(inc, p, hello); why != "" {
-		h.refuse(inc, p, why)
-		return
-	}
-	if h.late(p) {
+	if !h.seated(inc, p, hello) || h.late(p) {
 		return
 	}
 	h.log.Info("host_joined", "island", island, "incarnation", inc, "part", hello.Part, "parts", hello.Parts)
@@ -52,13 +48,16 @@ func (h *host) missed(inc uint64, island string, hello *wire.Hello) string {
 	return ""
 }
 
-// refuse turns an island away: what it says it holds cannot be right, now or when it asks again.
-func (h *host) refuse(inc uint64, p *transport.Peer, why string) {
-	if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Rejected{Rejected: &wire.Rejected{Reason: why}}}}); err != nil {
-		h.log.Debug("not_sent", "incarnation", inc, "err", err)
+// seated gives a session its place among those of its island. One that says it holds what cannot
+// be right, now or when it asks again, is turned away with its island: false.
+func (h *host) seated(inc uint64, p *transport.Peer, hello *wire.Hello) bool {
+	why := h.parties.seat(inc, p, hello)
+	if why == "" {
+		return true
 	}
-	p.Close(why)
+	p.Reject(why, false)
 	h.post(func() { h.decide(coord.Quarantine{Incarnation: inc, Why: why}) })
+	return false
 }
 
 // receivedPart takes what a host beside the first may say. Whatever concerns the island

@@ -40,11 +40,7 @@ func (h *host) Hello(p *transport.Peer, hello *wire.Hello, origin *wire.Origin) 
 		p.Close(why)
 		return
 	}
-	if why := h.parties.seat(inc, p, hello); why != "" {
-		h.refuse(inc, p, why)
-		return
-	}
-	if h.late(p) {
+	if !h.seated(inc, p, hello) || h.late(p) {
 		return
 	}
 	h.post(func() {
