@@ -84,6 +84,7 @@ def join(
             held = _held(ranks, chunks, optimizer, adapter, layout)
         whole = chunks[0] if len(chunks) == 1 else torch.nn.ModuleList(chunks)
         gate = ranks.each(lambda: Gate(whole, probe))
+        _warn_of_base(held, gate)
         about = {
             "name": name, "seed": seed, "evaluate": bool(evaluate), "own_data": own_data,
             "own_rate": rates.own, "no_gate": no_gate, "probe": gate.ready, "engine": engine, "device": name_of(device_of(whole)),
@@ -124,6 +125,12 @@ def _held(ranks: Any, chunks: Sequence[torch.nn.Module], optimizer: Any, adapter
     if hasattr(held, "number"):
         held.number(ranks.rank, lambda mine: ranks.everyone(lambda: mine))
     return held
+
+
+def _warn_of_base(held: Any, gate: Gate) -> None:
+    """What is no part of the run must be the same on all islands, and only a probe shows whether it is."""
+    if getattr(held, "left_out", 0) and not gate.ready:
+        log.warning("%d parameters are no part of the run, and without a probe nobody compares them with other islands'", held.left_out)
 
 
 def _check_free() -> bool:

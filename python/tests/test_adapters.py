@@ -13,6 +13,8 @@ from mistura import InputError
 from mistura.adapters import choose, plain
 from mistura.adapters.base import cut
 from mistura.adapters.dtensor import box_of, laid_out
+from mistura.gate import Gate
+from mistura.join import _warn_of_base
 
 
 class Model(nn.Module):
@@ -116,6 +118,25 @@ def test_b11_weights_without_a_master_are_refused() -> None:
         plain(nn.Linear(2, 2).double())
 
 
+def test_b11_a_frozen_base_is_no_part_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    """LoRA: fp32 adapters beside weights of fewer bits, which never move."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].to(torch.bfloat16).requires_grad_(False)
+    optimizer = torch.optim.AdamW(model[1].parameters(), lr=0.1)
+    with pytest.raises(InputError, match=r"^parameter 0.weight: is bfloat16 .*; nothing trains it: leave it out .*trained_only=True"):
+        choose(model, optimizer)
+    adapter = plain(model, optimizer, trained_only=True)
+    assert [t["name"] for t in adapter.tensors()] == [p.name for p in adapter.pieces()] == ["1.weight", "1.bias"]
+    assert adapter.slots() == ["moment1", "moment2"] and not caplog.records
+    for held, probe in ((adapter, print), (plain(model[1], optimizer), None), (adapter, None)):
+        _warn_of_base(held, Gate(model, probe))
+    assert [r.getMessage() for r in caplog.records] == [
+        "2 parameters are no part of the run, and without a probe nobody compares them with other islands'"
+    ]
+    with pytest.raises(InputError, match="^parameter 0.weight: is bfloat16 and has no fp32 master"):  # something trains it after all
+        plain(model, torch.optim.SGD(model.parameters(), lr=0.1), trained_only=True)
+
+
 def with_extra(extra: Any) -> nn.Module:
     """A model with one parameter more."""
     model = nn.Sequential(nn.Linear(2, 2))
@@ -129,7 +150,10 @@ def with_extra(extra: Any) -> nn.Module:
         (nn.Parameter(torch.zeros(0, 3)), "has no elements; take it out of the model"),
         (nn.parameter.UninitializedParameter(), "has no shape yet; run a batch through the model before mistura.join"),
         (nn.Parameter(torch.zeros(2, device="meta")), r"is on the meta device and has no values; give it memory .*to_empty"),
-        (nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False), "is int8, of which there is no mean; keep it out"),
+        (
+            nn.Parameter(torch.zeros(2, dtype=torch.int8), requires_grad=False),
+            "is int8, of which there is no mean; nothing trains it: leave",
+        ),
         (nn.Parameter(torch.zeros(2, dtype=torch.complex64)), "is complex64, of which there is no mean; keep it out"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import mistura
+import mistura.adapters
 from mistura.config import Config
 from mistura.model import Model
 from mistura.stacked import stacked
@@ -208,6 +209,67 @@ def test_models_that_only_trainers_know(tmp_path: Path, fault: bool) -> None:
         records = [(r["island"], r["outcome"]) for r in gates(served)]
     assert records[:2] == [("one", "recorded"), ("two", "refused" if fault else "passed")]
     assert "tensor norm.bias is off" in end if fault else end == "done"
+
+
+class Lora(torch.nn.Module):
+    """A frozen base of few bits, and what is trained beside it. x [batch, 8] → [batch, 4]."""
+
+    def __init__(self, base: int) -> None:
+        super().__init__()
+        torch.manual_seed(base)
+        self.base = torch.nn.Linear(8, 8).to(torch.bfloat16).requires_grad_(False)
+        torch.manual_seed(0)
+        self.down, self.up = torch.nn.Linear(8, 2, bias=False), torch.nn.Linear(2, 4, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x [batch, 8] → [batch, 4]."""
+        return self.up(self.down(torch.tanh(self.base(x.to(torch.bfloat16)).float())))
+
+
+def adapting(base: int, joined: Callable[[], object] = lambda: None) -> Any:
+    """A rank that trains what is beside the base of that number."""
+
+    def body(diary: Diary, rank: int, world: int) -> None:
+        model = Lora(base)
+        before = model.base.weight.clone()
+        optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
+
+        def probe(tokens: torch.Tensor) -> torch.Tensor:
+            x = tokens[:, :240].reshape(-1, 8) / 128 - 1
+            return torch.nn.functional.mse_loss(model(x), torch.tanh(x[:, :4] + x[:, 4:]))
+
+        adapter = mistura.adapters.plain(model, optimizer, trained_only=True)
+        with mistura.join(model, optimizer, rate="own", own_data=True, probe=probe, adapter=adapter) as island:
+            diary.note(joined=True)
+            joined()
+            while not island.done:
+                loss = loss_of(model, hash_of("lora", island.steps))
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                island.step(loss, tokens=8)
+        assert torch.equal(model.base.weight, before)
+
+    return body
+
+
+@pytest.mark.parametrize("base", [7, 8])
+def test_b11_another_frozen_base_is_found_at_the_gate(tmp_path: Path, base: int) -> None:
+    """It is no part of the run, and the gradients of what is show whether it is the first island's, which is 7."""
+    compared = FORK.Event()
+    shared = Lora(7)
+    del shared.base
+    first = write_first(tmp_path / "first.safetensors", shared)
+    with Served(tmp_path / "run", own_file(tokens=8 * 300, islands=["one", "two"], first=first)) as served:
+        one = Ranks(tmp_path / "one", 1, adapting(7, partial(compared.wait, PATIENCE_SECONDS)), served.environment("one"))
+        one.wait_for(0, "joined")
+        two = Ranks(tmp_path / "two", 1, adapting(base), served.environment("two"))
+        two.wait_for(0, "joined" if base == 7 else "end")
+        compared.set()
+        (end,) = two.end()
+        assert one.end() == ["done"]
+        served.finish()
+    assert end == "done" if base == 7 else "does not compute the same model" in end, end
 
 
 class Seldom(Small):

@@ -22,9 +22,11 @@ def check_shape(name: str, shape: Sequence[int], what: str = "parameter") -> Non
         raise InputError(f"{what} {name}", None, "has no elements", "take it out of the model, or make it a buffer")
 
 
-def check_master(name: str, tensor: torch.Tensor, what: str = "parameter") -> None:
+def check_master(name: str, tensor: torch.Tensor, what: str = "parameter", trained: bool = True) -> None:
     """Weights are fp32 values that are there; fewer bits would lose what small updates add."""
     problem, mend = unfit(tensor)
+    if problem and not trained and what == "parameter":
+        mend = "nothing trains it: leave it out of the run with adapter=mistura.adapters.plain(model, optimizer, trained_only=True)"
     if problem:
         raise InputError(f"{what} {name}", None, problem, mend)
 

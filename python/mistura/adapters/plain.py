@@ -23,6 +23,8 @@ class Plain(Adapter):
     def __init__(self, model: torch.nn.Module, *args: Any, copies: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         super().__init__(*args)
         self._model, self._copies = model, list(copies)
+        self.left_out = 0
+        """Parameters of the model that are no part of the run."""
 
     def finish_gradients(self, ours: bool) -> None:
         """PyTorch's own tensor parallelism leaves sums over ranks to whoever reads them."""
@@ -42,22 +44,27 @@ def plain(
     layout: Layout | None = None,
     masters: Mapping[str, torch.Tensor] | None = None,
     state: Iterable[str] = (),
+    trained_only: bool = False,
 ) -> Adapter:
     """The adapter for an ordinary model.
 
     `masters`: by parameter name the fp32 tensor of its shape that the optimizer steps, where the parameter has fewer bits.
     `state`: names of float buffers that belong to the model and are merged as means, such as running statistics.
+    `trained_only`: parameters that want no gradient and that no optimizer steps are no part of the run (LoRA). They stay what each
+    island has, in whatever format; that it is the same on all, the gate finds out.
     """
     tensors, parts, copies, key = [], [], [], stepped(optimizer)
     buffers = {plain_name(n): b for n, b in unwrapped(model).named_buffers()}
     named = [(plain_name(n), p, False) for n, p in unwrapped(model).named_parameters()]  # a tied one comes once, under its first name
+    if trained_only:
+        named = [(n, p, s) for n, p, s in named if p.requires_grad or key((masters or {}).get(n, p)) is not None]
     for name in state:
         if name not in buffers:
             raise InputError("state", name, "is no buffer of the model", f"its buffers are {', '.join(buffers) or 'none'}")
         named.append((name, buffers[name], True))
     for name, parameter, is_state in named:
         master = (masters or {}).get(name, parameter)
-        check_master(name, master, "buffer" if is_state else "parameter")
+        check_master(name, master, "buffer" if is_state else "parameter", key(master) is not None or parameter.requires_grad)
         if master.shape != parameter.shape:
             raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
         called, shape, places = placed(name, parameter, layout)
@@ -67,7 +74,9 @@ def plain(
         if master is not parameter:
             copies.append((parameter, master))
     check_optimizer(optimizer, [(n, (masters or {}).get(n, p), p.requires_grad) for n, p, is_state in named if not is_state])
-    return Plain(model, tensors, parts, optimizer, copies=copies)
+    adapter = Plain(model, tensors, parts, optimizer, copies=copies)
+    adapter.left_out = len(list(model.parameters())) - sum(not is_state for _, _, is_state in named)
+    return adapter
 
 
 def grad_of(parameter: torch.Tensor) -> torch.Tensor | None:
