@@ -1,8 +1,10 @@
 package serve_test
 
 import (
+	"errors"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +78,39 @@ func TestIslandsStartedAndJoinedInOneRun(t *testing.T) {
 		if i.Tokens == 0 {
 			t.Errorf("%+v", i)
 		}
+	}
+}
+
+// The danger: an island that has joined a run of another machine's own islands begins from the model
+// when that run is resumed, and what it had trained since its last contribution is trained again.
+func TestAGuestTakesItsStateOver(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	beside := func(o *serve.Options) { o.Outside = false }
+	s := serveRun(t, dir, tiny(t, func(r *runfile.Run) { r.Tokens, r.Gate = stepTokens*100_000, runfile.GateOff }), false, beside)
+	s.join(s.invitation(), "guest")
+	merged := func(e ledger.Event) bool {
+		m, ok := e.(ledger.Merged)
+		return ok && slices.Contains(m.Islands, "guest")
+	}
+	s.until(merged)
+	s.interruptNow()
+	if sum, err := s.wait(); !errors.Is(err, serve.ErrInterrupted) || !savedOf(t, dir, "guest") {
+		t.Fatalf("%v, %+v", err, sum)
+	}
+	again := serveRun(t, dir, resumedRun(t, dir), true, beside)
+	again.join(again.invitation(), "guest")
+	if began := recorded[ledger.RunStarted](again.trial); !slices.Contains(began[0].Islands, "guest") {
+		t.Errorf("nobody awaits it: %v", began[0].Islands)
+	}
+	again.until(merged)
+	again.interruptNow()
+	sum, err := again.wait()
+	if !errors.Is(err, serve.ErrInterrupted) {
+		t.Errorf("%v, %+v", err, sum)
+	}
+	audited(t, dir, sum.Tokens/32)
+	if ready := again.readyOf("guest"); ready.Steps == 0 || ready.Tokens == 0 {
+		t.Errorf("it did not take its saved state over: %+v", ready)
 	}
 }
 

@@ -207,7 +207,7 @@ func (op *opened) checkFiles(ctx context.Context, meta Meta) error {
 // kept when its anchor is the version of the cut and nothing of the island was
 // merged after it captured; all others start from the model.
 func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapshot, tables syncer.Tables) map[string]coord.Seed {
-	inRun := map[string]bool{}
+	inRun, anybody := map[string]bool{}, op.coordConfig().Open // may join under the name it had
 	for _, i := range op.run.Islands {
 		inRun[i.Name] = true
 	}
@@ -215,7 +215,7 @@ func (op *opened) planRestores(c store.Checkpoint, meta Meta, snap coord.Snapsho
 	for _, m := range snap.Members {
 		saved, ok := meta.Islands[m.Island]
 		seed, usable := coord.SeedOf(m)
-		if !ok || !usable || !(inRun[m.Island] || op.outside && len(inRun) == 0) || saved.Incarnation != m.Incarnation || !c.Has(islandPart(m.Island)) {
+		if !ok || !usable || !(inRun[m.Island] || anybody) || saved.Incarnation != m.Incarnation || !c.Has(islandPart(m.Island)) {
 			continue
 		}
 		r := restore{state: &wire.IslandState{

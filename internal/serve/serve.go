@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/authority"
@@ -187,6 +189,11 @@ func (h *host) started() {
 	}
 	for _, i := range h.run.Islands {
 		e.Islands = append(e.Islands, i.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(h.offers.restores)) { // nothing else has begun
+		if !slices.Contains(e.Islands, name) {
+			e.Islands = append(e.Islands, name)
+		}
 	}
 	e.Outside = h.joinable()
 	h.tokens = e.TokensDone
