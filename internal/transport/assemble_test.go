@@ -156,3 +156,25 @@ func FuzzAssemble(f *testing.F) {
 		}
 	})
 }
+
+// The danger: a model of more than 1 B parameters in 4 fragments cannot be seeded, because the
+// learner takes no such payload, and cannot be flushed, because its queue takes no second one.
+func TestPayloadsOfLargeModels(t *testing.T) {
+	const fragment = 7 << 30 // of 7 B parameters
+	d := Dialer{}.withDefaults()
+	a := newAssembler(downward(), d.MaxPayloadBytes, new(room))
+	head := downN(1, nil).ToLearner
+	head.PayloadBytes, head.PayloadDigest = fragment, wire.Digest(nil)
+	if err := a.begin(head); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.fill(bufferOf(make([]byte, ChunkBytes)), 0); err != nil || cap(a.payload) > growth*ChunkBytes {
+		t.Errorf("%v; %d bytes are taken for the first %d", err, cap(a.payload), ChunkBytes)
+	}
+	box := newOutbox(d.MaxQueuedBytes)
+	for range 4 {
+		if err := box.put(item{size: fragment}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -22,17 +23,20 @@ import (
 )
 
 // Dialer opens sessions. The zero value of a field stands for its default.
+//
+// How large payloads get is not known before the run's model is. What an announcement alone can
+// cost is bounded all the same (growth), and a learner queues one contribution of each fragment.
 type Dialer struct {
-	MaxPayloadBytes int64         // largest payload taken; 0: 1 GiB
-	MaxQueuedBytes  int64         // waiting to be sent before Send refuses; 0: twice MaxPayloadBytes
+	MaxPayloadBytes int64         // largest payload taken; 0: any
+	MaxQueuedBytes  int64         // waiting to be sent before Send refuses; 0: any
 	WindowBytes     int32         // under way from the coordinator while nobody is in Recv; 0: 16 MiB
 	StallTimeout    time.Duration // for one frame (1 MiB at most) to be taken; 0: 30 s
 	FlushTimeout    time.Duration // for queued messages on Close; 0: 5 s
 }
 
 func (d Dialer) withDefaults() Dialer {
-	d.MaxPayloadBytes = orDefault(d.MaxPayloadBytes, 1<<30)
-	d.MaxQueuedBytes = orDefault(d.MaxQueuedBytes, 2*d.MaxPayloadBytes)
+	d.MaxPayloadBytes = orDefault(d.MaxPayloadBytes, math.MaxInt)
+	d.MaxQueuedBytes = orDefault(d.MaxQueuedBytes, math.MaxInt)
 	d.WindowBytes = orDefault(d.WindowBytes, windowBytes)
 	d.StallTimeout = orDefault(d.StallTimeout, 30*time.Second)
 	d.FlushTimeout = orDefault(d.FlushTimeout, 5*time.Second)
