@@ -17,11 +17,11 @@ type Config struct {
 	Heartbeat         time.Duration // silence after which an island is dead
 	Stall             time.Duration // no inner step for max(Stall, StallFactor × its median step): dead
 	StallFactor       float64
-	FirstStep         time.Duration // the same before its first step
+	FirstStep         time.Duration // the same before its first step; transfers renew it
 	Runway            time.Duration // a lease reaches this far beyond the last verdict
 	Restarts          int           // starts in a row that bring nothing into the model, after which an island is given up
-	CheckpointWait    time.Duration // bound of each phase of a checkpoint that waits for others
-	StopWait          time.Duration // bound of the flush when the run is interrupted
+	CheckpointWait    time.Duration // bound of each phase of a checkpoint that waits for others, or a longer stall; transfers renew it
+	StopWait          time.Duration // the same of the flush when the run is interrupted
 	SpikeLimit        int           // spikes within SpikeSteps inner steps of all islands that roll the run back; 0: any number is borne
 	SpikeSteps        int64
 	Rollbacks         int    // of the run; in place of the next one it fails

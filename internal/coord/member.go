@@ -25,6 +25,7 @@ type member struct {
 	launchedAt  time.Time
 	heardAt     time.Time // last sign of life
 	steppedAt   time.Time // last inner step, or when it could have begun one
+	movedAt     time.Time // last time that bytes went to or fro; zero: never
 	step        uint64
 	position    int64 // samples trained
 	committed   int64 // highest position in the model
@@ -85,6 +86,9 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 		return s.joined(m, in, now)
 	case Gated:
 		return s.gated(m, in, now)
+	case Moved:
+		s.transferred(m, in, now)
+		return nil, ""
 	case Restored:
 		m.took = true
 		return []Effect{Withdraw{m.incarnation, m.island}}, ""
@@ -130,6 +134,8 @@ func incarnationOf(in Input) uint64 {
 		return in.Incarnation
 	case Gated:
 		return in.Incarnation
+	case Moved:
+		return in.Incarnation
 	case Restored:
 		return in.Incarnation
 	case Ready:
@@ -172,9 +178,11 @@ func isEnding(in Input) bool {
 
 // isHeard: the learner itself speaks.
 func isHeard(in Input) bool {
-	switch in.(type) {
+	switch in := in.(type) {
 	case Exited, Disconnected, Consumed, ClosedAt, Quarantine:
 		return false
+	case Moved:
+		return in.Came
 	}
 	return true
 }
@@ -466,15 +474,19 @@ func (s *State) lifeless(m *member, now time.Time) string {
 	if m.phase == closing || m.awaited {
 		return ""
 	}
-	if s.stopping && m.phase != idle && now.Sub(s.stopAt) >= s.cfg.StopWait {
-		return fmt.Sprintf("did not flush within %v", s.cfg.StopWait)
+	if limit, over := s.overdue(s.stopAt, s.cfg.StopWait, now); s.stopping && m.phase != idle && over {
+		return fmt.Sprintf("did not flush within %v", limit.Round(100*time.Millisecond))
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
-		if now.Sub(m.launchedAt) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m.island)) {
+		if m.entering(now) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m.island)) {
+			what, since := "not ready", "its start"
 			if m.phase == joined && s.cfg.Gate && !m.gated {
-				return fmt.Sprintf("no answer at the gate %v after its start (limits.first_step_seconds)", s.cfg.FirstStep)
+				what = "no answer at the gate"
 			}
-			return fmt.Sprintf("not ready %v after its start", s.cfg.FirstStep)
+			if m.movedAt.After(m.launchedAt) {
+				since = "the last bytes to or from it"
+			}
+			return fmt.Sprintf("%s %v after %s (limits.first_step_seconds)", what, s.cfg.FirstStep, since)
 		}
 		return ""
 	}
@@ -484,10 +496,7 @@ func (s *State) lifeless(m *member, now time.Time) string {
 	if m.phase != training || m.waiting {
 		return ""
 	}
-	limit := s.cfg.FirstStep
-	if m.seconds.n > 0 {
-		limit = max(s.cfg.Stall, time.Duration(s.cfg.StallFactor*m.seconds.median()*float64(time.Second)))
-	}
+	limit := s.stall(m)
 	if d := now.Sub(m.steppedAt); d >= limit {
 		return fmt.Sprintf("no inner step for %v (limit %v)", d.Round(100*time.Millisecond), limit.Round(100*time.Millisecond))
 	}

@@ -123,13 +123,14 @@ func (s *State) saveFailed(in SaveFailed, now time.Time) ([]Effect, string) {
 
 // saveTick bounds the phases that wait for others.
 func (s *State) saveTick(now time.Time) ([]Effect, string) {
-	if now.Sub(s.save.since) < s.cfg.CheckpointWait {
+	limit, over := s.overdue(s.save.since, s.cfg.CheckpointWait, now)
+	if !over {
 		return nil, ""
 	}
 	switch s.save.phase {
 	case pausing:
 		s.save.phase, s.save.consumed, s.save.final = noSave, s.Consumed(), false
-		return []Effect{ResumeExchange{}}, fmt.Sprintf("checkpoint %d given up: the exchange did not come to rest within %v", s.save.number, s.cfg.CheckpointWait)
+		return []Effect{ResumeExchange{}}, fmt.Sprintf("checkpoint %d given up: the exchange did not come to rest within %v", s.save.number, limit.Round(100*time.Millisecond))
 	case capturing:
 		clear(s.save.missing)
 		return s.maybeCut(now)

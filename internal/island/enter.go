@@ -17,15 +17,37 @@ import (
 )
 
 // joinPatience bounds each wait on the way into a run, at the least: for the coordinator's
-// next word, or a fragment of the weights; and for what the ranks of a trainer do. All of it
-// together may take as long as weights and tokens of the model's size take on this way: the
-// coordinator bounds it by limits.first_step_seconds.
+// next word, or a fragment of the weights; and for what the ranks of a trainer do. Bytes of
+// weights that come begin it anew. The coordinator bounds all of it together in the same way,
+// by limits.first_step_seconds.
 const joinPatience = 5 * time.Minute
 
 // patient bounds one such wait, and says for what it was.
 func (r *runner) patient(ctx context.Context, what string) (context.Context, context.CancelFunc) {
 	limit := max(joinPatience, time.Duration(r.run.Limits.FirstStepSeconds*float64(time.Second)))
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not come within %v", what, limit))
+	return whileMoving(ctx, r.link.moved, limit, fmt.Errorf("%s did not come within %v", what, limit))
+}
+
+// whileMoving ends ctx for why once moved has not changed for limit.
+func whileMoving(ctx context.Context, moved func() int64, limit time.Duration, why error) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	seen := moved()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(limit):
+			}
+			now := moved()
+			if now == seen {
+				cancel(why)
+				return
+			}
+			seen = now
+		}
+	}()
+	return ctx, func() { cancel(nil) }
 }
 
 // beginPatience is how long a coordinator may be away that is about to begin its run.

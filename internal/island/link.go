@@ -155,6 +155,13 @@ func (k *link) send(body *wire.FromLearner, payload []byte) {
 	}
 }
 
+// moved grows while payloads come or go.
+func (k *link) moved() int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.conn.Moved()
+}
+
 // reuse gives back the memory of a payload that has come and that nobody reads any more.
 func (k *link) reuse(payload []byte) {
 	k.mu.Lock()

@@ -39,9 +39,18 @@ type sized struct {
 
 func (s sized) Size() int64 { return s.size }
 
-// Fetch implements transport.Desk. Nothing but run file, token files and checkpoints is given out:
+// Fetch implements transport.Desk.
+func (d desk) Fetch(ctx context.Context, who *wire.Credentials, name string) (transport.File, error) {
+	f, err := d.open(ctx, name)
+	if of, ok := d.h.authority.LifeOf(d.h.runID, who.GetSecret()); ok && err == nil {
+		return watched{f, func() { d.h.traffic.note(of.Incarnation, false) }}, nil
+	}
+	return f, err
+}
+
+// open finds what may be fetched. Nothing but run file, token files and checkpoints is given out:
 // the folder holds the run's keys, too.
-func (d desk) Fetch(ctx context.Context, name string) (transport.File, error) {
+func (d desk) open(ctx context.Context, name string) (transport.File, error) {
 	if err := store.CheckName(name); err != nil {
 		return nil, notGiven(name, err.Error())
 	}
@@ -101,6 +110,7 @@ func (d desk) Store(ctx context.Context, who *wire.Credentials, object string, i
 	if why != "" {
 		return nil, notTaken(object, why)
 	}
+	data = watchedReader{data, func() { d.h.traffic.note(incarnation, false) }}
 	limit, over := stateElementBytes*int64(d.h.run.Size())+stateMargin, false
 	o, err := d.h.store.Put(ctx, object, func(w io.Writer) error {
 		n, err := io.Copy(w, io.LimitReader(data, limit+1))

@@ -36,7 +36,7 @@ func FuzzDeskNames(f *testing.F) {
 	}
 	d := desk{&host{opened: &opened{store: st, dataDir: filepath.Join(dir, dataFolder)}}}
 	f.Fuzz(func(t *testing.T, name string) {
-		file, err := d.Fetch(t.Context(), name)
+		file, err := d.Fetch(t.Context(), nil, name)
 		if err != nil {
 			return
 		}

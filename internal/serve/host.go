@@ -36,6 +36,7 @@ type host struct {
 	crew     crew
 	arrivals arrivals
 	parties  *parties
+	traffic  traffic
 	asked    askedFor
 	told     map[uint64]bool                   // incarnations whose restored state is on the tape
 	awaited  map[uint64]map[int]*wire.Restored // what hosts of an incarnation have restored, until all have told
@@ -85,6 +86,9 @@ func (h *host) loop(ctx context.Context) error {
 		case <-tick.C:
 			if stall := h.clock.tick(time.Now()); stall > 0 {
 				h.log.Warn("stalled", "seconds", stall.Seconds())
+			}
+			for _, m := range h.traffic.take() {
+				h.decide(m)
 			}
 			h.decide(coord.Tick{})
 			h.exchange(syncer.Tick{})

@@ -81,6 +81,7 @@ func (h *host) listen(ctx context.Context) error {
 	}
 	h.server = transport.New(transport.Options{
 		RunID: h.runID, Era: h.era, View: firstView, Allow: h.allowHello, Desk: desk{h}, Seed: seeded{h.run}, MaxPayloadBytes: h.maxPayload(),
+		Moved:          func(p *transport.Peer, came bool) { h.traffic.note(p.Incarnation(), came) },
 		MaxQueuedBytes: 12*int64(h.run.Size()) + h.door.answerBytes() + 1<<20 + 2*int64(len(h.run.Marshal())), // weights of a probe, a seed, a verdict for every fragment, a gate record, messages and the run file
 	}, h)
 	h.bank.reuse = h.server.Reuse

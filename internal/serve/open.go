@@ -330,7 +330,7 @@ func (op *opened) coordConfig() coord.Config {
 		CheckpointSamples: int64(op.run.Checkpoint.EveryTokens) / int64(op.run.Train.SequenceTokens),
 		Heartbeat:         seconds(l.HeartbeatSeconds), Stall: seconds(l.StallSeconds), StallFactor: l.StallFactor,
 		FirstStep: seconds(l.FirstStepSeconds), Runway: seconds(l.RunwaySeconds), Restarts: l.Restarts,
-		CheckpointWait: 30 * time.Second, StopWait: 30 * time.Second,
+		CheckpointWait: op.copyWait(), StopWait: 30 * time.Second,
 		Gate: true,
 		Seed: op.run.Seed, SpikeLimit: op.run.Spike.Limit, SpikeSteps: int64(op.run.Spike.LimitSteps), Rollbacks: op.run.Spike.Rollbacks,
 	}
@@ -348,6 +348,17 @@ func (op *opened) coordConfig() coord.Config {
 		c.Islands, c.Open = names, op.listening != "" // those that join bring names of their own
 	}
 	return c
+}
+
+// An island copies its own state, which may go through the memory of a trainer's ranks, while a
+// checkpoint waits: a weight and two moments for each element, at a rate that any host reaches.
+const (
+	ownStateBytes       = 12
+	slowCopyBytesPerSec = 200e6
+)
+
+func (op *opened) copyWait() time.Duration {
+	return 30*time.Second + seconds(ownStateBytes*float64(op.run.Size())/slowCopyBytesPerSec)
 }
 
 func (op *opened) syncConfig() syncer.Config {

@@ -87,7 +87,9 @@ func (s *seeding) Allow(who *wire.Credentials) string {
 var errNotBegun = errors.New("the run has not begun: it waits for its first weights")
 
 // Fetch implements transport.Desk.
-func (s *seeding) Fetch(context.Context, string) (transport.File, error) { return nil, errNotBegun }
+func (s *seeding) Fetch(context.Context, *wire.Credentials, string) (transport.File, error) {
+	return nil, errNotBegun
+}
 
 // Store implements transport.Desk.
 func (s *seeding) Store(context.Context, *wire.Credentials, string, uint64, io.Reader) (*wire.StoreReply, error) {

@@ -28,6 +28,7 @@ type assembler struct {
 	direction
 	limit int64 // largest payload, bytes
 	room  *room
+	moved func() // told of each chunk that has come; nil: nobody asks
 
 	head    frame // nil between messages
 	want    int   // bytes of its payload
@@ -127,6 +128,9 @@ func (a *assembler) fill(data mem.BufferSlice, skip int) error {
 		a.payload = append(a.payload, b[drop:]...)
 	}
 	a.sum.Write(a.payload[len(a.payload)-n:])
+	if a.moved != nil {
+		a.moved()
+	}
 	return nil
 }
 

@@ -63,7 +63,8 @@ type Conn struct {
 	wrote   chan struct{} // closed when the writer has ended
 	once    sync.Once
 
-	room room // for payloads that come
+	room  room         // for payloads that come
+	moved atomic.Int64 // chunks of them that have come, and of those sent that were taken
 
 	mu  sync.Mutex
 	why error // first cause of the end; set before read is closed
@@ -211,6 +212,9 @@ func (c *Conn) Close() error {
 // come are put there. Nobody may read it any more. Who keeps a payload need not call it.
 func (c *Conn) Reuse(payload []byte) { c.room.give(payload) }
 
+// Moved grows while payloads come or go.
+func (c *Conn) Moved() int64 { return c.moved.Load() }
+
 // fail ends the session at once; the first cause stands.
 func (c *Conn) fail(cause error) {
 	c.mu.Lock()
@@ -234,6 +238,7 @@ func (c *Conn) write() {
 	defer close(c.wrote)
 	stalled := func() { c.fail(fmt.Errorf("%w for %v", ErrStalled, c.opts.StallTimeout)) }
 	w := newWriter(c.box, upward(), c.stream.SendMsg, c.opts.StallTimeout, stalled)
+	w.moved = func() { c.moved.Add(1) }
 	if err := w.run(c.read); err != nil {
 		return // the reader sees why
 	}
@@ -244,6 +249,7 @@ func (c *Conn) write() {
 func (c *Conn) readAll() {
 	defer close(c.read)
 	a := newAssembler(downward(), c.opts.MaxPayloadBytes, &c.room)
+	a.moved = func() { c.moved.Add(1) }
 	for {
 		head, payload, damaged, err := a.next(c.stream.RecvMsg)
 		if err == nil {

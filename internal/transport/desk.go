@@ -22,7 +22,7 @@ type Desk interface {
 	// Allow judges the credentials of a call: empty, or why it is refused.
 	Allow(who *wire.Credentials) (reason string)
 	// Fetch opens a file of the run; the transport closes it.
-	Fetch(ctx context.Context, name string) (File, error)
+	Fetch(ctx context.Context, who *wire.Credentials, name string) (File, error)
 	// Store takes an island's saved state as the object of that name. Data ends with an
 	// error when it stops coming.
 	Store(ctx context.Context, who *wire.Credentials, object string, incarnation uint64, data io.Reader) (*wire.StoreReply, error)
@@ -69,7 +69,7 @@ func (v service) Fetch(r *wire.FetchRequest, stream grpc.ServerStreamingServer[w
 	if r.Name == probeName {
 		return sendAll(io.LimitReader(nothing{}, probeBytes), stream.Send)
 	}
-	f, err := desk.Fetch(stream.Context(), r.Name)
+	f, err := desk.Fetch(stream.Context(), r.Credentials, r.Name)
 	if err != nil {
 		return answer(err)
 	}

@@ -34,7 +34,7 @@ func (d *desk) Allow(who *wire.Credentials) string {
 	return ""
 }
 
-func (d *desk) Fetch(_ context.Context, name string) (File, error) {
+func (d *desk) Fetch(_ context.Context, _ *wire.Credentials, name string) (File, error) {
 	data, ok := d.objects[name]
 	if !ok {
 		return nil, &fault.Input{Where: "object", Value: name, Problem: "is not there"}

@@ -36,6 +36,9 @@ type Peer struct {
 // Addr is the peer's network address, for messages.
 func (p *Peer) Addr() string { return p.addr }
 
+// Incarnation is the one that the session is of; 0: an arrival's that has none yet.
+func (p *Peer) Incarnation() uint64 { return p.origin.Load().GetIncarnation() }
+
 // Adopt gives the session of an arrival its incarnation. What is sent from here on
 // carries it, and the learner takes it over from its welcome.
 func (p *Peer) Adopt(incarnation uint64) { p.origin.Store(p.server.origin(incarnation)) }
@@ -142,6 +145,7 @@ func (p *Peer) write() {
 		p.end(fmt.Errorf("%w for %v", ErrStalled, p.server.opts.StallTimeout))
 	}
 	w := newWriter(p.box, downward(), p.stream.SendMsg, p.server.opts.StallTimeout, stalled)
+	w.moved = func() { p.server.opts.Moved(p, false) }
 	err := w.run(p.ended)
 	if err != nil {
 		err = lost(err)
@@ -155,6 +159,7 @@ func (p *Peer) write() {
 func (p *Peer) read() {
 	defer p.server.running.Done()
 	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes, &p.server.room)
+	a.moved = func() { p.server.opts.Moved(p, true) }
 	hello, ok := p.greet(a)
 	if !ok {
 		return

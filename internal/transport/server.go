@@ -27,6 +27,10 @@ type Options struct {
 	Desk  Desk     // answers calls beside sessions; nil: nobody does
 	Seed  SeedSink // takes first weights from an island; nil: none are taken
 
+	// Moved is told of every MiB of a payload that has come from a peer, or that its side of
+	// the connection has taken. It must not block; nil: nobody asks.
+	Moved func(p *Peer, came bool)
+
 	MaxPayloadBytes int64         // largest payload taken from a peer; 0: 1 GiB
 	MaxQueuedBytes  int64         // waiting for one peer before it is closed, room for a whole model; 0: twice MaxPayloadBytes
 	MaxPeers        int           // sessions at a time; 0: 1024
@@ -47,6 +51,9 @@ func (o Options) withDefaults() Options {
 	o.HelloTimeout = orDefault(o.HelloTimeout, 5*time.Second)
 	o.StallTimeout = orDefault(o.StallTimeout, 30*time.Second)
 	o.FlushTimeout = orDefault(o.FlushTimeout, 5*time.Second)
+	if o.Moved == nil {
+		o.Moved = func(*Peer, bool) {}
+	}
 	o.ping.Time = orDefault(o.ping.Time, 5*time.Second)
 	o.ping.Timeout = orDefault(o.ping.Timeout, 4*time.Second)
 	o.ping.MaxConnectionIdle = orDefault(o.ping.MaxConnectionIdle, time.Minute)

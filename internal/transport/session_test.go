@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -413,5 +414,46 @@ func TestMessagesThatCannotBeSent(t *testing.T) {
 	}
 	if _, err := c.Recv(withPatience(t)); err != nil {
 		t.Errorf("the session did not outlive them: %v", err)
+	}
+}
+
+// The danger: a payload that takes minutes on its way looks like silence on both sides.
+func TestPayloadsAreToldAsTheyMove(t *testing.T) {
+	came, went := new(atomic.Int64), new(atomic.Int64)
+	r, p, c := pair(t, Options{Moved: func(p *Peer, up bool) {
+		if p.Incarnation() != 9 {
+			t.Errorf("of incarnation %d", p.Incarnation())
+		}
+		if up {
+			came.Add(1)
+		} else {
+			went.Add(1)
+		}
+	}}, Dialer{})
+	payload := make([]byte, 2*ChunkBytes+1)
+	if err := c.Send(upN(1, nil)); err != nil { // what has no payload moves nothing
+		t.Fatal(err)
+	}
+	r.next(t)
+	if came.Load() != 0 || c.Moved() != 0 {
+		t.Errorf("%d and %d", came.Load(), c.Moved())
+	}
+	if err := c.Send(upN(2, payload)); err != nil {
+		t.Fatal(err)
+	}
+	if r.next(t); came.Load() != 3 {
+		t.Errorf("%d chunks came", came.Load())
+	}
+	if err := p.Send(downN(3, payload)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Recv(withPatience(t)); err != nil || c.Moved() != 6 {
+		t.Errorf("%v, %d chunks moved", err, c.Moved())
+	}
+	if err := p.Send(downN(4, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Recv(withPatience(t)); err != nil || went.Load() != 3 { // the writer has told of all before
+		t.Errorf("%v, %d chunks went", err, went.Load())
 	}
 }

@@ -13,6 +13,7 @@ type writer struct {
 	send     func(any) error
 	stall    *time.Timer // fires when one frame takes too long; owned by run
 	patience time.Duration
+	moved    func() // told of each chunk that was taken; nil: nobody asks
 }
 
 // newWriter prepares a writer; onStall is called from a timer when the other
@@ -46,6 +47,9 @@ func (w *writer) write(it item) error {
 	for part := range slices.Chunk(it.payload, ChunkBytes) {
 		if err := w.frame(chunk{tag: w.chunkTag, data: part}); err != nil {
 			return err
+		}
+		if w.moved != nil {
+			w.moved()
 		}
 	}
 	return nil
