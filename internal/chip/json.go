@@ -54,3 +54,50 @@ func (c Catalogue) MarshalJSON() ([]byte, error) {
 		Chips  []Chip `json:"chips"`
 	}{CatalogueFormat, c.Date, append([]Chip{}, c.chips...)})
 }
+
+// measurementJSON is a measurement in JSON; what is not known is null.
+type measurementJSON struct {
+	Chip      string    `json:"chip"`
+	Operation Operation `json:"operation"`
+	Format    *string   `json:"format"`
+	Shape     string    `json:"shape"`
+	Group     *int      `json:"group"`
+	Median    *float64  `json:"median"`
+	Low       *float64  `json:"low"`
+	High      *float64  `json:"high"`
+	Unit      string    `json:"unit"`
+	Peak      *float64  `json:"peak"`
+	Share     *float64  `json:"share"`
+	Samples   *float64  `json:"samples"`
+	Software  *string   `json:"software"`
+	Grade     Grade     `json:"grade"`
+	Source    string    `json:"source"`
+	Date      string    `json:"date"`
+	Note      string    `json:"note"`
+}
+
+// MarshalJSON writes a measurement.
+func (m Measurement) MarshalJSON() ([]byte, error) {
+	return json.Marshal(measurementJSON{
+		Chip: m.Chip, Operation: m.Operation, Format: said(m.Format), Shape: m.Shape, Group: said(m.Group),
+		Median: known(m.Median.Exact()), Low: known(m.Low.Exact()), High: known(m.High.Exact()), Unit: m.Unit, Peak: known(m.Peak.Exact()), Share: known(m.Share()),
+		Samples: known(m.Samples.Exact()), Software: said(m.Software), Grade: m.Grade, Source: m.Source, Date: m.Date, Note: m.Note,
+	})
+}
+
+// known is null for what is not.
+func known(x float64, ok bool) *float64 {
+	if !ok {
+		return nil
+	}
+	return &x
+}
+
+// said is null for a cell without content.
+func said[T comparable](x T) *T {
+	var nothing T
+	if x == nothing {
+		return nil
+	}
+	return &x
+}

@@ -147,7 +147,12 @@ func linked(c chip.Chip) string {
 	if !rate.Known() && !kind.Known() && !group.Known() {
 		return unknown
 	}
-	return terse(rate.Value) + " " + terse(kind.Value) + " " + terse(group.Value)
+	const room = 17
+	text := []rune(terse(rate.Value) + " " + terse(kind.Value) + " " + terse(group.Value))
+	if len(text) > room {
+		text = append(text[:room-1], '…')
+	}
+	return string(text)
 }
 
 // askedFor is the range of the prices in dollars, or in the first other currency.

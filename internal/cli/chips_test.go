@@ -24,7 +24,7 @@ func runChips(t *testing.T, args ...string) string {
 
 // The list and an entry are what they were; both fit a terminal.
 func TestChipsLookAsTheyDid(t *testing.T) {
-	for file, args := range map[string][]string{"chips.golden": nil, "chips_show.golden": {"show", "ascend-910b2"}} {
+	for file, args := range map[string][]string{"chips.golden": nil, "chips_show.golden": {"show", "ascend-910b2"}, "chips_measured.golden": {"show", "mi300x"}} {
 		got := runChips(t, args...)
 		file = "testdata/" + file
 		if *rewrite {
