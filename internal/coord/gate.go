@@ -32,6 +32,12 @@ type Gated struct {
 	Verdict     *gate.Verdict // figures; nil: nothing was compared
 }
 
+// Unanswered: not every host of an island has answered at the gate yet; Why says which.
+type Unanswered struct {
+	Incarnation uint64
+	Why         string
+}
+
 // Let lets an island pass the gate: the syncer seeds it.
 type Let struct {
 	Incarnation uint64
@@ -51,8 +57,9 @@ type GateRecord struct {
 	Verdict     *gate.Verdict `json:"verdict,omitempty"`
 }
 
-func (Gated) isInput() {}
-func (Let) isEffect()  {}
+func (Gated) isInput()      {}
+func (Unanswered) isInput() {}
+func (Let) isEffect()       {}
 
 // gated lets a joined member pass, or ends it.
 func (s *State) gated(m *member, in Gated, now time.Time) ([]Effect, string) {

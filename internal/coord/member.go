@@ -27,20 +27,21 @@ type member struct {
 	steppedAt   time.Time // last inner step, or when it could have begun one
 	movedAt     time.Time // last time that bytes went to or fro; zero: never
 	step        uint64
-	position    int64 // samples trained
-	committed   int64 // highest position in the model
-	brought     int64 // of which when it was launched
-	answered    int64 // lowest position with a verdict, over fragments
-	began       int64 // position when it was ready: there its runway begins
-	restored    bool  // launched with a seed
-	seed        Seed  // that
-	took        bool  // has taken it over
-	futile      bool  // nobody can take that over
-	again       bool  // closing: the seed goes to its successor
-	unclaimed   bool  // closing: the seed was not taken over
-	awaited     bool  // from outside, and not here yet
-	broken      bool  // its stream is, and it was not heard since
-	gated       bool  // has passed the gate, or there is none
+	position    int64  // samples trained
+	committed   int64  // highest position in the model
+	brought     int64  // of which when it was launched
+	answered    int64  // lowest position with a verdict, over fragments
+	began       int64  // position when it was ready: there its runway begins
+	restored    bool   // launched with a seed
+	seed        Seed   // that
+	took        bool   // has taken it over
+	futile      bool   // nobody can take that over
+	again       bool   // closing: the seed goes to its successor
+	unclaimed   bool   // closing: the seed was not taken over
+	awaited     bool   // from outside, and not here yet
+	broken      bool   // its stream is, and it was not heard since
+	gated       bool   // has passed the gate, or there is none
+	unanswered  string // why it has not, as far as that is known
 	lease       lease
 	holes       []Range // positions of steps that were not applied; ascending, disjoint
 	judged      int64   // position behind the last spike that it has told of
@@ -89,6 +90,9 @@ func (s *State) member(in Input, now time.Time) ([]Effect, string) {
 	case Moved:
 		s.transferred(m, in, now)
 		return nil, ""
+	case Unanswered:
+		m.unanswered = in.Why
+		return nil, ""
 	case Restored:
 		m.took = true
 		return []Effect{Withdraw{m.incarnation, m.island}}, ""
@@ -135,6 +139,8 @@ func incarnationOf(in Input) uint64 {
 	case Gated:
 		return in.Incarnation
 	case Moved:
+		return in.Incarnation
+	case Unanswered:
 		return in.Incarnation
 	case Restored:
 		return in.Incarnation
@@ -482,6 +488,9 @@ func (s *State) lifeless(m *member, now time.Time) string {
 			what, since := "not ready", "its start"
 			if m.phase == joined && s.cfg.Gate && !m.gated {
 				what = "no answer at the gate"
+				if m.unanswered != "" {
+					what += " (" + m.unanswered + ")"
+				}
 			}
 			if m.movedAt.After(m.launchedAt) {
 				since = "the last bytes to or from it"

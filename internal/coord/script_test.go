@@ -42,7 +42,7 @@ func usual() coord.Config {
 }
 
 var inputs = []coord.Input{
-	coord.Start{}, coord.Arrived{}, coord.Joined{}, coord.Gated{}, coord.Moved{}, coord.Restored{}, coord.Ready{}, coord.Progress{}, coord.Spiked{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
+	coord.Start{}, coord.Arrived{}, coord.Joined{}, coord.Gated{}, coord.Unanswered{}, coord.Moved{}, coord.Restored{}, coord.Ready{}, coord.Progress{}, coord.Spiked{}, coord.WantsWork{}, coord.Idle{}, coord.Left{}, coord.Exited{},
 	coord.Disconnected{}, coord.Consumed{}, coord.ClosedAt{}, coord.Quarantine{}, coord.Quiet{}, coord.Captured{}, coord.CutTaken{},
 	coord.Saved{}, coord.SaveFailed{}, coord.Evaluated{}, coord.Interrupt{}, coord.Tick{},
 }

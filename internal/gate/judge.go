@@ -34,6 +34,8 @@ type Compare struct {
 	Error   float64 `json:"error"`
 	AtLeast float64 `json:"at_least"`
 	Bound   float64 `json:"bound"`
+
+	givers string // of the answer's gradient, in words
 }
 
 // Ratio is how much of the bound is used; above 1 it is outside, as is everything when the
@@ -62,7 +64,7 @@ func Judge(reference, answer Record, own *Own) (Verdict, error) {
 	floor, sure := gradientFloor*math.Sqrt(whole), certainty(len(reference.Tensors))
 	for i, t := range reference.Tensors {
 		c := compare(t.Sketch(), answer.Tensors[i].Sketch(), floor, sure)
-		c.Name, c.Bound = t.Name, gradientBound(reference.Number, answer.Number, own, i)
+		c.Name, c.Bound, c.givers = t.Name, gradientBound(reference.Number, answer.Number, own, i), answer.Tensors[i].givers()
 		if i == 0 || c.Ratio() > v.Worst.Ratio() {
 			v.Worst = c
 		}
@@ -162,8 +164,8 @@ func (v Verdict) reason(tensors int) string {
 			percent(v.Loss.Error), v.Declared, percent(v.Loss.Bound))
 	}
 	f := v.First
-	s := fmt.Sprintf("does not compute the same model: the gradient of tensor %s is off by about %s (at least %s, %s times what %s allows)",
-		f.Name, percent(f.Error), percent(f.AtLeast), twoDigits(f.Ratio()), v.Declared)
+	s := fmt.Sprintf("does not compute the same model: the gradient of tensor %s%s is off by about %s (at least %s, %s times what %s allows)",
+		f.Name, f.givers, percent(f.Error), percent(f.AtLeast), twoDigits(f.Ratio()), v.Declared)
 	if v.Outside > 1 {
 		s += fmt.Sprintf(", and %d of %d tensors are outside, the one nearest to the loss being %s", v.Outside, tensors, v.Last.Name)
 	}

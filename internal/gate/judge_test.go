@@ -288,3 +288,39 @@ func TestCertaintyIsEnough(t *testing.T) {
 		t.Logf("%d tensors: %.3f", tensors, certainty(tensors))
 	}
 }
+
+// A refusal says of an island of many ranks and hosts who gave the first gradient outside.
+func TestRefusalNamesWhoGaveTheGradient(t *testing.T) {
+	g := gradients(1)
+	reference := recordOf(1, FP32, 5, g)
+	wrong := clone(g)
+	for i := range wrong[2] {
+		wrong[2][i] = -wrong[2][i]
+	}
+	none := make([][]float32, len(g))
+	for i := range none {
+		none[i] = make([]float32, len(g[i]))
+	}
+	given := func(grads [][]float32, tensors map[int]Span) *Record {
+		r := recordOf(1, FP32, 5, grads)
+		for i, s := range tensors {
+			r.Tensors[i].Ranks = &s
+		}
+		return &r
+	}
+	everything := map[int]Span{0: {0, 7}, 1: {0, 7}, 2: {0, 7}, 3: {0, 7}, 4: {0, 7}, 5: {0, 7}}
+	for says, parts := range map[string][]*Record{
+		"tensor tensor.c is off by":                                            {given(wrong, nil)},
+		"tensor tensor.c, as rank 3 gave it, is off by":                        {given(wrong, map[int]Span{2: {3, 3}})},
+		"tensor tensor.c, as rank 9 on host 1 gave it, is off by":              {given(none, map[int]Span{0: {0, 7}}), given(wrong, map[int]Span{2: {9, 9}})},
+		"tensor tensor.c, as ranks 0 to 12 on hosts 0 to 1 gave it, is off by": {given(none, everything), given(wrong, map[int]Span{2: {8, 12}})},
+	} {
+		answer, err := Together(parts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := judged(t, reference, answer, nil); v.Passed || v.First == nil || v.First.Name != "tensor.c" || !strings.Contains(v.Reason, says) {
+			t.Errorf("%+v, want %s", v, says)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -66,6 +67,62 @@ type Tensor struct {
 	Name    string               `json:"name"`
 	Squares float64              `json:"squares"`
 	Along   [Projections]float64 `json:"along"`
+	Ranks   *Span                `json:"ranks,omitempty"` // that gave it, in an answer; nil: not said, or the only one
+	Hosts   *Span                `json:"-"`               // of an island that has several
+}
+
+// Span is numbers from First to Last.
+type Span struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
+}
+
+// with is the span that holds both; nil: there is nothing to hold.
+func (s *Span) with(o *Span) *Span {
+	if s == nil || o == nil {
+		return cmp.Or(s, o)
+	}
+	return &Span{min(s.First, o.First), max(s.Last, o.Last)}
+}
+
+// of reads "rank 3" or "ranks 0 to 7".
+func (s *Span) of(what string) string {
+	if s.First == s.Last {
+		return fmt.Sprintf("%s %d", what, s.First)
+	}
+	return fmt.Sprintf("%ss %d to %d", what, s.First, s.Last)
+}
+
+// Plus is what two that gave pieces of the tensor make together.
+func (t Tensor) Plus(o Tensor) Tensor {
+	whole := NewTensor(t.Name, t.Sketch().Plus(o.Sketch()))
+	whole.Ranks, whole.Hosts = t.Ranks.with(o.Ranks), t.Hosts.with(o.Hosts)
+	return whole
+}
+
+// givers reads ", as rank 3 on host 1 gave it,", or nothing where nobody has to be told apart.
+func (t Tensor) givers() string {
+	if t.Ranks == nil {
+		return ""
+	}
+	text := ", as " + t.Ranks.of("rank")
+	if t.Hosts != nil {
+		text += " on " + t.Hosts.of("host")
+	}
+	return text + " gave it,"
+}
+
+// Check says what no tensor can have.
+func (t Tensor) Check() error {
+	switch {
+	case t.Name == "" || len(t.Name) > maxName:
+		return fmt.Errorf("a tensor's name has %d bytes", len(t.Name))
+	case !t.Sketch().Finite() || t.Squares < 0:
+		return fmt.Errorf("the gradient of tensor %q is not finite", t.Name)
+	case t.Ranks != nil && (t.Ranks.First < 0 || t.Ranks.Last < t.Ranks.First):
+		return fmt.Errorf("the gradient of tensor %q is of ranks %d to %d", t.Name, t.Ranks.First, t.Ranks.Last)
+	}
+	return nil
 }
 
 // Sketch of the tensor's gradient.
@@ -134,11 +191,8 @@ func (r Record) check() error {
 		return fmt.Errorf("gate record: %d tensors", len(r.Tensors))
 	}
 	for _, t := range r.Tensors {
-		if t.Name == "" || len(t.Name) > maxName {
-			return fmt.Errorf("gate record: a tensor's name has %d bytes", len(t.Name))
-		}
-		if !t.Sketch().Finite() || t.Squares < 0 {
-			return fmt.Errorf("gate record: the gradient of tensor %q is not finite", t.Name)
+		if err := t.Check(); err != nil {
+			return fmt.Errorf("gate record: %w", err)
 		}
 	}
 	for format, own := range r.Own {
@@ -194,13 +248,22 @@ func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }
 // of the gradient, and the first one speaks for all in everything else.
 func Together(parts []*Record) (Record, error) {
 	whole := *parts[0]
-	whole.Tensors = slices.Clone(whole.Tensors)
-	for k, p := range parts[1:] {
+	if len(parts) == 1 {
+		return whole, nil
+	}
+	whole.Tensors = nil
+	for _, t := range parts[0].Tensors {
+		whole.Tensors = append(whole.Tensors, Tensor{Name: t.Name})
+	}
+	for k, p := range parts {
 		if err := whole.matches(*p); err != nil {
-			return Record{}, fmt.Errorf("host %d: %w", k+1, err)
+			return Record{}, fmt.Errorf("host %d: %w", k, err)
 		}
 		for i, t := range p.Tensors {
-			whole.Tensors[i] = NewTensor(t.Name, whole.Tensors[i].Sketch().Plus(t.Sketch()))
+			if t.Ranks != nil {
+				t.Hosts = &Span{k, k}
+			}
+			whole.Tensors[i] = whole.Tensors[i].Plus(t)
 		}
 	}
 	return whole, nil

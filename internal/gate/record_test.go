@@ -34,6 +34,7 @@ func TestRecordsThatContradictThemselvesAreRefused(t *testing.T) {
 		`weights "others"`:                func(r *Record) { r.Weights = "others" },
 		"0 tensors":                       func(r *Record) { r.Tensors = nil },
 		`tensor "tensor.b" is not finite`: func(r *Record) { r.Tensors[1].Along[3] = math.Inf(1) },
+		"is of ranks 3 to 1":              func(r *Record) { r.Tensors[0].Ranks = &Span{3, 1} },
 		"tokens in 5 rows":                func(r *Record) { r.Probe.Rows = 5 },
 		"token 3 is -1":                   func(r *Record) { r.Probe.Tokens[3] = -1 },
 		"choice 0 in layer 0 is -1":       func(r *Record) { r.Choices[0][0] = -1 },

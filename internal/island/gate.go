@@ -74,7 +74,8 @@ func (r *runner) atGate(ctx context.Context, m transport.Down, w *wire.Welcome) 
 	q := r.gate
 	r.gate = nil
 	if q.err != nil {
-		return true, q.err
+		q.say(r.link, probed{err: q.err})
+		return true, nil
 	}
 	if err := r.welcomeCrew(ctx, w, int64(w.GetRestore().GetPosition())); err != nil {
 		return true, err
@@ -102,21 +103,24 @@ func (r *runner) asks(m transport.Down) bool {
 // questionOf reads what is asked of an island of the run. Of one that cannot be read the
 // weights are waited for all the same: nothing else may take them for its own.
 func questionOf(m transport.Down, run runfile.Run, fragments []fragment.Fragment) *question {
-	q := &question{checkpoint: m.GetGate().GetCheckpoint(), fragments: fragments, missing: len(fragments)}
+	asked := m.GetGate()
+	q := &question{checkpoint: asked.Checkpoint, fragments: fragments, weights: make([]float32, run.Size())}
+	if asked.Sent {
+		q.missing = len(fragments)
+	}
 	if m.Damaged {
 		q.err = errors.New("the gate record came damaged")
 		return q
 	}
-	if q.record, q.err = gate.Decode(m.Payload); q.err != nil {
-		return q
+	q.record, q.err = gate.Decode(m.Payload)
+	switch sent := q.record.Weights == gate.Sent; {
+	case q.err != nil:
+	case sent != asked.Sent:
+		q.err = fmt.Errorf("the gate record is of %s weights, and what was sent does not fit that", q.record.Weights)
+	case !sent:
+		engine.InitParams(run.Model.Config, run.Seed, q.weights)
+		gate.Sharpen(run.Model.Config, run.Seed, q.weights)
 	}
-	q.weights = make([]float32, run.Size())
-	if q.record.Weights == gate.Sent {
-		return q
-	}
-	q.missing = 0
-	engine.InitParams(run.Model.Config, run.Seed, q.weights)
-	gate.Sharpen(run.Model.Config, run.Seed, q.weights)
 	return q
 }
 
@@ -148,27 +152,14 @@ func (r *runner) answer(ctx context.Context, q *question) error {
 	}
 	ctx, cancel := r.patient(ctx, "the answer to the gate's probe")
 	defer cancel()
-	done := p.probe(q.record, q.weights)
-	for { // the coordinator may be tired of waiting before the trainer has computed
-		var m any
-		var err error
-		select {
-		case a := <-done:
-			q.say(r.link, a)
-			return nil
-		case got, ok := <-r.link.in:
-			m, err = heard(ctx, got, ok)
-		case m = <-r.asides.events:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return err
-		}
-		if r.take(m); r.stopped {
-			return errDismissed
-		}
+	// The coordinator may be tired of waiting before the trainer has computed.
+	a, err := await(ctx, r, p.probe(q.record, q.weights), errDismissed)
+	if err == nil {
+		q.say(r.link, a)
+	} else if x, ok := p.(*external); ok {
+		err = x.probes.unanswered(err)
 	}
+	return err
 }
 
 // lends says whether the trainer is to compute a question between two steps: no further

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/mistura-project/mistura/internal/attach"
@@ -24,18 +26,22 @@ type probes struct {
 
 // probing is a probe that they are at.
 type probing struct {
-	record   gate.Record
-	given    []bool        // by rank
-	heard    int           // ranks of which it is known what they have left
-	said     *attach.Gated // by the rank that speaks for the island
-	sketches []gate.Sketch // of what they have left, by tensor
-	err      error         // why there are none
-	done     chan probed
+	record  gate.Record
+	given   []bool        // by rank
+	heard   int           // ranks of which it is known what they have left
+	said    *attach.Gated // by the rank that speaks for the island
+	tensors []gate.Tensor // sketches of what they have left
+	err     error         // why there is no answer
+	done    chan probed
 }
 
-// begin makes a probe the one that ranks are at; why not is its answer.
-func (k *probes) begin(r gate.Record) *probing {
-	p := &probing{record: r, given: make([]bool, len(k.holding.ranks)), sketches: make([]gate.Sketch, len(k.holding.table)), done: make(chan probed, 1)}
+// begin makes a probe the one that ranks are at; why not is its answer. wrong: what they leave will
+// be no answer, for this reason.
+func (k *probes) begin(r gate.Record, wrong error) *probing {
+	p := &probing{record: r, err: wrong, given: make([]bool, len(k.holding.ranks)), done: make(chan probed, 1)}
+	for _, t := range k.holding.table {
+		p.tensors = append(p.tensors, gate.Tensor{Name: t.Name})
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
@@ -67,13 +73,16 @@ func (k *probes) hear(r *attach.Rank, m *attach.Gated) error {
 	sketches, err := k.holding.sketch(r, k.seed)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if err != nil {
-		p.err = err
+	if m.Problem != "" {
+		err = errors.New(m.Problem)
 	}
-	for i, s := range sketches {
-		p.sketches[i] = p.sketches[i].Plus(s)
+	if p.err == nil {
+		p.err = ofRank(r, err)
 	}
-	if r.Hello.Control() || m.Problem != "" && (p.said == nil || p.said.Problem == "") {
+	for i, t := range sketches {
+		p.tensors[i] = p.tensors[i].Plus(t)
+	}
+	if r.Hello.Control() {
 		p.said = m
 	}
 	if p.heard++; p.heard == len(p.given) {
@@ -81,6 +90,22 @@ func (k *probes) hear(r *attach.Rank, m *attach.Gated) error {
 		p.done <- k.holding.answer(p)
 	}
 	return r.Send(&attach.Sketched{})
+}
+
+// unanswered adds to why an island ends at the gate which of its ranks have not answered.
+func (k *probes) unanswered(err error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.at == nil || k.holding.control().Hello.World == 1 {
+		return err
+	}
+	var ranks []string
+	for i, given := range k.at.given {
+		if !given {
+			ranks = append(ranks, strconv.Itoa(k.holding.ranks[i].Hello.Rank))
+		}
+	}
+	return fmt.Errorf("%w (ranks of this host that have not answered: %s)", err, strings.Join(ranks, ", "))
 }
 
 // probeVersion is that of the weights of a probe: no fragment ever has it.
@@ -107,7 +132,7 @@ func (x *external) borrow(r gate.Record, weights []float32) <-chan probed {
 
 // ask orders a probe, and what is to be done before and behind it.
 func (x *external) ask(r gate.Record, weights []float32, before, behind []attach.Action) <-chan probed {
-	p := x.probes.begin(r)
+	p := x.probes.begin(r, nil)
 	if !p.under() {
 		return p.done
 	}
@@ -141,13 +166,21 @@ func cut(f fragment.Fragment, flat []float32) []float32 {
 	return part
 }
 
-// sketch is that of the gradients that a rank has left, by tensor.
-func (h *holding) sketch(r *attach.Rank, seed uint64) ([]gate.Sketch, error) {
+// ofRank says whose error it is, where an island has several ranks; none stays none.
+func ofRank(r *attach.Rank, err error) error {
+	if err != nil && r.Hello.World > 1 {
+		return fmt.Errorf("rank %d: %w", r.Hello.Rank, err)
+	}
+	return err
+}
+
+// sketch is that of the gradients that a rank has left.
+func (h *holding) sketch(r *attach.Rank, seed uint64) ([]gate.Tensor, error) {
 	boxes, err := boxesOf(r.Hello, h.table)
 	if err != nil {
 		return nil, err
 	}
-	out := make([]gate.Sketch, len(h.table))
+	out := make([]gate.Tensor, len(h.table))
 	for i, b := range boxes {
 		if r.Hello.Pieces[i].Replica != 0 || r.Out[i] == nil {
 			continue
@@ -158,7 +191,14 @@ func (h *holding) sketch(r *attach.Rank, seed uint64) ([]gate.Sketch, error) {
 			k.Add(seed, b.Tensor, int64(first), r.Out[i][at:at+n])
 			at += n
 		}
-		out[b.Tensor] = out[b.Tensor].Plus(k.Sketch())
+		piece := gate.NewTensor(h.table[b.Tensor].Name, k.Sketch())
+		if r.Hello.World > 1 {
+			piece.Ranks = &gate.Span{First: r.Hello.Rank, Last: r.Hello.Rank}
+		}
+		if err := piece.Check(); err != nil {
+			return out, err
+		}
+		out[b.Tensor] = piece.Plus(out[b.Tensor])
 	}
 	return out, nil
 }
@@ -166,20 +206,11 @@ func (h *holding) sketch(r *attach.Rank, seed uint64) ([]gate.Sketch, error) {
 // answer is what the ranks of this host have said and left.
 func (h *holding) answer(p *probing) probed {
 	a := p.record
-	a.Maker, a.Choices, a.Own, a.Tensors, a.Loss = h.maker(), nil, nil, nil, 0
-	if p.err != nil {
-		return probed{err: p.err}
-	}
+	a.Maker, a.Choices, a.Own, a.Tensors, a.Loss = h.maker(), nil, nil, p.tensors, 0
 	if p.said != nil {
-		if p.said.Problem != "" {
-			return probed{err: errors.New(p.said.Problem)}
-		}
 		a.Loss, a.Choices, a.Number = float64(p.said.Loss), p.said.Choices, cmp.Or(p.said.NumberFormat, gate.FP32)
 	}
-	for i, t := range h.table {
-		a.Tensors = append(a.Tensors, gate.NewTensor(t.Name, p.sketches[i]))
-	}
-	return probed{answer: a}
+	return probed{a, p.err}
 }
 
 func (h *holding) maker() string {
@@ -188,38 +219,36 @@ func (h *holding) maker() string {
 }
 
 // atGate takes a message that belongs to the gate. The ranks of this host hear from those of
-// the first one when to compute; what they leave is sketched here.
-func (f *follower) atGate(m transport.Down) (taken bool, err error) {
+// the first one when to compute; what they leave is sketched here. Of a question that came
+// damaged they compute all the same, with zeros in place of weights, for the others wait for
+// them: why is the answer.
+func (f *follower) atGate(m transport.Down) (taken bool) {
 	switch b := m.Body.(type) {
 	case *wire.ToLearner_Gate:
 		f.gate = questionOf(m, f.run, f.holding.fragments)
 	case *wire.ToLearner_Fragment:
 		if f.gate == nil || f.gate.missing == 0 {
-			return false, nil
+			return false
 		}
 		f.gate.take(b.Fragment.Fragment, m)
 	default:
-		return false, nil
+		return false
 	}
 	if f.gate.missing > 0 {
-		return true, nil
+		return true
 	}
 	q := f.gate
 	f.gate = nil
-	if q.err != nil {
-		q.say(f.link, probed{err: q.err})
-		return true, nil
-	}
-	p := f.probes.begin(q.record)
+	p := f.probes.begin(q.record, q.err)
 	if p.under() {
 		f.holding.deliverProbe(q.weights)
 	}
-	f.work.Go(func() {
+	f.asked.Go(func() {
 		select {
 		case a := <-p.done:
 			q.say(f.link, a)
 		case <-f.holding.life.Done():
 		}
 	})
-	return true, nil
+	return true
 }

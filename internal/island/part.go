@@ -30,7 +30,8 @@ type follower struct {
 	fail    context.CancelCauseFunc // ends this host, and the island with it
 	log     *slog.Logger
 	run     runfile.Run
-	gate    *question // not answered yet
+	gate    *question      // not whole yet
+	asked   sync.WaitGroup // probes that ranks have yet to compute
 	work    sync.WaitGroup
 
 	mu        sync.Mutex // guards fragments' fields; nothing of holding is called under it
@@ -79,9 +80,10 @@ func (r *runner) follow(ctx context.Context, o Options, hello *wire.Hello) error
 	wg.Go(func() { k.receive(life) })
 	defer k.close()
 	defer wg.Wait()
-	defer stop()
 	f := &follower{link: k, crew: r.crew, fail: fail, log: o.Logger, gone: make(chan struct{})}
 	defer func() { closeStore(f.state.store) }()
+	defer f.asked.Wait() // which nobody may ever order
+	defer stop()
 	defer f.work.Wait()
 	if err := f.enter(life, o.Version); err != nil {
 		return err
@@ -181,13 +183,12 @@ func (f *follower) loop(ctx context.Context) error {
 			defer cancel()
 			gone, departed = nil, true
 			continue
+		case err != nil && missing > 0:
+			return f.probes.unanswered(err)
 		case err != nil:
 			return err
 		}
-		if taken, err := f.atGate(m); taken || err != nil {
-			if err != nil {
-				return err
-			}
+		if f.atGate(m) {
 			continue
 		}
 		switch b := m.Body.(type) {

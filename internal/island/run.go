@@ -286,6 +286,34 @@ func heard(ctx context.Context, m any, ok bool) (any, error) {
 	return m, nil
 }
 
+// await waits for what is done beside the runner, and takes meanwhile what comes in. Stopped: the
+// error with which it ends when the island is told to stop; nil: it goes on waiting.
+func await[T any](ctx context.Context, r *runner, done <-chan T, stopped error) (what T, err error) {
+	for {
+		select {
+		case what = <-done: // by a native trainer it is done already
+			return what, nil
+		default:
+		}
+		var m any
+		select {
+		case what = <-done:
+			return what, nil
+		case got, ok := <-r.link.in:
+			m, err = heard(ctx, got, ok)
+		case m = <-r.asides.events:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if err != nil {
+			return what, err
+		}
+		if r.take(m); r.stopped && stopped != nil {
+			return what, stopped
+		}
+	}
+}
+
 // loop alternates step boundaries and inner steps.
 func (r *runner) loop(ctx context.Context) error {
 	defer r.saving.Wait()
@@ -321,7 +349,7 @@ func (r *runner) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	o, err := r.outcome(ctx, r.learner.trainer.begin(t))
+	o, err := await(ctx, r, r.learner.trainer.begin(t), nil)
 	if err != nil {
 		return err
 	}
@@ -352,30 +380,4 @@ func (r *runner) train(ctx context.Context) error {
 	}
 	r.report(stats, took)
 	return nil
-}
-
-// outcome waits for the end of a step, and takes meanwhile what comes in.
-func (r *runner) outcome(ctx context.Context, done <-chan outcome) (outcome, error) {
-	for {
-		select {
-		case o := <-done: // a native step is done already
-			return o, nil
-		default:
-		}
-		var m any
-		var err error
-		select {
-		case o := <-done:
-			return o, nil
-		case got, ok := <-r.link.in:
-			m, err = heard(ctx, got, ok)
-		case m = <-r.asides.events:
-		case <-ctx.Done():
-			err = context.Cause(ctx)
-		}
-		if err != nil {
-			return outcome{}, err
-		}
-		r.take(m)
-	}
 }

@@ -58,6 +58,10 @@ type question struct {
 var (
 	// errUnfinished: other hosts of the island have yet to answer.
 	errUnfinished = errors.New("not every host has answered")
+	// errUnasked: nothing, or nothing more, is to be known of it.
+	errUnasked = errors.New("it answers and was not asked")
+	// errNoProbe: its trainer has nothing that could compute one.
+	errNoProbe = errors.New("it has no probe")
 	// errRecorded: nobody has computed the model before; the answer is the record from now on.
 	errRecorded = errors.New("its answer is the record that later islands are compared with")
 )
@@ -240,15 +244,15 @@ func (d *door) saveAs(r gate.Record, checkpoint uint64) error {
 
 // judge compares an island's answer with what it was asked, once all its hosts have given
 // theirs.
-func (d *door) judge(ctx context.Context, incarnation uint64, part int, answer []byte) (v gate.Verdict, checkpoint uint64, err error) {
+func (d *door) judge(ctx context.Context, incarnation uint64, part int, m transport.Up) (v gate.Verdict, checkpoint uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	q := d.asked[incarnation]
 	if q == nil {
-		return v, 0, errors.New("it answers and was not asked")
+		return v, 0, errUnasked
 	}
-	a, err := q.whole(part, answer)
-	if errors.Is(err, errUnfinished) {
+	a, err := q.whole(part, m)
+	if errors.Is(err, errUnfinished) || errors.Is(err, errUnasked) {
 		return v, q.checkpoint, err
 	}
 	defer d.drop(incarnation)

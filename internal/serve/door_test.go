@@ -12,6 +12,8 @@ import (
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/transport"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // A run that begins with trained weights asks about those, as they are and not sharpened, the
@@ -100,10 +102,11 @@ func TestDoorRefusesAnswersOfOtherKinds(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if v, _, err := d.judge(t.Context(), 1, 0, answer); err == nil || v.Passed || !strings.Contains(err.Error(), says) {
+		m := transport.Up{FromLearner: &wire.FromLearner{}, Payload: answer}
+		if v, _, err := d.judge(t.Context(), 1, 0, m); err == nil || v.Passed || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %+v, %v", says, v, err)
 		}
-		if _, _, err := d.judge(t.Context(), 1, 0, answer); err == nil || err.Error() != "it answers and was not asked" {
+		if _, _, err := d.judge(t.Context(), 1, 0, m); err == nil || err.Error() != "it answers and was not asked" {
 			t.Errorf("a second answer: %v", err)
 		}
 	}

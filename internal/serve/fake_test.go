@@ -25,6 +25,7 @@ const (
 	actOther  = "other"  // says that it has the parameters of another run
 
 	actDie     = "die-"    // with a sample: a real island, killed by force in the step that has it
+	actSpoil   = "spoil-"  // with N-BYTES in hex: a real island, to which the Nth of these bytes come damaged
 	actFragile = "fragile" // a real island, whose connections break at each SIGUSR1
 )
 

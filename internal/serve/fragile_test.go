@@ -1,11 +1,15 @@
 package serve_test
 
 import (
+	"bytes"
+	"encoding/hex"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -61,6 +65,64 @@ func fragileWay(address string) (string, error) {
 		}
 	}()
 	return lis.Addr().String(), nil
+}
+
+// spoilingWay is an address that leads to another one; on the way from there a bit is lost: in the last
+// byte of the Nth piece that is these bytes, as in N-BYTES (hex).
+func spoilingWay(address, what string) (string, error) {
+	var nth int
+	var coded string
+	if _, err := fmt.Sscanf(what, "%d-%s", &nth, &coded); err != nil {
+		return "", err
+	}
+	piece, err := hex.DecodeString(coded)
+	if err != nil {
+		return "", err
+	}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		defer lis.Close()
+		in, err := lis.Accept() // one session: an island that is to be spoilt is not cut off
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", address)
+		if err != nil {
+			in.Close()
+			return
+		}
+		go func() {
+			io.Copy(out, in) //nolint:errcheck // any end is the end
+			out.Close()
+		}()
+		io.Copy(&spoiler{in, piece, nth, nil}, out) //nolint:errcheck // any end is the end
+		in.Close()
+	}()
+	return lis.Addr().String(), nil
+}
+
+// spoiler passes bytes on, all but one of them as they are.
+type spoiler struct {
+	to    io.Writer
+	piece []byte
+	left  int    // pieces until the one that is spoilt
+	last  []byte // bytes, as many as a piece has
+}
+
+func (s *spoiler) Write(p []byte) (int, error) {
+	p = slices.Clone(p)
+	for i := range p {
+		s.last = append(s.last[max(0, len(s.last)-len(s.piece)+1):], p[i])
+		if s.left > 0 && bytes.Equal(s.last, s.piece) {
+			if s.left--; s.left == 0 {
+				p[i] ^= 1
+			}
+		}
+	}
+	return s.to.Write(p)
 }
 
 // Danger: a connection breaks and with it go leases, calls, contributions and verdicts;

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/mistura-project/mistura/internal/coord"
-	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -37,12 +36,11 @@ func (h *host) gate(incarnation uint64) {
 			h.gated(coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused, Why: "there is no record to compare it with: " + err.Error()})
 			return
 		}
-		m := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: q.checkpoint}}}, Payload: q.payload}
 		for _, p := range append([]*transport.Peer{h.crew.peer(incarnation)}, h.parties.others(incarnation)...) {
 			if p == nil {
 				continue // it is gone
 			}
-			if err := h.question(p, m, q.weights); err != nil {
+			if err := h.question(p, q.checkpoint, q.payload, q.weights); err != nil {
 				h.log.Warn("not_sent", "incarnation", incarnation, "err", err)
 			}
 		}
@@ -87,49 +85,39 @@ func (h *host) ungated(incarnation uint64) string {
 	return ""
 }
 
-// answered judges an island's answer, beside everything else that goes on.
+// answered judges what a host of an island answers, beside everything else that goes on.
 func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 	h.asking.Go(func() {
-		if h.door.note(incarnation, part, m) {
-			return
+		if !h.door.note(incarnation, part, m) {
+			h.judge(coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused}, part, m)
 		}
-		in := coord.Gated{Incarnation: incarnation, Outcome: coord.GateRefused}
-		switch reason := m.GetGateAnswer().GetReason(); {
-		case m.Damaged:
-			in.Why = "its answer came damaged"
-		case reason == gate.NoProbe:
-			h.door.forget(incarnation)
-			in.Outcome, in.Why = coord.GateSkipped, noProbe
-		case reason != "":
-			in.Why = "it cannot answer: " + reason
-		default:
-			if !h.judge(&in, part, m.Payload) {
-				return
-			}
-		}
-		h.gated(in)
 	})
 }
 
-// judge says whether there is a verdict: all hosts of the island have to answer.
-func (h *host) judge(in *coord.Gated, part int, answer []byte) bool {
-	v, checkpoint, err := h.door.judge(h.ctx, in.Incarnation, part, answer)
+// judge tells what came out, once all hosts of the island have answered.
+func (h *host) judge(in coord.Gated, part int, m transport.Up) {
+	v, checkpoint, err := h.door.judge(h.ctx, in.Incarnation, part, m)
 	in.Checkpoint = checkpoint
 	switch {
 	case errors.Is(err, errUnfinished):
-		return false
+		h.post(func() { h.decide(coord.Unanswered{Incarnation: in.Incarnation, Why: err.Error()}) })
+		return
+	case errors.Is(err, errUnasked): // another host of the island has decided already
+		h.log.Debug("gate_unasked", "incarnation", in.Incarnation, "part", part)
+		return
+	case errors.Is(err, errNoProbe):
+		in.Outcome, in.Why = coord.GateSkipped, noProbe
 	case errors.Is(err, errRecorded):
 		in.Outcome, in.Why = coord.GateRecorded, err.Error()
-		return true
 	case err != nil:
 		in.Why = err.Error()
-		return true
+	default:
+		in.Verdict, in.Why = &v, v.Reason
+		if v.Passed {
+			in.Outcome = coord.GatePassed
+		}
 	}
-	in.Verdict, in.Why = &v, v.Reason
-	if v.Passed {
-		in.Outcome = coord.GatePassed
-	}
-	return true
+	h.gated(in)
 }
 
 func (h *host) gated(in coord.Gated) { go h.post(func() { h.decide(in) }) }

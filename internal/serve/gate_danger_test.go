@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"math"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/store"
+	"github.com/mistura-project/mistura/internal/wire"
 )
 
 // Danger: whoever is at the gate is killed there, and everybody waits for its answer, or half a
@@ -171,5 +173,126 @@ func TestAnswersThatAreNone(t *testing.T) {
 				t.Errorf("the trainer hears %v", o.ends)
 			}
 		})
+	}
+}
+
+// Danger: an island of several hosts and ranks is refused, and nobody knows which of them it is
+// about. What is wrong with an answer is said with host and rank, on the tape and to every rank.
+func TestRefusalNamesHostAndRank(t *testing.T) {
+	problem := func(r *attachtest.Rank) *attach.Gated {
+		said := attachtest.Honest(r)
+		said.Problem = "the probe failed: RuntimeError"
+		return said
+	}
+	infinite := func(r *attachtest.Rank) *attach.Gated {
+		said := attachtest.Honest(r)
+		r.Out(0)[0] = float32(math.Inf(1))
+		return said
+	}
+	for says, spoil := range map[string]struct {
+		rank   int
+		answer func(*attachtest.Rank) *attach.Gated
+	}{
+		"host 0: it cannot answer: rank 1: the probe failed: RuntimeError":                   {1, problem},
+		"host 1: it cannot answer: rank 2: the probe failed: RuntimeError":                   {2, problem},
+		`host 1: it cannot answer: rank 2: the gradient of tensor "embedding" is not finite`: {2, infinite},
+	} {
+		t.Run(says, func(t *testing.T) {
+			t.Parallel()
+			run, _ := strangers(t)
+			c, paths := sockets(t, run)
+			for life := range uint64(coord.GateTries) {
+				err := twoHosts(t, c, run, attachtest.Rows, <-paths, life+1, func(trainer *attachtest.Trainer) func(uint64) error {
+					trainer.Ranks[spoil.rank].Answer = spoil.answer
+					return nil
+				})
+				if err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("the trainer hears %v", err)
+				}
+			}
+			if _, err := c.wait(); !errors.Is(err, serve.ErrRunFailed) {
+				t.Error(err)
+			}
+			for _, r := range gates(t, c.dir) {
+				if r.Outcome != coord.GateRefused || !strings.Contains(r.Why, says) {
+					t.Errorf("%+v", r)
+				}
+			}
+		})
+	}
+}
+
+// Danger: what one host of an island is asked comes damaged, and the island passes without it, or its
+// ranks wait for weights that never come. It is refused with that reason; the next life answers.
+func TestQuestionIsDamagedAtOneHost(t *testing.T) {
+	for _, host := range []int{0, 1} {
+		for what, says := range map[string]string{
+			"record":  fmt.Sprintf("host %d: it cannot answer: the gate record came damaged", host),
+			"weights": fmt.Sprintf("host %d: it cannot answer: fragment 0 of", host),
+		} {
+			t.Run(fmt.Sprintf("%s, host %d", what, host), func(t *testing.T) {
+				t.Parallel()
+				run, weights := strangers(t)
+				piece := []byte(`{"gate_record":1`)
+				if what == "weights" {
+					piece = wire.Bytes(weights[:4])
+				}
+				first, second := spoilt(host, 1, piece)
+				c, paths := socketsIn(t, folder(t), run, false, first)
+				if err := twoHosts(t, c, run, attachtest.Rows, <-paths, 1, nil, second(t)); err == nil || !strings.Contains(err.Error(), says) {
+					t.Errorf("the trainer hears %v", err)
+				}
+				if err := twoHosts(t, c, run, attachtest.Rows, <-paths, 2, nil); err != nil {
+					t.Fatal(err)
+				}
+				c.finish()
+				records := gates(t, c.dir)
+				if len(records) != 2 || records[0].Outcome != coord.GateRefused || !strings.Contains(records[0].Why, says) || records[1].Outcome != coord.GateRecorded {
+					t.Errorf("%+v", records)
+				}
+			})
+		}
+	}
+}
+
+// The same in the middle of training, where the island is asked for a checkpoint's record: the
+// checkpoint goes without it, with that reason, and training goes on to the same weights.
+func TestCheckpointsQuestionIsDamagedAtOneHost(t *testing.T) {
+	for _, host := range []int{0, 1} {
+		t.Run(fmt.Sprint("host ", host), func(t *testing.T) {
+			t.Parallel()
+			run, weights := strangers(t)
+			run.Checkpoint.EveryTokens = stepTokens * 20
+			first, second := spoilt(host, 2, []byte(`{"gate_record":1`))
+			c, paths := socketsIn(t, folder(t), run, false, first)
+			if err := twoHosts(t, c, run, attachtest.Rows, <-paths, 1, nil, second(t)); err != nil {
+				t.Fatal(err)
+			}
+			c.finish()
+			if says := fmt.Sprintf("checkpoint 1 has no gate record, islands that join are compared with the one before: island only: host %d: it cannot answer: the gate record came damaged", host); !strings.Contains(notes(c), says) {
+				t.Errorf("it is said:\n%s", notes(c))
+			}
+			got := newCurve()
+			got.add(t, c)
+			got.weights = saved(t, c.dir, "model.safetensors", run)
+			got.equal(t, plainFrom(run, weights))
+		})
+	}
+}
+
+// spoilt has the nth of such pieces come damaged at one of two hosts, in the island's first life.
+func spoilt(host, nth int, piece []byte) (first func(*serve.Options), second func(*testing.T) func(*wire.Join)) {
+	act := fmt.Sprintf("%d-%x", nth, piece)
+	first, second = func(*serve.Options) {}, func(*testing.T) func(*wire.Join) { return func(*wire.Join) {} }
+	if host == 0 {
+		return faking("only-1=" + actSpoil + act), second
+	}
+	return first, func(t *testing.T) func(*wire.Join) {
+		return func(j *wire.Join) {
+			var err error
+			if j.Address, err = spoilingWay(j.Address, act); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

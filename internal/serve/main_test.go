@@ -98,6 +98,10 @@ func actAsIsland(lives, fake string) error {
 		if join.Address, err = fragileWay(join.Address); err != nil {
 			return err
 		}
+	case strings.HasPrefix(act, actSpoil):
+		if join.Address, err = spoilingWay(join.Address, strings.TrimPrefix(act, actSpoil)); err != nil {
+			return err
+		}
 	case strings.HasPrefix(act, actDie):
 		if spoil, err = deathAt(act); err != nil {
 			return err

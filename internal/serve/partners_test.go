@@ -15,6 +15,7 @@ import (
 	"github.com/mistura-project/mistura/internal/island"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -52,7 +53,7 @@ func hellosOfTwoHosts(run runfile.Run, layout attachtest.Layout) []attach.Hello 
 }
 
 // twoHosts trains an island on two hosts, of which the second is in this process.
-func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout, path string, incarnation uint64, before func(*attachtest.Trainer) func(uint64) error) error {
+func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout, path string, incarnation uint64, before func(*attachtest.Trainer) func(uint64) error, change ...func(*wire.Join)) error {
 	hellos := attachtest.Keeping(hellosOfTwoHosts(run, layout))
 	trainer, err := attachtest.Join(path, patience, hellos[:2]...)
 	if err != nil {
@@ -64,6 +65,9 @@ func twoHosts(t *testing.T, c *trial, run runfile.Run, layout attachtest.Layout,
 		return err
 	}
 	join.Incarnation = 0 // it is told by the ranks
+	for _, change := range change {
+		change(&join)
+	}
 	second := filepath.Join(t.TempDir(), "s")
 	ctx, cancel := context.WithCancelCause(context.Background())
 	crew, err := attach.Listen(attach.Options{Path: second, Version: "test", Logger: slog.New(slog.DiscardHandler), Lost: cancel})
@@ -102,7 +106,7 @@ func sockets(t testing.TB, run runfile.Run) (*trial, chan string) {
 	return socketsIn(t, folder(t), run, false)
 }
 
-func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool) (*trial, chan string) {
+func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool, change ...func(*serve.Options)) (*trial, chan string) {
 	paths := make(chan string, 16)
 	return begin(t, dir, run, resume, func(_ *trial, e ledger.Event) {
 		if note, ok := e.(ledger.Note); ok {
@@ -110,7 +114,7 @@ func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool) (*trial, 
 				paths <- m[1]
 			}
 		}
-	}), paths
+	}, change...), paths
 }
 
 // The danger: a host whose ranks hold only replicas of what others send gives its part when

@@ -69,10 +69,9 @@ func (h *host) askRecord(c *cutState, before *asking) *asking {
 		a.answer <- noted{err: err}
 		return a
 	}
-	question := transport.Down{ToLearner: &wire.ToLearner{Body: &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: c.number}}}, Payload: payload}
 	h.syncFX.push(func() {
 		for _, p := range sessions {
-			if err := h.question(p, question, c.theta); err != nil {
+			if err := h.question(p, c.number, payload, c.theta); err != nil {
 				h.door.over(first, fmt.Errorf("it was not asked: %w", err))
 				return
 			}
@@ -81,9 +80,10 @@ func (h *host) askRecord(c *cutState, before *asking) *asking {
 	return a
 }
 
-// question sends what is asked, and the weights that it is about; nil: they are known there.
-func (h *host) question(p *transport.Peer, q transport.Down, weights []float32) error {
-	if err := p.Send(q); err != nil || weights == nil {
+// question sends what is asked, and the weights that it is about; nil: they are derived there.
+func (h *host) question(p *transport.Peer, checkpoint uint64, record []byte, weights []float32) error {
+	body := &wire.ToLearner_Gate{Gate: &wire.Gate{Checkpoint: checkpoint, Sent: weights != nil}}
+	if err := p.Send(transport.Down{ToLearner: &wire.ToLearner{Body: body}, Payload: record}); err != nil || weights == nil {
 		return err
 	}
 	for i, f := range h.bank.fragments {
@@ -167,15 +167,11 @@ func (d *door) note(incarnation uint64, part int, m transport.Up) bool {
 	if m.GetGateAnswer().GetCheckpoint() != q.checkpoint {
 		return true // to a question that is over
 	}
-	r, err := q.whole(part, m.Payload)
-	switch reason := m.GetGateAnswer().GetReason(); {
-	case m.Damaged:
-		err = errors.New("its answer came damaged")
-	case reason != "":
-		err = errors.New("it cannot answer: " + reason)
-	case errors.Is(err, errUnfinished):
+	r, err := q.whole(part, m)
+	if errors.Is(err, errUnfinished) {
 		return true
-	case err == nil:
+	}
+	if err == nil {
 		err = d.fits(r)
 	}
 	delete(d.asked, incarnation)
@@ -187,22 +183,39 @@ func (d *door) note(incarnation uint64, part int, m transport.Up) bool {
 }
 
 // whole adds a host's answer, and gives that of all once none is missing.
-func (q *question) whole(part int, answer []byte) (gate.Record, error) {
+func (q *question) whole(part int, m transport.Up) (gate.Record, error) {
 	if part >= len(q.answers) {
-		return gate.Record{}, errors.New("it answers and was not asked")
+		return gate.Record{}, errUnasked
 	}
-	partial, err := gate.Decode(answer)
+	partial, err := answerIn(m)
 	if err != nil {
+		if len(q.answers) > 1 {
+			err = fmt.Errorf("host %d: %w", part, err)
+		}
 		return gate.Record{}, err
 	}
-	if q.answers[part] = &partial; slices.Contains(q.answers, nil) {
-		return gate.Record{}, errUnfinished
+	q.answers[part] = &partial
+	if missing := slices.Index(q.answers, nil); missing >= 0 {
+		return gate.Record{}, fmt.Errorf("%w: host %d has not", errUnfinished, missing)
 	}
 	a, err := gate.Together(q.answers)
 	if err == nil && !q.record.Asks(a) {
 		err = errors.New("the answer is to another probe")
 	}
 	return a, err
+}
+
+// answerIn reads what one host says.
+func answerIn(m transport.Up) (gate.Record, error) {
+	switch reason := m.GetGateAnswer().GetReason(); {
+	case m.Damaged:
+		return gate.Record{}, errors.New("its answer came damaged")
+	case reason == gate.NoProbe:
+		return gate.Record{}, errNoProbe
+	case reason != "":
+		return gate.Record{}, errors.New("it cannot answer: " + reason)
+	}
+	return gate.Decode(m.Payload)
 }
 
 // giveUp ends a question that took too long. The island would hold up the next checkpoint as well.

@@ -3363,9 +3363,11 @@ func (x *Stored) GetFiles() []*StateFile {
 
 // Gate asks an island to show that it computes the same model before its first
 // contribution; the payload is a gate record (docs/formats/gate.md). Its answer's payload is one too.
+// checkpoint: whose weights the record is of; 0: of none. sent: the weights follow as fragments; else they are derived.
 type Gate struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Checkpoint    uint64                 `protobuf:"varint,1,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
+	Sent          bool                   `protobuf:"varint,2,opt,name=sent,proto3" json:"sent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3405,6 +3407,13 @@ func (x *Gate) GetCheckpoint() uint64 {
 		return x.Checkpoint
 	}
 	return 0
+}
+
+func (x *Gate) GetSent() bool {
+	if x != nil {
+		return x.Sent
+	}
+	return false
 }
 
 // GateAnswer: reason is why there is none; empty: it is in the payload. checkpoint: as in what it answers, for
@@ -4039,11 +4048,12 @@ const file_mistura_proto_rawDesc = "" +
 	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06layout\x18\x06 \x01(\tR\x06layout\x121\n" +
 	"\x05slots\x18\a \x03(\v2\x1b.mistura.wire.v1.SlotDigestR\x05slots\x120\n" +
-	"\x05files\x18\b \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\"&\n" +
+	"\x05files\x18\b \x03(\v2\x1a.mistura.wire.v1.StateFileR\x05files\":\n" +
 	"\x04Gate\x12\x1e\n" +
 	"\n" +
 	"checkpoint\x18\x01 \x01(\x04R\n" +
-	"checkpoint\"D\n" +
+	"checkpoint\x12\x12\n" +
+	"\x04sent\x18\x02 \x01(\bR\x04sent\"D\n" +
 	"\n" +
 	"GateAnswer\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1e\n" +
