@@ -190,6 +190,7 @@ func TestBadFiles(t *testing.T) {
 		{"x,bf16,98,TFLOPS,E,me,2026,\n", `mine.csv:3: grade "E": is no grade; write A (first-hand), B (secondary), C (general knowledge), D (assumed), U (doubtful)`},
 		{"x,bf16,98,TFLOPS,A,,2026,\n", `mine.csv:3: source: is missing; say who says so, or make the value unknown`},
 		{"x,bf16,98,TFLOPS,A,me,26,\n", `mine.csv:3: date "26": is no date; write when`},
+		{"x,bf16,98,TFLOPS,A,me,2026-02-30,\n", `mine.csv:3: date "2026-02-30": is no date; write when`},
 		{"x,bf16,unknown,,A,me,2026,\n", `mine.csv:3: value "unknown": has grade, source or date; leave them empty, and say in the note why it is not known`},
 		{"x,dies,1.5,dies,A,me,2026,\n", `mine.csv:3: value "1.5": is not whole; write dies in whole dies`},
 		{"x,link_kind,ring,,A,me,2026,\n", `mine.csv:3: value "ring": is no link_kind; write switch, mesh, torus, none or unknown`},

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Grade says how good the evidence of a figure is.
@@ -126,7 +127,15 @@ func Hull(figures ...Figure) Value {
 	return v
 }
 
-var (
-	chipName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
-	dateForm = regexp.MustCompile(`^[12][0-9]{3}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$`)
-)
+var chipName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
+
+// isDate: a year, a month or a day that there is.
+func isDate(s string) bool {
+	const day = "2006-01-02"
+	for _, layout := range []string{day, day[:7], day[:4]} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.Year() >= 1970
+		}
+	}
+	return false
+}

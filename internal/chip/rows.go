@@ -104,7 +104,7 @@ func (k kind) first(at row, cells []string) (date string, err error) {
 	case n > k.format:
 		return "", &fault.Input{Where: where + ": format", Value: cells[1], Problem: fmt.Sprintf("is newer than %d, which this mistura reads", k.format), Next: "use a newer mistura"}
 	}
-	if !dateForm.MatchString(cells[2]) {
+	if !isDate(cells[2]) {
 		return "", &fault.Input{Where: where + ": date", Value: clip(cells[2]), Problem: "is no date", Next: "write it as 2026-11-29"}
 	}
 	return cells[2], nil
@@ -169,7 +169,7 @@ func (r row) evidence() (f Figure, err error) {
 		return f, r.fault("grade", "is no grade", "write "+gradesInWords())
 	case f.Source == "":
 		return f, r.fault("source", "is missing", "say who says so, or make the value unknown")
-	case !dateForm.MatchString(f.Date):
+	case !isDate(f.Date):
 		return f, r.fault("date", "is no date", "write when the source said it, or was read: 2026, 2026-11 or 2026-11-29")
 	}
 	return f, nil
