@@ -75,13 +75,22 @@ func all(given map[string][]bool) bool {
 	return true
 }
 
-// eachPiece calls f for what a rank holds: a box of a tensor and its areas.
-func (k *keeping) eachPiece(r *attach.Rank, f func(t model.Tensor, box layout.Box, in, out []float32) error) error {
+// held is what a rank holds of a tensor: a box of it, and the areas for that.
+type held struct {
+	tensor  model.Tensor
+	box     layout.Box
+	in, out []float32 // out nil: it gives nothing
+	replica int
+}
+
+// eachPiece calls f for what a rank holds.
+func (k *keeping) eachPiece(r *attach.Rank, f func(held) error) error {
 	h, i := k.holding, k.holding.place(r)
 	for p := range h.fragments {
 		for n, piece := range h.pieces[i][p] {
 			box := h.boxes[i][p][n]
-			if err := f(h.fragments[p].Tensors[box.Tensor], box, r.In[piece], r.Out[piece]); err != nil {
+			of := held{h.fragments[p].Tensors[box.Tensor], box, r.In[piece], r.Out[piece], r.Hello.Pieces[piece].Replica}
+			if err := f(of); err != nil {
 				return err
 			}
 		}
@@ -109,17 +118,18 @@ func (k *keeping) slot(r *attach.Rank, m *attach.Slot) (finish func() func(), er
 	return finish, r.Send(&attach.Taken{})
 }
 
-// collect copies a rank's pieces of a slot to their places.
+// collect copies a rank's pieces of a slot to their places. A replica is not saved: its original
+// is, perhaps by another host.
 func (k *keeping) collect(out *outgoing, r *attach.Rank, m *attach.Slot) (finish func() func(), err error) {
-	k.eachPiece(r, func(t model.Tensor, box layout.Box, _, area []float32) error { //nolint:errcheck // none fails
+	k.eachPiece(r, func(h held) error { //nolint:errcheck // none fails
 		switch {
-		case area == nil:
+		case h.replica != 0:
 		case out.flat != nil:
-			scatterBox(out.flat[m.Slot], t, box, area)
+			scatterBox(out.flat[m.Slot], h.tensor, h.box, h.out)
 		default:
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			tensor, mark := boxed(m.Slot, t, box, len(out.capture.boxes), slices.Clone(area))
+			tensor, mark := boxed(m.Slot, h.tensor, h.box, len(out.capture.boxes), slices.Clone(h.out))
 			out.capture.tensors, out.capture.boxes = append(out.capture.tensors, tensor), append(out.capture.boxes, mark)
 		}
 		return nil

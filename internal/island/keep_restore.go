@@ -63,9 +63,7 @@ func (k *keeping) load(r *attach.Rank, m *attach.Load) error {
 		return senseless("slot %.40q, which was not to be restored", m.Slot)
 	}
 	boxes := &boxReader{file: in.state.file}
-	err := k.eachPiece(r, func(t model.Tensor, box layout.Box, area, _ []float32) error {
-		return in.state.piece(boxes, m.Slot, t, box, area)
-	})
+	err := k.eachPiece(r, func(h held) error { return in.state.piece(boxes, m.Slot, h.tensor, h.box, h.in) })
 	if err != nil {
 		return fmt.Errorf("saved state: %w", err)
 	}
@@ -105,18 +103,18 @@ func (k *keeping) compare(in *incoming, r *attach.Rank, m *attach.Slot) (finish 
 func (k *keeping) unlike(s *savedState, r *attach.Rank, slot string) error {
 	boxes := &boxReader{file: s.file}
 	var want []float32
-	return k.eachPiece(r, func(t model.Tensor, box layout.Box, _, area []float32) error {
-		if area == nil {
+	return k.eachPiece(r, func(h held) error {
+		if h.out == nil {
 			return nil
 		}
-		want = reuse(want, box.Size())
-		if err := s.piece(boxes, slot, t, box, want); err != nil {
+		want = reuse(want, h.box.Size())
+		if err := s.piece(boxes, slot, h.tensor, h.box, want); err != nil {
 			return fmt.Errorf("saved state: %w", err)
 		}
 		for i, v := range want {
-			if math.Float32bits(v) != math.Float32bits(area[i]) {
+			if math.Float32bits(v) != math.Float32bits(h.out[i]) {
 				return &fault.Input{
-					Where: fmt.Sprintf("rank %d", r.Hello.Rank), Value: slot + "." + t.Name, Problem: fmt.Sprintf("holds %v where %v was loaded (element %d of its piece)", area[i], v, i),
+					Where: fmt.Sprintf("rank %d", r.Hello.Rank), Value: slot + "." + h.tensor.Name, Problem: fmt.Sprintf("holds %v where %v was loaded (element %d of its piece)", h.out[i], v, i),
 					Next: "the adapter must give and take " + slot + " in fp32, and pieces where it says they are",
 				}
 			}

@@ -238,43 +238,51 @@ func TestTrainerSavesItself(t *testing.T) {
 // had been moved.
 func TestStateOfTwoHosts(t *testing.T) {
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
-	for name, again := range map[string]func(t *testing.T, dir string) *trial{
-		"two hosts again": func(t *testing.T, dir string) *trial {
+	onTwo := func(layout attachtest.Layout) func(t *testing.T, dir string) *trial {
+		return func(t *testing.T, dir string) *trial {
 			c, paths := socketsIn(t, dir, run, true)
-			if err := twoHosts(t, c, run, stages, <-paths, 2, nil); err != nil {
+			if err := twoHosts(t, c, run, layout, <-paths, 2, nil); err != nil {
 				t.Fatal(err)
 			}
 			return c
-		},
-		"one host": func(t *testing.T, dir string) *trial {
+		}
+	}
+	for name, c := range map[string]struct {
+		layout attachtest.Layout
+		again  func(t *testing.T, dir string) *trial
+	}{
+		"two hosts again": {stages, onTwo(stages)},
+		"one host": {stages, func(t *testing.T, dir string) *trial {
 			o := &outside{run: run, world: 2, layout: attachtest.Rows, slots: true, resume: true}
 			return trainOutside(t, dir, o)
-		},
+		}},
+		"replicas, then shards": {attachtest.Replicated, onTwo(stages)}, // as with DDP: both hosts hold everything
+		"replicas again":        {attachtest.Replicated, onTwo(attachtest.Replicated)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := folder(t)
-			c, paths := socketsIn(t, dir, run, false)
-			err := twoHosts(t, c, run, stages, <-paths, 1, func(*attachtest.Trainer) func(uint64) error {
+			r, paths := socketsIn(t, dir, run, false)
+			err := twoHosts(t, r, run, c.layout, <-paths, 1, func(*attachtest.Trainer) func(uint64) error {
 				return func(step uint64) error {
 					if step == 25 {
-						c.interruptNow()
+						r.interruptNow()
 					}
 					return nil
 				}
 			})
-			if _, ended := c.wait(); err != nil || !errors.Is(ended, serve.ErrInterrupted) {
+			if _, ended := r.wait(); err != nil || !errors.Is(ended, serve.ErrInterrupted) {
 				t.Fatal(err, ended)
 			}
 			if hosts := newestMeta(t, dir).Islands["only"].Hosts; len(hosts) != 1 || hosts[0].Host != 1 || hosts[0].SizeBytes == 0 {
 				t.Fatalf("the manifest has the hosts %+v", hosts)
 			}
 			meta := newestMeta(t, dir)
-			c = again(t, dir)
-			c.finish()
+			r = c.again(t, dir)
+			r.finish()
 			restoredAsSaved(t, dir, "only", meta, 3)
 			got, want := newCurve(), plainOutside(run)
-			got.add(t, c)
+			got.add(t, r)
 			for step, loss := range got.loss {
 				if loss != want.loss[step] {
 					t.Fatalf("step %d has another loss than in the plain loop", step)
