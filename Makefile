@@ -1,5 +1,5 @@
 # Everything a newcomer needs. `make` alone lists the targets.
-# Go is all that build, test and bench need; check needs a network for staticcheck, lint one for ruff.
+# Go is all that build, test and bench need; check needs a network for staticcheck, lint one for ruff and mypy.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
@@ -10,6 +10,8 @@ TESTFLAGS   ?=
 PYTHON      ?= /usr/bin/python3
 PYTESTFLAGS ?=
 RUFF        := ruff==0.14.0
+MYPY        := mypy==1.18.2
+PIP         := PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install -q --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help build test python lint evidence-gpu oracle check bench compare race format vet static tidy generated platforms clean
@@ -26,10 +28,12 @@ test: ## run all tests; what is not installed is skipped by name
 python: ## the Python package's tests, against this program (PYTHON: one with torch, numpy and pytest; Debian's by default)
 	OMP_NUM_THREADS=1 PYTHONPATH=python $(PYTHON) -m pytest -q $(PYTESTFLAGS) python/tests
 
-lint: ## ruff finds nothing in python/, at a pinned version (from PyPI, with pip)
-	@test -x "checks/out/$(RUFF)/bin/ruff" || PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install -q --disable-pip-version-check --target "checks/out/$(RUFF)" "$(RUFF)"
+lint: ## ruff and mypy find nothing in python/, at pinned versions (from PyPI, with pip)
+	@test -x "checks/out/$(RUFF)/bin/ruff" || $(PIP) --target "checks/out/$(RUFF)" "$(RUFF)"
+	@test -x "checks/out/$(MYPY)/bin/mypy" || $(PIP) --target "checks/out/$(MYPY)" "$(MYPY)"
 	"checks/out/$(RUFF)/bin/ruff" check python
 	"checks/out/$(RUFF)/bin/ruff" format --check python
+	PYTHONPATH="checks/out/$(MYPY)" $(PYTHON) -m mypy --config-file python/pyproject.toml --cache-dir checks/out/mypy python/mistura
 
 evidence-gpu: ## what only a machine with a CUDA device can show, as one JSON file under docs/evidence (PYTHON: one with such a torch)
 	$(PYTHON) checks/evidence/gpu.py

@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,8 +32,8 @@ class Areas:
             memory = mmap.mmap(fd, size)
         finally:
             os.close(fd)
-        self.out = [view(memory, at, extent) for at, extent in zip(out, extents)]  # which hold the memory
-        self.into = [view(memory, at, extent) for at, extent in zip(into, extents)]
+        self.out: list[Any] = [view(memory, at, extent) for at, extent in zip(out, extents)]  # which hold the memory
+        self.into: list[Any] = [view(memory, at, extent) for at, extent in zip(into, extents)]
 
     def close(self) -> None:
         """There are no areas any more."""

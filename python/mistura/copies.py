@@ -55,10 +55,11 @@ class DeviceCopies:
 
     def __init__(self, areas: Areas, weights: Weights, device: torch.device) -> None:
         self._areas, self._weights, self._device = areas, weights, device
-        self._module = getattr(torch, device.type, None)
-        has = all(hasattr(self._module, name) for name in ("Stream", "Event", "stream", "current_stream"))
+        module: Any = getattr(torch, device.type, None)
+        has = all(hasattr(module, name) for name in ("Stream", "Event", "stream", "current_stream"))
         self._streams = has and device.type != "cpu"  # newer PyTorch has empty ones there
-        self._side = self._module.Stream(device) if self._streams else None
+        side: Any = module.Stream(device) if self._streams else None
+        self._module, self._side = module, side
         self._held: list[torch.Tensor] = []  # staging of what came in last
         self._taken: Any = None  # event after which that is free
         self._error: Exception | None = None

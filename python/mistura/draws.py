@@ -9,12 +9,11 @@ quantile of the normal distribution by PPND16 (Wichura, algorithm AS 241, 1988).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, Any]
+Array = Any  # of numpy, whose own name for it takes arguments that depend on the release
 
 ROUTING = 4  # purpose: stochastic routing; the index is the sample
 

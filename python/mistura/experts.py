@@ -16,7 +16,7 @@ P = N·K choices sorted by expert.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Callable
+from typing import Any, Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from torch.nn import functional
 Products = Callable[[Tensor, Sequence[int], Tensor, Tensor, Tensor], Tensor]
 
 # The public name came with torch 2.10; the other stands in releases since 2.8.
-_grouped_mm = getattr(functional, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
+_grouped_mm: Any = getattr(functional, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
 
 
 class Experts(nn.Module):

@@ -136,10 +136,11 @@ class Gate:
             self._model.zero_grad(set_to_none=True)
             hook(adapter, "clear_gradients")()
             answer = answered(self._probe.compute(asked)) if self._probe else Answer(None)
-            ours = torch.is_tensor(answer.loss) and answer.loss.requires_grad
+            loss: Any = answer.loss
+            ours = torch.is_tensor(loss) and loss.requires_grad
             if ours:
-                (answer.loss * scale).backward()
-                answer = replace(answer, loss=answer.loss.detach())
+                (loss * scale).backward()
+                answer = replace(answer, loss=loss.detach())
             hook(adapter, "finish_gradients")(ours)
             finite = exchange.give(lambda piece: gradient(adapter, piece), 1 / (scale if ours else answer.scale))
             return Outcome(answer, "", finite, ours)
@@ -157,7 +158,7 @@ def hook(adapter: Any, name: str, absent: Any = lambda *_: None) -> Any:
 def answered(value: Any) -> Answer:
     """What a probe gave, with one number as its loss."""
     answer = value if isinstance(value, Answer) else Answer(value)
-    loss = answer.loss
+    loss: Any = answer.loss
     if hasattr(loss, "full_tensor"):  # a DTensor, which may be a sum over ranks
         loss = loss.full_tensor()
     if torch.is_tensor(loss) and loss.numel() != 1:

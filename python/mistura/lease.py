@@ -32,14 +32,16 @@ def weight(count: int, rank: int, size: int) -> float:
 def collated(loader: Any) -> Callable[[list[int]], Any]:
     """How to make a batch of sample numbers: a DataLoader's data set and collate function, or any indexed data set."""
     dataset = getattr(loader, "dataset", loader)
-    collate = getattr(loader, "collate_fn", None)
+    collate: Any = getattr(loader, "collate_fn", None)
     if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
         problem = f"{type(dataset).__name__} cannot be read by sample number"
         raise InputError(
             "batches()", None, problem, "give a data set with len() and [number], use island.lease(), or let the run say data.own"
         )
     if collate is None:
-        from torch.utils.data import default_collate as collate  # of torch 1.11 on
+        from torch.utils.data import default_collate  # of torch 1.11 on
+
+        collate = default_collate
     size = len(dataset)
     return lambda samples: collate([dataset[n % size] for n in samples])
 
@@ -47,7 +49,7 @@ def collated(loader: Any) -> Callable[[list[int]], Any]:
 def endless(loader: Any) -> Iterator[Any]:
     """The loader's batches, epoch after epoch, each with the sampler's order of its own."""
     for epoch in range(1 << 62):
-        sampler = getattr(loader, "sampler", None)
+        sampler: Any = getattr(loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
         empty = True

@@ -79,14 +79,13 @@ class Rates:
         if self._run is not None and not self._asked:
             if self._given is not None and self._given is not self._groups[0]:
                 return now  # a state was loaded since, and its rate with it; the next step has the run's again
-            self._check(now)
+            self._check(now, self._run * self._factor)
         return None if self._run is None else self._run * self._factor
 
-    def _check(self, now: float | None) -> None:
+    def _check(self, now: float | None, expected: float) -> None:
         if now is None:
             problem = "nobody sets the run's rate: there is no optimizer here and island.lr() was not asked"
             raise InputError("rate", RUN, problem, 'use island.lr() before each step, give join() the optimizer, or join with rate="own"')
-        expected = self._run * self._factor
         if abs(now - expected) > 1e-6 * abs(expected):
             problem = f"the optimizer's learning rate is {now:g}, the run's for this step was {expected:g}: something else set it"
             raise InputError("rate", RUN, problem, 'leave out the scheduler, set island.lr() yourself, or join with rate="own"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Settings(dict):
+class Settings(dict[str, Any]):
     """The resolved run file; keys are attributes too."""
 
     def __getattr__(self, key: str) -> Any:

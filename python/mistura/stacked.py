@@ -6,9 +6,11 @@ layer of the stack, in the parameter and in the optimizer's state alike.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
-from .adapters.base import Adapter, Part
+from .adapters.base import Adapter, Part, local
 from .layout import Held, Piece
 from .model import Model, is_state
 
@@ -26,5 +28,5 @@ def stacked(model: Model, optimizer: torch.optim.Optimizer) -> Adapter:
             place = (expert,) * bool(stack) + (0,) * len(shape)
             held = Held(Piece(called, (0,) * len(shape), shape, None, shape), place, (1,) * bool(stack) + shape)
             tensors.append((called, shape, state))
-            parts.append(Part(held, lambda v=value: v, None if state else value))
+            parts.append(Part(held, partial(local, value), None if state else value))
     return Adapter(tensors, parts, optimizer)

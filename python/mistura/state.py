@@ -118,7 +118,7 @@ class State:
         self._link.ask("slot", checkpoint=checkpoint, slot=slot, steps=steps, scale=float(scale), scale_steps=int(good))
 
 
-class Files(dict):
+class Files(dict[int, Path]):
     """What ranks saved themselves, by rank. A rank that saved nothing must not go on from another's place in the data (case B9)."""
 
     def __missing__(self, rank: Any) -> Path:

@@ -54,8 +54,9 @@ def counted(tokens: Any) -> int:
     """A number of tokens."""
     if tokens is None:
         raise InputError("tokens", None, "is missing", "call island.step(loss, tokens=…) with the tokens this rank trained in the step")
-    value = tokens.item() if hasattr(tokens, "item") and not many(tokens) else tokens
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value != value or value < 0 or value != int(value):
+    value: Any = tokens.item() if hasattr(tokens, "item") and not many(tokens) else tokens
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not real or value != value or value < 0 or value != int(value):
         shown = type(tokens).__name__ if many(tokens) else tokens
         raise InputError("tokens", shown, "is no number of tokens", "give a whole number, such as batch.numel()")
     return int(value)

@@ -171,7 +171,7 @@ class Pace:
 def train(island: Any, learner: Learner, told: Told, leaving: Sequence[bool]) -> None:
     """Step by step until the run is over, or until somebody asks this island to leave."""
     sequence = learner.t.sequence_tokens
-    mine = next((i for i in island.run["islands"] if i["name"] == island.name), {})
+    mine: dict[str, Any] = next((i for i in island.run["islands"] if i["name"] == island.name), {})
     pace = Pace(float(mine.get("pace", 1)))
     first = not dist.is_initialized() or dist.get_rank() == 0
     while not island.done:
@@ -210,8 +210,13 @@ def run(args: argparse.Namespace) -> None:
     torch.set_num_threads(threads(args.threads))
     device = devices.open_device(args.device, local)
     leaving: list[bool] = []
+
+    def leave(*_: Any) -> None:
+        leaving.append(True)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: (leaving.append(True), signal.signal(signal.SIGINT, signal.SIG_DFL)))
+        signal.signal(number, leave)
     if world > 1:
         dist.init_process_group(devices.find(args.device)[0].backend)
     while True:

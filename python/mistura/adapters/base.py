@@ -108,8 +108,9 @@ class Adapter:
     def set_steps(self, n: int) -> None:
         """Set that count."""
         for one in self._inner():
-            for group in one.param_groups if counts_by_group(one) else ():
-                count(group, n)
+            if counts_by_group(one):
+                for group in one.param_groups:
+                    count(group, n)
         for part in self._parts:
             if part.key is not None and "step" in self._state(part):
                 count(self._state(part), n)
@@ -164,7 +165,7 @@ def counts_by_group(optimizer: Any) -> bool:
 
 def no_steps(optimizer: Any, key: torch.Tensor) -> torch.Tensor:
     """PyTorch's count before the first step: beside the parameter where a kernel on its device reads it."""
-    group = next((g for g in optimizer.param_groups if any(p is key for p in g["params"])), {})
+    group: dict[str, Any] = next((g for g in optimizer.param_groups if any(p is key for p in g["params"])), {})
     return torch.zeros((), dtype=torch.float32, device=key.device if group.get("fused") or group.get("capturable") else "cpu")
 
 

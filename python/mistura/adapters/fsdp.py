@@ -8,6 +8,7 @@ Either keeps whole parameters for a while after a forward pass; what is added to
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Callable
 
 import torch
@@ -74,9 +75,9 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
         flat = handle.flat_param
         flattened.update(id(p) for p in (flat, *(getattr(flat, "_params", None) or ())))
         check_master(plain_name(prefix) or "of the model", local_shard(flat))
-        for name, shape, places in spans(prefix, handle, layout, key):
+        for name, shape, mine in spans(prefix, handle, layout, key):
             tensors.append((name, shape, False))
-            parts += places
+            parts += mine
     for full, parameter in inner.named_parameters():
         if id(parameter) in flattened:
             continue
@@ -85,7 +86,7 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
         called, shape, places = placed(name, parameter, layout if not is_dtensor(parameter) else None)
         check_shape(name, shape)
         tensors.append((called, shape, False))
-        parts += [Part(place, lambda p=parameter: local(p), key(parameter), gradient=lambda p=parameter: grad_of(p)) for place in places]
+        parts += [Part(place, partial(local, parameter), key(parameter), gradient=partial(grad_of, parameter)) for place in places]
     check_optimizer(optimizer, [(plain_name(n), p, p.requires_grad) for n, p in inner.named_parameters()])
     return Fsdp(inner, tensors, parts, optimizer)
 
@@ -113,7 +114,7 @@ def spans(
                 here = (place.offset[0] + start,)
                 moved = type(place)(place.piece, here, place.extent)
                 key, state_at = (flat, None) if originals is None else (originals[number], place.offset)
-                parts.append(Part(moved, lambda f=flat: local_shard(f), stepped(key), state_at, lambda h=handle: h.sharded_grad))
+                parts.append(Part(moved, partial(local_shard, flat), stepped(key), state_at, partial(getattr, handle, "sharded_grad")))
             yield called, full, parts
             number += 1
         at += size

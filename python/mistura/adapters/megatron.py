@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class Megatron(Adapter):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Megatron has generators of its own for what tensor-parallel ranks draw apart. See also clear_gradients()."""
-        tracker = getattr(sys.modules.get("megatron.core.tensor_parallel.random"), "_CUDA_RNG_STATE_TRACKER", None)
+        tracker: Any = getattr(sys.modules.get("megatron.core.tensor_parallel.random"), "_CUDA_RNG_STATE_TRACKER", None)
         before = {} if tracker is None else {name: kept(state) for name, state in tracker.get_states().items()}
         learned = [(g, g.is_first_batch, getattr(g, "golden_per_param_grad_ready_counts", None)) for g in self._reductions()]
         try:
@@ -192,7 +193,7 @@ def megatron(model: Any, optimizer: Any, layout: Layout | Sequence[Layout] | Non
             if mine.span is not None:
                 places = shard(places, parameter.shape, *mine.span)
             key = None if found is None else (mine.inner, mine.given)
-            parts += [Part(place, lambda m=mine, n=name: m.master(n), key, gradient=mine.gradient) for place in places]
+            parts += [Part(place, partial(mine.master, name), key, gradient=mine.gradient) for place in places]
     return Megatron(optimizers, chunks, tensors, parts, None)
 
 

@@ -6,6 +6,7 @@ Parameters are the masters, or the fp32 tensors that `masters` names for paramet
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -70,7 +71,7 @@ def plain(
         called, shape, places = placed(name, parameter, layout)
         check_shape(name, shape, "buffer" if is_state else "parameter")
         tensors.append((called, shape, is_state))
-        parts += [Part(place, lambda m=master: local(m), key(master), gradient=lambda p=parameter: grad_of(p)) for place in places]
+        parts += [Part(place, partial(local, master), key(master), gradient=partial(grad_of, parameter)) for place in places]
         if master is not parameter:
             copies.append((parameter, master))
     check_optimizer(optimizer, [(n, (masters or {}).get(n, p), p.requires_grad) for n, p, is_state in named if not is_state])
