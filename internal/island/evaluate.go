@@ -20,30 +20,45 @@ func (r *runner) evaluate() {
 		return
 	}
 	r.evaluateAsked = nil
-	r.evaluating = append(r.evaluating, ask)
+	if !r.crew.ranks[0].Hello.Evaluate { // it does not measure
+		r.sayLoss(&attach.Validation{Loss: attach.Number(math.NaN()), Step: r.learner.step}, ask.Last)
+		return
+	}
 	r.aside(measuring)
-	x.order(attach.Action{Do: attach.Evaluate})
+	x.measure(ask.Last)
+}
+
+// measure asks the trainer for its validation loss.
+func (x *external) measure(last bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.orders = append(x.orders, attach.Action{Do: attach.Evaluate})
+	x.asks.order(last)
+}
+
+// measured is a validation loss, and what it answers.
+type measured struct {
+	*attach.Validation
+	last bool // it is of the finished model
+	left int  // questions that wait for another
 }
 
 // validated passes on a validation loss that the trainer has measured.
-func (r *runner) validated(v *attach.Validation) {
-	last := false
-	if len(r.evaluating) > 0 {
-		last = r.evaluating[0].Last
-		r.evaluating = r.evaluating[1:]
-	}
-	if len(r.evaluating) == 0 {
+func (r *runner) validated(m measured) {
+	if m.left == 0 {
 		r.aside("")
 	}
-	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Evaluation{Evaluation: &wire.Evaluation{
-		Step: v.Step, Loss: finiteOr(float64(v.Loss)), Tokens: uint64(max(0, v.Tokens)), StampTokens: uint64(r.learner.clock.stamp), Last: last,
-	}}}, nil)
+	r.sayLoss(m.Validation, m.last)
 }
 
 // unmeasured: a trainer that waits has done what it was told and has not measured; nor will
 // it, for it cannot be asked again before it trains. Nobody waits for it any longer.
 func (r *runner) unmeasured() {
-	if len(r.evaluating) > 0 {
-		r.validated(&attach.Validation{Loss: attach.Number(math.NaN()), Step: r.learner.step})
-	}
+	r.validated(measured{&attach.Validation{Loss: attach.Number(math.NaN()), Step: r.learner.step}, true, 0})
+}
+
+func (r *runner) sayLoss(v *attach.Validation, last bool) {
+	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Evaluation{Evaluation: &wire.Evaluation{
+		Step: v.Step, Loss: finiteOr(float64(v.Loss)), Tokens: uint64(max(0, v.Tokens)), StampTokens: uint64(r.learner.clock.stamp), Last: last,
+	}}}, nil)
 }

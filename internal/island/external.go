@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
 	"sync"
 	"time"
 
@@ -35,19 +34,19 @@ type external struct {
 
 	gathered   func(p int, sequence uint64) // the runner's: all ranks have given their part
 	leave      func(reason string)          // the runner's: the trainer wants to leave
-	validate   func(v *attach.Validation)   // the runner's: a validation loss was measured
-	unmeasured func()                       // the runner's: what it was asked to measure while it waits, it has not
+	validate   func(m measured)             // the runner's: a validation loss was measured
+	unmeasured func()                       // the runner's: it was asked for that of the finished model, and has not measured it
 
-	mu        sync.Mutex
-	orders    []attach.Action
-	then      string // what follows the orders; empty: not decided
-	why       string // of then
-	asked     string // what the control rank waits with for an answer; empty: it does not
-	open      bool   // it has come to its first boundary
-	steps     uint64 // of this session
-	measuring bool   // it was told to measure the validation loss, and has not said one
-	seen      int64  // tokens in the model as last adopted, when the last step began
-	step      *stepping
+	mu     sync.Mutex
+	orders []attach.Action
+	then   string // what follows the orders; empty: not decided
+	why    string // of then
+	asked  string // what the control rank waits with for an answer; empty: it does not
+	open   bool   // it has come to its first boundary
+	steps  uint64 // of this session
+	asks   asks   // for its validation loss
+	seen   int64  // tokens in the model as last adopted, when the last step began
+	step   *stepping
 }
 
 // stepping is the step that the trainer makes, or will make with its next answer.
@@ -130,7 +129,7 @@ func (x *external) answer() {
 	case attach.Stop:
 		x.crew.Part()
 	}
-	x.measuring = x.measuring || slices.ContainsFunc(x.orders, func(o attach.Action) bool { return o.Do == attach.Evaluate })
+	x.asks.tell()
 	x.orders, x.asked, a.TokensSeen = nil, "", x.seen
 	if err := x.holding.control().Send(a); err != nil {
 		x.log.Debug("not_sent", "err", err) // its reader sees the end
@@ -197,9 +196,9 @@ func (x *external) hear(r *attach.Rank, m any) error {
 		return x.judge(r, m)
 	case *attach.Validation:
 		x.mu.Lock()
-		x.measuring = false
+		last, left := x.asks.answered()
 		x.mu.Unlock()
-		x.asides.post(func() { x.validate(m) })
+		x.asides.post(func() { x.validate(measured{m, last, left}) })
 		return nil
 	}
 	return senseless("%T is nothing that a rank says", m)
@@ -218,8 +217,7 @@ func (x *external) again() error {
 		return senseless("again, while no wait was answered")
 	}
 	x.asked = atAgain
-	if x.measuring {
-		x.measuring = false
+	if x.asks.waited() {
 		go x.asides.post(x.unmeasured) // the runner may want x
 	}
 	x.answer()

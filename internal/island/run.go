@@ -243,10 +243,9 @@ type runner struct {
 	seeds         []transport.Down // fragments that replace the learner's own
 	captureAsked  *wire.Capture
 	evaluateAsked *wire.Evaluate
-	evaluating    []*wire.Evaluate // asked for and not measured yet, in order
-	dry           bool             // the coordinator has nothing to hand out
-	asked         bool             // for samples, and not answered yet
-	idle          bool             // said so
+	dry           bool // the coordinator has nothing to hand out
+	asked         bool // for samples, and not answered yet
+	idle          bool // said so
 	leaving       bool
 	stopped       bool
 	layout        string // on what it computes, in words

@@ -143,6 +143,7 @@ type asker struct {
 	island string // empty: nobody measures
 	every  int64  // tokens; 0: only at the end
 	next   int64  // tokens
+	silent bool   // it has been said that the island measures nothing
 }
 
 func newAsker(op *opened) asker {
@@ -199,8 +200,9 @@ func (h *host) evaluated(inc uint64, e *wire.Evaluation) {
 	}
 	if e.Tokens > 0 {
 		h.emit(ledger.Evaluated{At: time.Now(), Tokens: h.tokens, Loss: e.Loss, Island: island, Final: e.Last})
-	} else {
-		h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("island %s measured the validation loss on no token: it stays unknown", island)})
+	} else if !h.asker.silent {
+		h.asker.silent = true
+		h.emit(ledger.Note{At: time.Now(), Text: fmt.Sprintf("island %s measures no validation loss (evaluate= of its mistura.join): it stays as it is", island)})
 	}
 	if e.Last {
 		h.decide(coord.Evaluated{Incarnation: inc})

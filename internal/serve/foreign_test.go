@@ -201,6 +201,39 @@ func TestOwnModelFromSeed(t *testing.T) {
 	f.orderly(t)
 }
 
+// The danger: a run waits for ever for the loss of its finished model, of a trainer that measures
+// none, for its loop has not come to it, or it was joined without.
+func TestNobodyMeasures(t *testing.T) {
+	for _, says := range []bool{true, false} {
+		f := plainFleet()
+		all := f.trainer
+		f.trainer = func(island string, life int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {
+			hellos, before := all(island, life)
+			for i := range hellos {
+				hellos[i].Evaluate = says && island == "a"
+			}
+			return hellos, func(t *attachtest.Trainer) func(uint64) error {
+				t.Validation = math.NaN()
+				return before(t)
+			}
+		}
+		told := 0
+		c := trainFleet(t, folder(t), own(t, nil), false, f, func(_ *trial, e ledger.Event) {
+			if note, ok := e.(ledger.Note); ok && strings.Contains(note.Text, "island a measures no validation loss") {
+				told++
+			}
+		})
+		sum, err := c.wait()
+		if err != nil || sum.Outcome != ledger.RunFinished || sum.ValidIsland != nil || sum.ValidFinal {
+			t.Errorf("says %v: %v, %+v", says, err, sum)
+		}
+		if _, known := sum.ValidLoss.Get(); known || told != 1 {
+			t.Errorf("says %v: a loss of %v, and %d words about it", says, sum.ValidLoss, told)
+		}
+		f.orderly(t)
+	}
+}
+
 // lone is plainFleet for a run of one island; check sees the trainer before its first step.
 func lone(check func(*attachtest.Trainer) error, seed bool) *fleet {
 	return &fleet{trainer: func(string, int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) {

@@ -14,7 +14,7 @@ type Trainer struct {
 	Ranks  []*Rank
 	Tokens int64 // of a sample; with own data: of a step
 	Judged bool  // it asks before it applies a step
-	// Validation is the loss that it measures when it is asked.
+	// Validation is the loss that it measures when it is asked; NaN: it measures none.
 	Validation float64
 	// Loss overrides the loss of a step; nil: nobody does.
 	Loss func(step uint64, loss float64) float64
@@ -75,6 +75,9 @@ func (t *Trainer) Run(before func(step uint64) error) error {
 			return errors.New("no act")
 		}
 		for _, a := range act.Actions {
+			if a.Do == attach.Evaluate && math.IsNaN(t.Validation) {
+				continue
+			}
 			if a.Do == attach.Evaluate {
 				v := &attach.Validation{Loss: attach.Number(t.Validation), Tokens: 1000, Step: t.steps}
 				if err := t.Ranks[0].Say(v); err != nil {
