@@ -1,23 +1,19 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
-	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/transport"
 	"github.com/mistura-project/mistura/internal/wire"
@@ -98,7 +94,7 @@ func showStatus(env *Env, join wire.Join, asJSON, watch bool) error {
 	defer cancel()
 	defer env.onSignals(cancel, func() {})()
 	for {
-		if err := look(ctx, env.Stdout, calls, asJSON); err != nil {
+		if err := env.look(ctx, calls, asJSON); err != nil {
 			if watch && ctx.Err() != nil {
 				return nil
 			}
@@ -118,7 +114,7 @@ func showStatus(env *Env, join wire.Join, asJSON, watch bool) error {
 	}
 }
 
-func look(ctx context.Context, out io.Writer, calls *transport.Calls, asJSON bool) error {
+func (env *Env) look(ctx context.Context, calls *transport.Calls, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	text, err := calls.Status(ctx)
@@ -130,86 +126,13 @@ func look(ctx context.Context, out io.Writer, calls *transport.Calls, asJSON boo
 		return fmt.Errorf("the coordinator's answer cannot be read: %w", err)
 	}
 	if asJSON {
-		_, err = fmt.Fprintf(out, "%s\n", text)
+		_, err = fmt.Fprintf(env.Stdout, "%s\n", text)
 		return err
 	}
-	return writeFleet(out, f)
-}
-
-// writeFleet shows a fleet as lines.
-func writeFleet(out io.Writer, f ledger.Fleet) error {
-	fmt.Fprintf(out, "run %s, era %d, %v: %s of %s tokens, %s tokens/s, loss %s, validation loss %s, %d merges%s\n",
-		f.RunID, f.Era, time.Duration(f.Seconds*float64(time.Second)).Round(time.Second), ledger.Amount(float64(f.Tokens)), ledger.Amount(float64(f.GoalTokens)),
-		amountOf(f.TokensPerSecond), f.Loss.Text(3), f.ValidLoss.Text(3), f.Merges, versions(f.Versions))
-	samples := ""
-	if f.OwnData {
-		samples = "not tracked (S2): islands bring their own data"
+	columns := 0
+	if size := env.screen(env.Stdout).Size; size != nil {
+		columns, _ = size()
 	}
-	for _, line := range []struct{ what, text string }{{"", f.Waiting}, {"merges pause: ", f.Paused}, {"saves wait: ", f.Held}, {"samples: ", samples}} {
-		if line.text != "" {
-			fmt.Fprintf(out, "%s%s\n", line.what, line.text)
-		}
-	}
-	if len(f.Islands) == 0 {
-		return nil
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "island\tlife\tstate\tgate\tkind\tfrom\ttokens\ttokens/s\tbusy s/step\tof its kind\tloss\t")
-	for _, m := range f.Islands {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, m.Incarnation, m.State, cmp.Or(m.Gate, "-"), cmp.Or(m.Kind, "-"), from(m),
-			ledger.Amount(float64(m.Tokens)), amountOf(m.TokensPerSecond), m.BusySeconds.Text(3), m.Ratio.Text(2), m.Loss.Text(3), note(m))
-	}
-	return w.Flush()
-}
-
-// versions is how far the fragments have come, behind the number of merges.
-func versions(of []uint64) string {
-	if len(of) == 0 {
-		return ""
-	}
-	return fmt.Sprintf(", %d fragments at version %d to %d", len(of), slices.Min(of), slices.Max(of))
-}
-
-func amountOf(v ledger.Value) string {
-	if x, ok := v.Get(); ok {
-		return ledger.Amount(x)
-	}
-	return v.Text(0)
-}
-
-// from is where a member came from.
-func from(m ledger.Member) string {
-	if m.State == ledger.Awaited {
-		return "-"
-	}
-	return cmp.Or(m.Host, "here")
-}
-
-// note is what else there is to say of a member.
-func note(m ledger.Member) string {
-	said := m.Why
-	if m.State == ledger.Away {
-		said = m.Reason
-	}
-	if m.Unrestored != "" {
-		said = strings.TrimPrefix(said+"; ", "; ") + "without its saved state: " + m.Unrestored
-	}
-	if why := atGate(m); why != "" && !strings.Contains(said, m.GateReason) {
-		said = strings.TrimPrefix(said+"; ", "; ") + why
-	}
-	return said
-}
-
-// atGate is what there is to say of a member's gate; that one which the run has started itself
-// and which computes as it does was not asked is nothing to say.
-func atGate(m ledger.Member) string {
-	switch {
-	case m.Gate == ledger.TurnedBack:
-		return "refused at the gate: " + m.GateReason
-	case m.Gate == ledger.Pending && m.GateReason != "":
-		return "refused at the gate before: " + m.GateReason
-	case m.Gate == ledger.LetIn && (m.Host != "" || m.Engine != runfile.Native):
-		return "not compared: " + m.GateReason
-	}
-	return ""
+	_, err = io.WriteString(env.Stdout, showFleet(f, columns))
+	return err
 }

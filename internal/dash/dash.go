@@ -97,7 +97,7 @@ func (d *Dash) line(text string) {
 	out := d.erase()
 	if d.o.Live {
 		columns, _ := d.size()
-		out += wrapped(text, columns-1, stampColumns) + "\n" + d.block()
+		out += Wrap(text, columns-1, stampColumns) + "\n" + d.block()
 	} else {
 		out += text + "\n"
 	}

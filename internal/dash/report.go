@@ -123,7 +123,7 @@ func islandText(i ledger.IslandSummary) string {
 		fmt.Sprintf("%5s tokens", ledger.Amount(float64(i.Tokens))),
 		fmt.Sprintf("%5s", percent(i.Share)),
 		fmt.Sprintf("%15s", speed(i.TokensPerSecond)),
-		fmt.Sprintf("%d steps", i.Steps),
+		count(int(i.Steps), "step"),
 	}
 	if i.Numeric != nil && *i.Numeric != "fp32" {
 		fields = append(fields, *i.Numeric)

@@ -8,9 +8,9 @@ import (
 // leastRoom is how much must be left beside the indent for words to be kept whole.
 const leastRoom = 30
 
-// wrapped breaks a line at blanks, with the rest indented. A line that holds a command is
+// Wrap breaks a line at blanks, with the rest indented. A line that holds a command is
 // left to the terminal, which lets it be copied as one; so is one with a word that fits no line.
-func wrapped(text string, columns, indent int) string {
+func Wrap(text string, columns, indent int) string {
 	if utf8.RuneCountInString(text) <= columns || columns-indent < leastRoom || strings.Contains(text, "mistura ") {
 		return text
 	}

@@ -16,7 +16,7 @@ func TestWrappedLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`([a-zé]{0,30} ){0,20}[a-zé]{1,30}`).Draw(t, "text")
 		columns, indent := rapid.IntRange(40, 120).Draw(t, "columns"), rapid.IntRange(0, 9).Draw(t, "indent")
-		lines := strings.Split(wrapped(text, columns, indent), "\n")
+		lines := strings.Split(Wrap(text, columns, indent), "\n")
 		for i, line := range lines {
 			if n := utf8.RuneCountInString(line); n > columns {
 				t.Fatalf("%d columns on %d: %q", n, columns, line)
@@ -50,7 +50,7 @@ func TestWhatIsNotWrapped(t *testing.T) {
 		"MISTURA_JOIN='" + strings.Repeat("x", 60) + "' mistura join",
 		"one two three " + strings.Repeat("y", 80) + " four",
 	} {
-		if got := wrapped(text, 80, 9); got != text {
+		if got := Wrap(text, 80, 9); got != text {
 			t.Errorf("%q became %q", text, got)
 		}
 	}

@@ -16,7 +16,7 @@ const (
 	gateOff     = "gate: off in the run file"
 	gateNot     = "the island was started with --no-gate"
 	sameProgram = "the same program, kernel set and machine as the record would be made with"
-	noProbe     = "not possible: no probe"
+	noProbe     = "its trainer has no probe (probe= of mistura.join)"
 )
 
 // gate asks an island all of whose hosts are here for its answer, or says why it is not
