@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -59,6 +60,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
 	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newChips(env), newDebug(env))
 	return root
 }
@@ -72,6 +74,9 @@ func strictCompletion(root *cobra.Command) {
 			c.Args = noVerb
 			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 			c.Example = "  mistura completion bash > ~/.local/share/bash-completion/completions/mistura"
+			for _, shell := range c.Commands() {
+				shell.Example = "  mistura completion " + shell.Name()
+			}
 		}
 	}
 }

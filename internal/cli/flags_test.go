@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -48,8 +49,22 @@ func verbs(cmd *cobra.Command, visit func(*cobra.Command)) {
 	}
 }
 
-func TestEveryVerbHasAnExample(t *testing.T) {
+// What the flags are for is read on a screen of 80 columns, with no word cut.
+func TestFlagsFitAScreen(t *testing.T) {
 	verbs(newRoot(&Env{}), func(cmd *cobra.Command) {
+		_, flags, _ := strings.Cut(cmd.UsageString(), "\nFlags:\n")
+		for line := range strings.Lines(flags) {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 {
+				t.Errorf("%s: %d columns: %s", cmd.CommandPath(), n, line)
+			}
+		}
+	})
+}
+
+func TestEveryVerbHasAnExample(t *testing.T) {
+	root := newRoot(&Env{})
+	strictCompletion(root)
+	verbs(root, func(cmd *cobra.Command) {
 		if cmd.Example == "" || cmd.Short == "" || cmd.Long == "" {
 			t.Errorf("%s: no example, or no help", cmd.CommandPath())
 		}
