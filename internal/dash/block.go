@@ -24,6 +24,9 @@ func block(s *ledger.Status, columns, rows int, color bool) []string {
 			add(normal, Clock(s.Elapsed())+" so far").
 			add(faint, baseline("bigram", s.Run.BigramNats)).String(),
 	}
+	if waiting := s.Waiting(); waiting != "" {
+		lines = append(lines, newRow(columns, color).add(normal, waiting).String())
+	}
 	for _, trouble := range troubles(s) {
 		lines = append(lines, newRow(columns, color).add(warning, trouble).String())
 	}
@@ -118,6 +121,9 @@ func plain(s *ledger.Status) string {
 	parts = append(parts, fmt.Sprintf("%s (%s)", speed(s.TokensPerSecond()), strings.Join(each, "; ")), count(s.Merges, "merge"))
 	if t, ok := s.Left(); ok {
 		parts = append(parts, Clock(t)+" left")
+	}
+	if waiting := s.Waiting(); waiting != "" {
+		parts = append(parts, waiting)
 	}
 	return strings.Join(append(parts, troubles(s)...), ", ")
 }

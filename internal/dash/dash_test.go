@@ -167,6 +167,19 @@ func TestNoColour(t *testing.T) {
 	}
 }
 
+// Who serves a run to which nobody has come, or from which all have gone, sees that it waits.
+func TestNobodyTrains(t *testing.T) {
+	const waits = "no island is there; the run waits for one to join"
+	begun := ledger.RunStarted{At: at(0), RunID: "r-1", Dir: "runs/far-1", Era: 1, Tokens: 400_000, Outside: true}
+	if s := live(80, 24, []ledger.Event{begun}); !strings.Contains(s.String(), "\n"+waits+"\n") {
+		t.Errorf("shown:\n%s", s)
+	}
+	here := []ledger.Event{begun, ledger.IslandStarted{At: at(1), Island: "far", Incarnation: 1}, ledger.IslandReady{At: at(1), Island: "far", Incarnation: 1}}
+	if s := live(80, 24, here); strings.Contains(s.String(), "waits") {
+		t.Errorf("shown:\n%s", s)
+	}
+}
+
 // Text from other processes cannot steer the terminal.
 func TestControlCharactersAreTakenOut(t *testing.T) {
 	s := live(80, 24, append(history(),

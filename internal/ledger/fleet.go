@@ -61,7 +61,7 @@ func (s *Status) Fleet() Fleet {
 	f := Fleet{
 		RunID: s.Run.RunID, Dir: s.Run.Dir, Era: s.Run.Era, Seconds: s.Elapsed().Seconds(), Tokens: s.Consumed, GoalTokens: s.Run.Tokens,
 		TokensPerSecond: s.TokensPerSecond(), ValidLoss: s.ValidLoss, Merges: s.Merges, Versions: append([]uint64{}, s.Versions...), OwnData: s.Run.OwnData,
-		Paused: s.Paused, Held: s.Held, Waiting: s.waiting(), Islands: []Member{},
+		Paused: s.Paused, Held: s.Held, Waiting: s.Waiting(), Islands: []Member{},
 	}
 	if path := s.Checkpoint; path != "" {
 		f.Checkpoint = &path
@@ -100,8 +100,8 @@ func (s *Status) member(i Island, j Judgement) Member {
 	return m
 }
 
-// waiting says why nobody trains, or nothing.
-func (s *Status) waiting() string {
+// Waiting says why nobody trains, or nothing.
+func (s *Status) Waiting() string {
 	starting := false
 	for _, i := range s.Islands {
 		switch i.State {

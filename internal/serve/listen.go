@@ -219,11 +219,12 @@ func (op *opened) reached() []string {
 // joinable says whether islands may come from outside.
 func (op *opened) joinable() bool { return op.outside || op.listening != "" }
 
-// tellJoins shows how others join.
+// tellJoins shows how others join, once.
 func (op *opened) tellJoins(emit func(ledger.Event)) {
-	if !op.joinable() {
+	if !op.joinable() || op.shown {
 		return
 	}
+	op.shown = true
 	limits := op.limits
 	if limits.ID == "" {
 		limits.ID = authority.NewID()

@@ -46,6 +46,7 @@ type opened struct {
 	public    string // address of that port once it is open
 	nonce     string
 	limits    authority.Token // of the join string that is shown
+	shown     bool            // it was
 	notes     []string        // to tell the user
 	origin    json.RawMessage // of a model that was imported: what import noted; goes into checkpoints
 

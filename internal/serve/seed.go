@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +25,7 @@ import (
 type seeding struct {
 	op     *opened
 	emit   func(ledger.Event)
+	dir    string // of the run, as the user gave it
 	island string // that brings the weights
 	landed chan struct{}
 	hellos chan struct{} // takes one: the island is back after its upload
@@ -35,7 +37,7 @@ type seeding struct {
 
 // awaitSeed waits for the first weights, and gives the run the tensors that they have.
 func (op *opened) awaitSeed(ctx context.Context, o Options) error {
-	s := &seeding{op: op, emit: o.Emit, landed: make(chan struct{}), hellos: make(chan struct{}, 1)}
+	s := &seeding{op: op, dir: o.Dir, emit: o.Emit, landed: make(chan struct{}), hellos: make(chan struct{}, 1)}
 	if s.emit == nil {
 		s.emit = func(ledger.Event) {}
 	}
@@ -96,8 +98,13 @@ func (s *seeding) Store(context.Context, *wire.Credentials, string, uint64, io.R
 	return nil, errNotBegun
 }
 
-// Status implements transport.Desk.
-func (s *seeding) Status(context.Context) ([]byte, error) { return nil, errNotBegun }
+// Status implements transport.Desk: nobody trains, and why.
+func (s *seeding) Status(context.Context) ([]byte, error) {
+	return json.Marshal(ledger.Fleet{
+		RunID: s.op.runID, Dir: s.dir, Era: s.op.era, GoalTokens: int64(s.op.run.Tokens), Versions: []uint64{}, OwnData: s.op.run.Data.Own, Islands: []ledger.Member{},
+		Waiting: "the run has not begun: it waits for its first weights from island " + s.island,
+	})
+}
 
 func (s *seeding) say(text string) { s.emit(ledger.Note{At: time.Now(), Text: text}) }
 
