@@ -86,7 +86,7 @@ func (c *Crew) enroll(conn net.Conn, h *Hello) (*Rank, error) {
 	if why := c.unlike(h); why != "" {
 		return nil, &fault.Input{Where: "hello", Value: fmt.Sprintf("rank %d", h.Rank), Problem: why, Next: "start all ranks of the island anew"}
 	}
-	r := &Rank{Hello: h, conn: conn, unread: c.unread, mapped: make(chan struct{}), seeded: make(chan struct{}, 1)}
+	r := &Rank{Hello: h, log: c.log, conn: conn, unread: c.unread, mapped: make(chan struct{}), seeded: make(chan struct{}, 1)}
 	c.ranks[h.HostRank] = r
 	if c.here++; c.here == len(c.ranks) {
 		close(c.full)

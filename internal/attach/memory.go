@@ -12,6 +12,7 @@ import (
 type memory struct {
 	path  string
 	bytes []byte
+	spilt error // why it is not in memory but on a disk; nil: it is
 }
 
 // shmFolder holds files in memory, where the system has it.
@@ -23,18 +24,25 @@ func share(n int64) (memory, error) {
 	if big() {
 		return memory{}, &fault.Input{Where: "this machine", Problem: "is big-endian; tensors are shared in little-endian order", Next: "use a native island here"}
 	}
-	var problems []error
-	for _, dir := range []string{shmFolder, os.TempDir()} {
-		m, err := shareIn(dir, n)
-		if err == nil {
-			return m, nil
+	return shareInOneOf(shmFolder, os.TempDir(), n)
+}
+
+func shareInOneOf(shm, disk string, n int64) (memory, error) {
+	m, err := shareIn(shm, n)
+	if err == nil {
+		return m, nil
+	}
+	m, err2 := shareIn(disk, n)
+	if err2 != nil {
+		return memory{}, &fault.Input{
+			Where: "shared memory", Value: sizeText(n), Problem: "there is no room for it in " + shm + " nor in " + disk,
+			Next: "make room, or set TMPDIR to a folder that has it (containers: --shm-size)", Err: errors.Join(err, err2),
 		}
-		problems = append(problems, err)
 	}
-	return memory{}, &fault.Input{
-		Where: "shared memory", Value: sizeText(n), Problem: "there is no room for it in " + shmFolder + " nor in " + os.TempDir(),
-		Next: "make room, or set TMPDIR to a folder that has it (containers: --shm-size)", Err: errors.Join(problems...),
+	if _, missing := os.Stat(shm); missing == nil {
+		m.spilt = err
 	}
+	return m, nil
 }
 
 func shareIn(dir string, n int64) (m memory, err error) {

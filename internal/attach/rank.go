@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ type Rank struct {
 	Out   [][]float32 // by piece: what the rank gives; nil where it gives nothing
 	In    [][]float32 // by piece: what it is given
 
+	log    *slog.Logger // nil: nobody reads it
 	conn   net.Conn
 	unread time.Duration // how long what it is told may wait for it
 	memory memory
@@ -95,6 +98,7 @@ func (r *Rank) Share(sizes []int, gives []bool, w *Welcome) error {
 	if err != nil {
 		return err
 	}
+	r.tellSpilt(m)
 	r.memory, w.Shm = m, Area{Path: m.path, Bytes: int64(len(m.bytes))}
 	r.Out, r.In = make([][]float32, len(sizes)), make([][]float32, len(sizes))
 	for i, n := range sizes {
@@ -104,6 +108,15 @@ func (r *Rank) Share(sizes []int, gives []bool, w *Welcome) error {
 		r.In[i] = m.floats(w.In[i], n)
 	}
 	return nil
+}
+
+// tellSpilt: memory that is a file on a disk is as slow as that, and a container's /dev/shm is
+// small unless told otherwise.
+func (r *Rank) tellSpilt(m memory) {
+	if m.spilt != nil && r.log != nil {
+		r.log.Warn("shared_memory_on_disk", "rank", r.Hello.Rank, "size", sizeText(int64(len(m.bytes))), "folder", filepath.Dir(m.path),
+			"instead_of", shmFolder, "err", m.spilt, "next", "give "+shmFolder+" more room (containers: --shm-size)")
+	}
 }
 
 // Settled waits until the rank has mapped its memory, and takes the file's name away:

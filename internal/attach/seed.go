@@ -27,6 +27,7 @@ func (r *Rank) Lend(ctx context.Context, sizes []int) (pieces [][]float32, relea
 	if err != nil {
 		return nil, nil, err
 	}
+	r.tellSpilt(m)
 	s.Shm = Area{Path: m.path, Bytes: int64(len(m.bytes))}
 	r.lending.Store(true)
 	if err := r.Send(s); err != nil {

@@ -25,8 +25,8 @@ func Threads(run runfile.Run, i runfile.Island) int {
 // learner is this program's, and counts.
 func island(run runfile.Run, i runfile.Island) int64 {
 	model, largest := sizes(run)
-	live := 2 * model // what the trainer gives and what it takes, in memory that both share
-	if i.Engine == "" || i.Engine == runfile.Native {
+	live := int64(0)
+	if native(i) {
 		t := run.Train
 		live = engine.MemoryOf(run.Model.Config, t.BatchSequences, t.SequenceTokens, Threads(run, i)).Total()
 	}
@@ -36,7 +36,20 @@ func island(run runfile.Run, i runfile.Island) int64 {
 		3*model + // weights and moments while a captured state is written
 		2*largest + // one fragment to work on, and one that comes in
 		streamBytes
-	return machine.ProcessBytes(live) + reference(run, i)
+	return machine.ProcessBytes(live) + shared(model, i) + reference(run, i)
+}
+
+func native(i runfile.Island) bool { return i.Engine == "" || i.Engine == runfile.Native }
+
+// shared is the memory that a trainer's ranks share with the island's process: what each of them
+// takes, and what one of those that hold the same gives. Ranks of the reference learner hold the
+// whole model each. How a trainer of the user's splits it is not known before it joins: what is
+// counted is right for one rank, and for any number among which the model is sharded.
+func shared(model int64, i runfile.Island) int64 {
+	if native(i) {
+		return 0
+	}
+	return (int64(max(1, i.Ranks)) + 1) * model
 }
 
 // parent is the process of coordinator and syncer: what package serve holds.
