@@ -44,7 +44,7 @@ type follower struct {
 // followed is a fragment as a follower knows it.
 type followed struct {
 	anchor   []float32 // the syncer's value as the ranks have taken it last
-	seed     []float32 // the value that it began with
+	seed     []float32 // the value that it began with, until a saved state is taken over; nil: none is
 	seeded   uint64    // its version
 	sequence uint64    // of the contribution that was gathered last
 	message  *wire.Contribution
@@ -202,7 +202,9 @@ func (f *follower) loop(ctx context.Context) error {
 				continue
 			}
 			f.mu.Lock()
-			f.fragments[p].seed, f.fragments[p].seeded = value, b.Fragment.Version
+			if f.fragments[p].seeded = b.Fragment.Version; f.state.saved != nil {
+				f.fragments[p].seed = value
+			}
 			f.mu.Unlock()
 			seeds[p] = f.holding.fragments[p].Digests(value)
 			if missing--; missing == 0 {

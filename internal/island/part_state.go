@@ -122,5 +122,8 @@ func (f *follower) compose(saved *savedState, s *wire.IslandState) error {
 		}
 		f.holding.fragments[p].Scatter(saved.weights, at.seed)
 	}
+	for _, at := range f.fragments {
+		at.seed = nil
+	}
 	return nil
 }
