@@ -1,6 +1,10 @@
 package coord
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+)
 
 // Moved: bytes of weights, tokens or a saved state have come from a member, or were taken by
 // it, since that was said last. Nobody counts as stuck whose transfer makes progress, however
@@ -22,6 +26,63 @@ func (s *State) transferred(m *member, in Moved, now time.Time) {
 		m.steppedAt = now
 	}
 }
+
+// tick finds members that are silent or stuck.
+func (s *State) tick(now time.Time) ([]Effect, string) {
+	var effects []Effect
+	reason := ""
+	for _, m := range s.ordered() {
+		if why := s.lifeless(m, now); why != "" {
+			more, r := s.end(m, "died", why)
+			effects, reason = append(effects, more...), r
+		}
+	}
+	more, why := s.saveTick(now)
+	if why != "" {
+		reason = why
+	}
+	return append(effects, more...), reason
+}
+
+// lifeless says why a member counts as dead, or nothing.
+func (s *State) lifeless(m *member, now time.Time) string {
+	if m.phase == closing || m.awaited {
+		return ""
+	}
+	if limit, over := s.overdue(s.stopAt, s.cfg.StopWait, now); s.stopping && m.phase != idle && over {
+		return fmt.Sprintf("did not flush within %v", limit.Round(100*time.Millisecond))
+	}
+	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
+		if m.entering(now) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m.island)) {
+			what, since := "not ready", "its start"
+			if m.phase == joined && s.cfg.Gate && !m.gated {
+				what = "no answer at the gate"
+				if m.unanswered != "" {
+					what += " (" + m.unanswered + ")"
+				}
+			}
+			if m.movedAt.After(m.launchedAt) {
+				since = "the last bytes to or from it"
+			}
+			return fmt.Sprintf("%s %v after %s (limits.first_step_seconds)", what, s.cfg.FirstStep, since)
+		}
+		return ""
+	}
+	if d := now.Sub(m.heardAt); d >= s.cfg.Heartbeat {
+		return fmt.Sprintf("no sign of life for %v", d.Round(100*time.Millisecond))
+	}
+	if m.phase != training || m.waiting {
+		return ""
+	}
+	limit := s.stall(m)
+	if d := now.Sub(m.steppedAt); d >= limit {
+		return fmt.Sprintf("no inner step for %v (limit %v)", d.Round(100*time.Millisecond), limit.Round(100*time.Millisecond))
+	}
+	return ""
+}
+
+// patient: it is started, and joins when a person wants it to.
+func (s *State) patient(island string) bool { return slices.Contains(s.cfg.Patient, island) }
 
 // entering is how long a member has been on its way to its first step, or what it is sent
 // then has been at rest.
