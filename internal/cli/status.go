@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/ledger"
 	"github.com/mistura-project/mistura/internal/serve"
 	"github.com/mistura-project/mistura/internal/transport"
@@ -34,7 +32,7 @@ func newStatus(env *Env) *cobra.Command {
 tokens and speed, the busy time of a step against the median of the island's own
 kind, and who is slow and why. RUN is the folder of a run on this host; from
 elsewhere a join string says whom to ask, from --join-file, MISTURA_JOIN or
-MISTURA_JOIN_FILE.`,
+MISTURA_JOIN_FILE. Of a run that is over its folder tells how it ended.`,
 		Example: `  mistura status runs/ling-nano-1
   mistura status --join-file rack2.join --watch`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -43,22 +41,13 @@ MISTURA_JOIN_FILE.`,
 			if err != nil {
 				return err
 			}
-			return ofFolder(args, showStatus(env, join, asJSON, watch))
+			return afterwards(env, args, asJSON, showStatus(env, join, asJSON, watch))
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on one line, with --watch one a look")
 	cmd.Flags().BoolVar(&watch, "watch", false, "look again every two seconds until interrupted")
 	cmd.Flags().StringVar(&file, "join-file", "", joinFileUsage)
 	return cmd
-}
-
-// ofFolder is err in the words of who gave a run's folder: nobody is there to answer.
-func ofFolder(args []string, err error) error {
-	var in *fault.Input
-	if len(args) == 0 || strings.Contains(args[0], "://") || !errors.As(err, &in) || in.Where != "coordinator" {
-		return err
-	}
-	return usage("RUN", args[0], "is not under way: its coordinator at "+in.Value+" does not answer", "go on with it by --resume "+args[0]+", if it has not ended")
 }
 
 // whom finds the coordinator to ask: of a folder, or by a join string.

@@ -208,6 +208,7 @@ const (
 	RunFinished    Outcome = "finished"
 	RunInterrupted Outcome = "interrupted"
 	RunFailed      Outcome = "failed"
+	RunUnknown     Outcome = "unknown" // nobody has said
 )
 
 // RunEnded closes the stream.

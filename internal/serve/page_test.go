@@ -31,7 +31,7 @@ type section struct {
 func TestTapePageAgreesWithTheRecords(t *testing.T) {
 	checkPage(t, "tape.md", []section{
 		{"`era`", eraRecord{}}, {"`era.undone`", undone{}}, {"`launch`", coord.LaunchRecord{}}, {"`arrive`", coord.ArriveRecord{}}, {"`gate`", coord.GateRecord{}}, {"`gate.verdict`", gate.Verdict{}}, {"`lease`", coord.LeaseRecord{}},
-		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`restored`", restoredRecord{}}, {"`not_restored`", coord.NotRestoredRecord{}}, {"`end`", coord.EndRecord{}},
+		{"`spike`", coord.SpikeRecord{}}, {"`rollback`", coord.RollbackRecord{}}, {"`close`", coord.CloseRecord{}}, {"`checkpoint`", coord.CheckpointRecord{}}, {"`restored`", restoredRecord{}}, {"`not_restored`", coord.NotRestoredRecord{}}, {"`end`", coord.EndRecord{}}, {"`summary`", summaryRecord{}},
 		{"`view`", viewRecord{}}, {"`merge`", syncer.MergeRecord{}}, {"`part`", syncer.PartRecord{}},
 		{"`part.adoptions`", syncer.Adoption{}}, {"`dropped`, `refused`", syncer.RulingRecord{}},
 		{"`incarnation_closed`", syncer.ClosedRecord{}},

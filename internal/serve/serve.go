@@ -244,6 +244,7 @@ func (h *host) conclude(err error) (ledger.Summary, error) {
 	end.At = time.Now()
 	h.emit(end)
 	sum := h.ledger.Summary()
+	h.keepSummary(sum, end.At)
 	switch {
 	case err != nil:
 		return sum, err
