@@ -8,6 +8,8 @@ import (
 	"os"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/mistura-project/mistura/internal/engine/kernel"
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/runfile"
@@ -20,6 +22,7 @@ const (
 	actHang   = "hang"   // says that it lives, makes no step
 	actPoison = "poison" // one contribution is NaN; once it is re-seeded it ends
 	actVenom  = "venom"  // every contribution is NaN
+	actRush   = "rush"   // does not wait for the verdict on a contribution before it sends the next
 	actBalk   = "balk"   // ends when it is welcomed
 	actForge  = "forge"  // says that its first tensor came as other bits than it did
 	actOther  = "other"  // says that it has the parameters of another run
@@ -202,6 +205,14 @@ func (f *fakeLearner) contribute(p int) error {
 	f.from[p] = f.position
 	for range part.Tensors {
 		c.TensorTokens = append(c.TensorTokens, tokens)
+	}
+	if f.act == actRush {
+		clear(delta)
+		if err := f.say(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: c}}, wire.AppendF32(nil, delta)); err != nil {
+			return err
+		}
+		c = proto.Clone(c).(*wire.Contribution)
+		c.Sequence++
 	}
 	return f.say(&wire.FromLearner{Body: &wire.FromLearner_Contribution{Contribution: c}}, wire.AppendF32(nil, delta))
 }

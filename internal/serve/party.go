@@ -91,7 +91,7 @@ func (h *host) partOfContribution(inc uint64, p *transport.Peer, part int, m tra
 	}
 	whole, why := h.parties.add(inc, part, c, m.Payload)
 	if why != "" {
-		h.post(func() { h.decide(coord.Exited{Incarnation: inc, Why: why}) })
+		h.post(func() { h.decide(coord.Quarantine{Incarnation: inc, Why: why}) })
 		return
 	}
 	if whole == nil {

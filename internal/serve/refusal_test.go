@@ -59,6 +59,20 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+// Danger: an island that does not keep to the protocol is sent away, comes back and does it again, for
+// ever. It is shut out at the first time, with what it did; the other one trains everything.
+func TestWhoBreaksTheProtocolIsShutOut(t *testing.T) {
+	c := begin(t, folder(t), tiny(t, nil), false, nil, faking("slow-2="+actRush))
+	sum := c.finish()
+	gone := recorded[ledger.IslandGone](c)
+	if gone[0].Island != "slow" || gone[0].Kind != ledger.Quarantined || !strings.Contains(gone[0].Reason, "came before the verdict on 1") {
+		t.Errorf("%v", gone)
+	}
+	if sum.Islands[1].Restarts != 0 {
+		t.Errorf("%+v", sum.Islands)
+	}
+}
+
 // B10 (CASES: island killed at inner step 7 of round 4; its position is lost): here a lone
 // island is killed at step 60. The tape closes its life at the last committed sample, and
 // the next life begins exactly there.

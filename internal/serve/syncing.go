@@ -37,8 +37,8 @@ func (h *host) synchronise(e syncer.Effect) {
 	case syncer.Reseed:
 		h.seed(e.Incarnation)
 	case syncer.Expel:
-		// Its contribution may come before the coordinator has answered its return: who is not
-		// started here may arrive anew, and the coordinator judges it then.
+		// Its life is over, and its contribution may come before the coordinator has answered its
+		// return: who is not started here may arrive anew, and the coordinator judges it then.
 		h.expel(e.Incarnation, e.Why, !h.crew.started(e.Incarnation))
 	case syncer.Consumed:
 		h.post(func() {

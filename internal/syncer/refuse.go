@@ -11,7 +11,8 @@ import (
 // arrived is step 1 of the merge: refuse. A contribution is sent again when it
 // was damaged, answered again when it is known, expelled when its life is over,
 // refused when its content is wrong, dropped when it is too old, and pending
-// otherwise.
+// otherwise. A live learner that does not keep to the protocol is shut out: sent away it
+// would come back and do it again.
 func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 	key := Key{c.Incarnation, c.Fragment, c.Sequence}
 	if why := s.outsider(c); why != "" {
@@ -20,6 +21,9 @@ func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 			effects = append([]Effect{Discard{key}}, effects...)
 		}
 		return effects, "a contribution from outside: " + why
+	}
+	if c.Fragment < 0 || c.Fragment >= len(s.fragments) {
+		return s.shutOut(key, fmt.Sprintf("fragment %d does not exist", c.Fragment))
 	}
 	l, f := s.learners[c.Incarnation], s.fragments[c.Fragment]
 	e := f.table[c.Incarnation]
@@ -36,7 +40,7 @@ func (s *State) arrived(c Contribution, now time.Time) ([]Effect, string) {
 	if under := s.underWay(c.Incarnation, c.Fragment); under == c.Sequence {
 		return nil, "" // sent again before its verdict
 	} else if under > 0 {
-		return []Effect{Discard{key}, Expel{c.Incarnation, fmt.Sprintf("contribution %d of fragment %d came before the verdict on %d", c.Sequence, c.Fragment, under)}}, "out of turn"
+		return s.shutOut(key, fmt.Sprintf("contribution %d of fragment %d came before the verdict on %d", c.Sequence, c.Fragment, under))
 	}
 	if c.Flush {
 		s.hurry(c.Incarnation)
@@ -62,10 +66,13 @@ func (s *State) outsider(c Contribution) string {
 		return fmt.Sprintf("era %d is over, this is era %d", c.Era, s.cfg.Era)
 	case s.learners[c.Incarnation] == nil:
 		return fmt.Sprintf("incarnation %d is closed", c.Incarnation)
-	case c.Fragment < 0 || c.Fragment >= len(s.fragments):
-		return fmt.Sprintf("fragment %d does not exist", c.Fragment)
 	}
 	return ""
+}
+
+// shutOut ends a learner for good that sends what the protocol does not allow.
+func (s *State) shutOut(k Key, why string) ([]Effect, string) {
+	return []Effect{Discard{k}, Quarantine{k.Incarnation, why}}, s.learners[k.Incarnation].island + " does not keep to the protocol: " + why
 }
 
 // rule queues a ruling. The round waits for this learner no longer: it has answered.
