@@ -29,6 +29,7 @@ type Gated struct {
 	Outcome     GateOutcome
 	Why         string
 	Checkpoint  uint64        // whose weights the probe was made on; 0: the run's first
+	Declared    string        // number format that it says it computes in; empty: it was not asked, or has not said
 	Verdict     *gate.Verdict // figures; nil: nothing was compared
 }
 
@@ -54,6 +55,7 @@ type GateRecord struct {
 	Outcome     GateOutcome   `json:"outcome"`
 	Why         string        `json:"why"`
 	Checkpoint  uint64        `json:"checkpoint"`
+	Declared    string        `json:"number_format,omitempty"`
 	Verdict     *gate.Verdict `json:"verdict,omitempty"`
 }
 
@@ -66,7 +68,7 @@ func (s *State) gated(m *member, in Gated, now time.Time) ([]Effect, string) {
 	if m.phase != joined || m.gated {
 		return nil, ""
 	}
-	record := Record{GateRecord{"gate", now, m.incarnation, m.island, in.Outcome, in.Why, in.Checkpoint, in.Verdict}}
+	record := Record{GateRecord{"gate", now, m.incarnation, m.island, in.Outcome, in.Why, in.Checkpoint, in.Declared, in.Verdict}}
 	if in.Outcome != GateRefused {
 		m.gated = true
 		return []Effect{record, Let{m.incarnation, in.Outcome, in.Why}}, fmt.Sprintf("%s at the gate: %s", m.island, in.Outcome)

@@ -12,8 +12,9 @@ type Gated struct {
 	Incarnation  uint64
 	Outcome      string // passed, refused, skipped or recorded
 	Reason       string
-	OtherChoices Value // share of experts that it would have chosen otherwise
-	Own          bool  // not asked, for it is this very program: nothing that is worth a line
+	Declared     string // number format that it says it computes in; empty: not said
+	OtherChoices Value  // share of experts that it would have chosen otherwise
+	Own          bool   // not asked, for it is this very program: nothing that is worth a line
 }
 
 // Pending is the outcome at the gate of an island that nothing was decided about yet.
@@ -38,7 +39,7 @@ func (i *Island) gate() *string {
 func (i *Island) gated(e Gated) {
 	if e.Incarnation >= i.incarnation {
 		i.enter(e.Incarnation)
-		i.Gate, i.GateReason = e.Outcome, e.Reason
+		i.Gate, i.GateReason, i.Declared = e.Outcome, e.Reason, e.Declared
 	}
 }
 

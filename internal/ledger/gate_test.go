@@ -41,3 +41,35 @@ func TestGateOfAnIsland(t *testing.T) {
 		t.Error("a line is worth what was not compared, unless it is this program")
 	}
 }
+
+// What a trainer computes in is what it declares at the gate, in this life; before, or where it
+// has said nothing, nobody knows. It is never taken for fp32, which the native engine is.
+func TestNumberFormatOfATrainer(t *testing.T) {
+	now := time.Unix(0, 0)
+	s := fold(RunStarted{At: now, Islands: []string{"own", "trainer"}})
+	shows := func(want ...string) {
+		t.Helper()
+		for i, sum := range s.Summary().Islands {
+			got := "unknown"
+			if sum.Numeric != nil {
+				got = *sum.Numeric
+			}
+			if got != want[i] {
+				t.Errorf("%s computes in %s, want %s", sum.Name, got, want[i])
+			}
+		}
+	}
+	shows("unknown", "unknown")
+	s.Apply(IslandStarted{At: now, Island: "own", Incarnation: 1})
+	s.Apply(IslandStarted{At: now, Island: "trainer", Incarnation: 2, Engine: "external"})
+	shows("fp32", "unknown")
+	s.Apply(Gated{At: now, Island: "own", Incarnation: 1, Outcome: LetIn})
+	s.Apply(Gated{At: now, Island: "trainer", Incarnation: 2, Outcome: "passed", Declared: "bf16"})
+	shows("fp32", "bf16")
+	s.Apply(IslandReady{At: now, Island: "trainer", Incarnation: 2, Engine: "torch"})
+	shows("fp32", "bf16")
+	s.Apply(IslandStarted{At: now, Island: "trainer", Incarnation: 3, Engine: "external", Restart: true})
+	shows("fp32", "unknown")
+	s.Apply(Gated{At: now, Island: "trainer", Incarnation: 3, Outcome: LetIn})
+	shows("fp32", "unknown")
+}

@@ -33,6 +33,7 @@ type Island struct {
 	Gate       string // what was decided about it at the gate, or Pending; empty: it has not come
 	GateReason string // of the last decision
 	Numeric    string // what it emulates; empty: nothing
+	Declared   string // number format that a trainer says it computes in; empty: not said
 	Engine     string // that trains in it; empty: the native one
 	Device     string // that it computes on; empty: not said
 	Ranks      int    // processes that compute together; 0: not said
@@ -56,17 +57,21 @@ type Island struct {
 	lately      []Worked // the last steps of this incarnation, oldest first
 }
 
-// numeric says what the island computes in, nil while nobody knows.
+// numeric says what the island computes in, nil while nobody knows. Of a trainer it is what it
+// declares at the gate.
 func (i *Island) numeric() *string {
-	if i.incarnation == 0 {
+	text := i.Declared
+	if i.engine() == native {
+		text = cmp.Or(i.Numeric, fp32)
+	}
+	if i.incarnation == 0 || text == "" {
 		return nil
 	}
-	text := cmp.Or(i.Numeric, fp32)
 	return &text
 }
 
 func (i *Island) start(e IslandStarted) {
-	i.State, i.Numeric, i.Engine, i.Device, i.From = Starting, e.Numeric, e.Engine, e.Device, e.From
+	i.State, i.Numeric, i.Engine, i.Device, i.From, i.Declared = Starting, e.Numeric, e.Engine, e.Device, e.From, ""
 	i.Ranks = e.Ranks
 	if i.Gate != TurnedBack { // why it was is worth to be known until there is another word
 		i.GateReason = ""

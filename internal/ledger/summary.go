@@ -47,7 +47,8 @@ type IslandSummary struct {
 	Refused         int    `json:"refused"`
 	GradientNorm    Value  `json:"gradient_norm"` // of the last step, before clipping
 	ExpertLoad      Value  `json:"expert_load"`   // of the last step: busiest expert over mean, worst layer
-	// Numeric is "fp32", or "emulated" and a profile of package numeric; nil: it has not started.
+	// Numeric is "fp32", or "emulated" and a profile of package numeric; of a trainer what it declares at the
+	// gate. nil: it has not started, or has not said.
 	Numeric *string `json:"numeric"`
 	// Gate is passed, recorded, skipped, refused or pending; nil: it has not come.
 	Gate       *string `json:"gate"`

@@ -224,7 +224,7 @@ func (h *host) launch(e coord.Launch) {
 		}
 	}
 	h.crew.processes[e.Incarnation] = p
-	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, Numeric: emulations(h.run)[e.Island]})
+	h.emit(ledger.IslandStarted{At: time.Now(), Island: e.Island, Incarnation: e.Incarnation, Restart: e.Restart, Numeric: emulations(h.run)[e.Island], Engine: engineOf(h.run, e.Island)})
 }
 
 // admit welcomes a learner; the fragments follow when the gate has let it in.

@@ -243,7 +243,7 @@ func (d *door) saveAs(r gate.Record, checkpoint uint64) error {
 }
 
 // judge compares an island's answer with what it was asked, once all its hosts have given
-// theirs.
+// theirs. With an error there is no more in the verdict than the number format.
 func (d *door) judge(ctx context.Context, incarnation uint64, part int, m transport.Up) (v gate.Verdict, checkpoint uint64, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -259,6 +259,7 @@ func (d *door) judge(ctx context.Context, incarnation uint64, part int, m transp
 	if err != nil {
 		return v, q.checkpoint, err
 	}
+	v.Declared = a.Number
 	if q.record.Blank() {
 		if err := d.recorded(ctx, a, q.weights); err != nil {
 			return v, 0, err

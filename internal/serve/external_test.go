@@ -185,6 +185,9 @@ func TestExternalBesideNative(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+	if own, other := sum.Islands[0].Numeric, sum.Islands[1].Numeric; own == nil || *own != "fp32" || other != nil { // nobody asked it
+		t.Errorf("they compute in %v and %v", own, other)
+	}
 }
 
 // Danger: a rank is killed. Its island ends at once with a reason that names it, the

@@ -97,7 +97,7 @@ func (h *host) answered(incarnation uint64, part int, m transport.Up) {
 // judge tells what came out, once all hosts of the island have answered.
 func (h *host) judge(in coord.Gated, part int, m transport.Up) {
 	v, checkpoint, err := h.door.judge(h.ctx, in.Incarnation, part, m)
-	in.Checkpoint = checkpoint
+	in.Checkpoint, in.Declared = checkpoint, v.Declared
 	switch {
 	case errors.Is(err, errUnfinished):
 		h.post(func() { h.decide(coord.Unanswered{Incarnation: in.Incarnation, Why: err.Error()}) })
@@ -133,7 +133,7 @@ func (h *host) let(e coord.Let) {
 func (h *host) gateEvent(r coord.GateRecord) {
 	e := ledger.Gated{
 		At: r.At, Island: r.Island, Incarnation: r.Incarnation, Outcome: string(r.Outcome), Reason: r.Why,
-		Own: r.Outcome == coord.GateSkipped && r.Why == sameProgram,
+		Own: r.Outcome == coord.GateSkipped && r.Why == sameProgram, Declared: r.Declared,
 	}
 	if r.Verdict != nil && r.Verdict.OtherChoices != nil {
 		e.OtherChoices = ledger.Known(*r.Verdict.OtherChoices)

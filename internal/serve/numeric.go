@@ -15,3 +15,13 @@ func emulations(run runfile.Run) map[string]string {
 	}
 	return out
 }
+
+// engineOf is the engine that the run starts an island with; empty: the native one.
+func engineOf(run runfile.Run, island string) string {
+	for _, i := range run.Islands {
+		if i.Name == island {
+			return i.Engine
+		}
+	}
+	return ""
+}

@@ -147,10 +147,14 @@ func TestLaterIslandIsComparedOnTheCheckpoint(t *testing.T) {
 	for name, answer := range map[string]func(*attachtest.Rank) *attach.Gated{"passed": nil, "refused": wrong} {
 		t.Run(name, func(t *testing.T) {
 			c, f := late(t, answer)
-			if sum, err := c.wait(); err != nil || sum.Outcome != ledger.RunFinished {
+			sum, err := c.wait()
+			if err != nil || sum.Outcome != ledger.RunFinished {
 				t.Fatal(sum.Reason, err)
 			}
 			f.wg.Wait()
+			if n := sum.Islands[0].Numeric; n == nil || *n != "fp32" {
+				t.Errorf("who made the record computes in %v", n)
+			}
 			records := gates(t, c.dir)
 			if len(records) < 2 || records[0].Outcome != coord.GateRecorded || records[0].Checkpoint != 0 {
 				t.Fatalf("%+v", records)
