@@ -246,3 +246,17 @@ func TestTwoHostsGoOnInTheNextEra(t *testing.T) {
 		t.Errorf("it did not take its saved state over: %+v", ready)
 	}
 }
+
+// G15 for a further host: the port that its first host has reached is blocked for it. Its ranks hear so at once, with
+// both ends of the way.
+func TestG15AHostWhoseWayIsBlocked(t *testing.T) {
+	t.Parallel()
+	run := spanned(t, nil)
+	x := span(t, serveRun(t, filepath.Join(t.TempDir(), "run"), run, false), run)
+	x.ways[1].lead("")
+	err := end(t, "the trainer", x.live(false).over)
+	bad := (*attachtest.Refusal)(nil)
+	if !errors.As(err, &bad) || bad.Where != "coordinator" || bad.Value != x.how[1].Join.Address || !strings.Contains(bad.Problem, "cannot be reached") || !strings.Contains(bad.Problem, "(asked from 127.0.0.1 on interface lo)") {
+		t.Errorf("the second host's rank hears %v", err)
+	}
+}
