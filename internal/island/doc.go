@@ -7,7 +7,8 @@
 // of the exchange, whose arithmetic is in exchange.go. What trains is a trainer
 // (trainer.go): the native engine (native.go), or the ranks of a program of the user's
 // (external.go). Of those crew.go says how they come in, holding.go what each holds,
-// delivery.go how values get to them; part.go is a further host of them. capture.go
+// delivery.go how values get to them; part.go is a further
+// host of them, part_exchange.go its part of the exchange. capture.go
 // saves an island's state and state.go takes it over, which ranks give and take by
 // keep.go and keep_restore.go. link.go is the connection that survives a broken stream.
 //

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/outer"
 	"github.com/mistura-project/mistura/internal/wire"
 )
 
@@ -199,4 +200,17 @@ func (fl *flight) done() []float32 {
 		return nil
 	}
 	return fl.delta
+}
+
+// differenceBlock is how many elements are worked on while they are in the core's cache.
+const differenceBlock = 4096
+
+// difference fills delta with the pseudo-gradient; sent becomes what the syncer will see of the weights.
+func difference(delta, anchor, sent []float32) []float32 {
+	for from := 0; from < len(sent); from += differenceBlock {
+		to := min(from+differenceBlock, len(sent))
+		outer.PseudoGradient(delta[from:to], anchor[from:to], sent[from:to])
+		outer.Sent(sent[from:to], anchor[from:to], delta[from:to])
+	}
+	return delta
 }
