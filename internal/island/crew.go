@@ -51,13 +51,26 @@ func (c *crew) digest() []byte {
 }
 
 // sent is what this host sends.
-func (c *crew) sent() (out []*wire.Piece) {
+func (c *crew) sent() []*wire.Piece {
+	var names []string
+	var boxes []layout.Box
+	number := map[string]int{}
 	for _, r := range c.ranks {
 		for _, p := range r.Hello.Pieces {
-			if p.Replica == 0 {
-				out = append(out, &wire.Piece{Tensor: p.Name, Offset: unsigned(p.Offset), Extent: unsigned(p.Extent)})
+			if p.Replica != 0 {
+				continue
 			}
+			n, known := number[p.Name]
+			if !known {
+				n, names = len(names), append(names, p.Name)
+				number[p.Name] = n
+			}
+			boxes = append(boxes, layout.Box{Tensor: n, Offset: p.Offset, Extent: p.Extent})
 		}
+	}
+	var out []*wire.Piece
+	for _, b := range layout.Join(boxes) {
+		out = append(out, &wire.Piece{Tensor: names[b.Tensor], Offset: unsigned(b.Offset), Extent: unsigned(b.Extent)})
 	}
 	return out
 }

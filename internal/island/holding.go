@@ -86,8 +86,9 @@ func given(ranks []*attach.Rank) [][]bool {
 	return out
 }
 
-// own are the boxes of a fragment that this host sends.
-func (h *holding) own(p int) (out []layout.Box) {
+// own are the boxes of a fragment that this host sends, joined as its hello says them.
+func (h *holding) own(p int) []layout.Box {
+	var out []layout.Box
 	for i, r := range h.ranks {
 		for n, piece := range h.pieces[i][p] {
 			if r.Hello.Pieces[piece].Replica == 0 {
@@ -95,7 +96,7 @@ func (h *holding) own(p int) (out []layout.Box) {
 			}
 		}
 	}
-	return out
+	return layout.Join(out)
 }
 
 // encode gives the payload of a flight: of the whole fragment, or of what this host sends of it.

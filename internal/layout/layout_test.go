@@ -153,6 +153,79 @@ func TestCover(t *testing.T) {
 	})
 }
 
+// What is joined holds every element as often as before, whatever the split and its order, and
+// joining what lies in one fragment is joining all and taking the fragment's.
+func TestJoin(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tensors := drawTensors(t)
+		boxes := drawSplit(t, tensors)
+		if rapid.Bool().Draw(t, "in order") { // as ranks have them
+			slices.SortStableFunc(boxes, func(a, b Box) int { return slices.Compare(a.Offset, b.Offset) })
+		}
+		for range rapid.IntRange(0, 2).Draw(t, "more") {
+			boxes = append(boxes, drawBox(t, tensors))
+		}
+		before := fmt.Sprint(boxes)
+		joined := Join(boxes)
+		if fmt.Sprint(boxes) != before || len(joined) > len(boxes) {
+			t.Fatalf("%v has become %v, and gives %v", before, boxes, joined)
+		}
+		for i, tensor := range tensors {
+			of := func(boxes []Box) (out []Box) {
+				for _, b := range boxes {
+					if b.Tensor == i {
+						out = append(out, b)
+					}
+				}
+				return out
+			}
+			if alone := Join(of(boxes)); !Equal(alone, of(joined)) {
+				t.Fatalf("tensor %d alone gives %v, among others %v", i, alone, of(joined))
+			}
+			for element := range tensor.Size() {
+				count := func(boxes []Box) (n int) {
+					for _, b := range of(boxes) {
+						if holds(tensor.Shape, b, element) {
+							n++
+						}
+					}
+					return n
+				}
+				if count(boxes) != count(joined) {
+					t.Fatalf("element %d of tensor %d is in %d boxes of %v and %d of %v", element, i, count(boxes), boxes, count(joined), joined)
+				}
+			}
+		}
+	})
+}
+
+// The danger: what a host of a large model says of itself does not fit into a message. Here are 16
+// ranks of FSDP2, one of FSDP1 that cuts anywhere, and boxes that make no sense.
+func TestJoinOfShards(t *testing.T) {
+	var rows, flat []Box
+	for rank := range 16 {
+		for tensor := range 3 {
+			rows = append(rows, Box{tensor, []int{4 * rank, 0}, []int{4, 7}})
+			flat = append(flat, Box{tensor, []int{5 * rank}, []int{5}})
+		}
+	}
+	for _, boxes := range [][]Box{rows, flat} {
+		if got := Join(boxes); len(got) != 3 || got[2].Extent[0] != 16*boxes[0].Extent[0] || got[2].Tensor != 2 {
+			t.Errorf("%v", got)
+		}
+	}
+	for _, wrong := range [][2]Box{
+		{{0, []int{0}, []int{4}}, {0, []int{4}, []int{0}}}, {{0, []int{0}, []int{-4}}, {0, []int{-4}, []int{8}}},
+		{{0, []int{0}, []int{4, 4}}, {0, []int{4}, []int{4}}}, {{0, []int{1}, []int{math.MaxInt - 2}}, {0, []int{math.MaxInt - 1}, []int{5}}},
+		{{0, []int{0, 0}, []int{4, 4}}, {0, []int{4, 4}, []int{4, 4}}}, {{0, []int{0}, []int{4}}, {0, []int{0}, []int{4}}},
+		{{0, nil, nil}, {0, nil, nil}}, {{0, []int{0}, []int{4}}, {1, []int{4}, []int{4}}},
+	} {
+		if got := Join(wrong[:]); len(got) != 2 {
+			t.Errorf("%v gives %v", wrong, got)
+		}
+	}
+}
+
 func drawBox(t *rapid.T, tensors []model.Tensor) Box {
 	b := Box{Tensor: rapid.IntRange(0, len(tensors)-1).Draw(t, "tensor")}
 	shape := tensors[b.Tensor].Shape
