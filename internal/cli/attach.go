@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/mistura-project/mistura/internal/attach"
@@ -34,14 +35,14 @@ type trainer struct {
 
 // trainerOf is the trainer of an engine. asked: who has started this process knows that
 // PyTorch is there.
-func trainerOf(engine string, command []string, torch *torchFlags, asked bool) (t trainer, err error) {
+func trainerOf(engine string, command []string, torch *torchFlags, asked bool, log *slog.Logger) (t trainer, err error) {
 	switch {
 	case engine == runfile.External:
 		return trainer{command: command, describe: torch.describe}, nil
 	case len(command) > 0:
 		return t, usage("command", command[0], "is for --engine external", "add it, or leave the command out")
 	case engine == runfile.Torch:
-		return torch.trainer(asked)
+		return torch.trainer(asked, log)
 	case engine != runfile.Native:
 		return t, usage("--engine", engine, "is neither native, torch nor external", "use one of them")
 	}
@@ -187,7 +188,7 @@ func (a *attended) fetch(ctx context.Context, crew *attach.Crew) error {
 		a.Logger.Warn("trainer_stopped", "reason", fmt.Sprintf("it was asked to join again, and has done nothing for %v", returnPatience))
 	}
 	a.stop()
-	a.Logger.Info("trainer_starts_again", "command", a.command[0])
+	a.Logger.Info("trainer_starts_again")
 	return a.start()
 }
 
@@ -197,6 +198,7 @@ func (a *attended) start() error {
 		return usage("command", a.command[0], err.Error(), "give a program that is there, and its arguments")
 	}
 	a.running = t
+	a.Logger.Info("trainer_starts", "command", oneLine(strings.Join(a.command, " ")))
 	return nil
 }
 

@@ -69,7 +69,7 @@ what was trained and leaves; a second one stops at once.`,
 				return err
 			}
 			torch.NoGate = f.noGate
-			train, err := trainerOf(f.engine, command, torch, given == fromStdin)
+			train, err := trainerOf(f.engine, command, torch, given == fromStdin, env.logger())
 			if err != nil {
 				return err
 			}
@@ -163,9 +163,12 @@ func readJoin(where, path string) (string, error) {
 	return "", usage(where, path, "holds no join string", "put the one that serve or token printed on a line of its own")
 }
 
+// logger is what a verb that goes on for long says of itself.
+func (env *Env) logger() *slog.Logger { return slog.New(slog.NewTextHandler(env.Stderr, nil)) }
+
 // runJoin reads the join string and has run train until the run is done.
 func runJoin(env *Env, text string, f *joinFlags, run func(context.Context, island.Options) error) error {
-	o := island.Options{Version: buildOf().Version, Logger: slog.New(slog.NewTextHandler(env.Stderr, nil)), NoGate: f.noGate, Patience: f.again, Data: f.data}
+	o := island.Options{Version: buildOf().Version, Logger: env.logger(), NoGate: f.noGate, Patience: f.again, Data: f.data}
 	if text == fromStdin {
 		stdin := bufio.NewReaderSize(env.Stdin, maxJoinBytes)
 		line, err := stdin.ReadSlice('\n')

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -39,7 +40,7 @@ func (f *torchFlags) add(cmd *cobra.Command) {
 
 // trainer is the reference learner. Unless who started this process has asked already,
 // PyTorch and the device are asked first: what is missing is then said in one line.
-func (f *torchFlags) trainer(asked bool) (t trainer, err error) {
+func (f *torchFlags) trainer(asked bool, log *slog.Logger) (t trainer, err error) {
 	if f.Ranks < 1 {
 		return t, usage("--ranks", fmt.Sprint(f.Ranks), "is below 1", "give the number of processes")
 	}
@@ -47,6 +48,7 @@ func (f *torchFlags) trainer(asked bool) (t trainer, err error) {
 		f.Threads = max(1, machine.CPUs()/f.Ranks)
 	}
 	if !asked {
+		log.Info("looks_for_torch", "device", f.Device, "precision", f.Precision)
 		if _, err := pytorch.Probe(context.Background(), "--engine torch,", f.Learner); err != nil {
 			return t, err
 		}

@@ -81,7 +81,7 @@ func (r *runner) enter(ctx context.Context, join wire.Join) error {
 	}
 	r.report(StepStats{}, 0)
 	r.link.send(&wire.FromLearner{Body: &wire.FromLearner_Ready{Ready: r.learner.ready()}}, nil)
-	r.log.Info("ready", "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
+	r.log.Info("ready", "run", join.RunID, "island", r.island, "numeric", r.numeric, "stamp_tokens", stamp, "position_samples", r.learner.position)
 	return nil
 }
 

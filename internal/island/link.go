@@ -74,7 +74,7 @@ func enter(ctx context.Context, join wire.Join, hello *wire.Hello, known bool, p
 				heard = time.Now()
 				if why := m.GetRejected().Reason; why != said {
 					said = why
-					log.Info("waits", "reason", why)
+					log.Warn("waits", "reason", why) // a trainer shows no more than warnings unless it is told to
 				}
 			}
 		}

@@ -251,6 +251,7 @@ type runner struct {
 	layout        string // on what it computes, in words
 	broken        error  // why it cannot go on
 	why           string // it is stopped
+	telling       teller
 	saving        sync.WaitGroup
 	stored        atomic.Pointer[wire.Stored] // of the last state that was written
 }
@@ -322,6 +323,7 @@ func (r *runner) loop(ctx context.Context) error {
 			return err
 		}
 		if r.stopped {
+			r.log.Info("over", "reason", r.why, "steps", r.learner.step)
 			return r.learner.trainer.end(ctx, r.why)
 		}
 		if waiting != "" {
@@ -378,5 +380,6 @@ func (r *runner) train(ctx context.Context) error {
 		took = time.Duration(stats.Seconds * float64(time.Second))
 	}
 	r.report(stats, took)
+	r.tell(stats)
 	return nil
 }

@@ -102,9 +102,11 @@ def join(
         island._begin()
         _remember(island)
         return island
-    except BaseException:
+    except BaseException as err:
         for undo in reversed(begun):
             undo()
+        if isinstance(err, InputError):  # its line says all: where in this package it was found does not help who reads it
+            raise err.with_traceback(None) from None
         raise
 
 
@@ -167,7 +169,7 @@ def _connect(ranks: Any, begun: list[Any], join: str | None, socket: str | None,
     where, written = places[ranks.rank if path else ranks.host_leader()]
     said = ranks.each(lambda: process.Log(written))
     begun.append(said.close)
-    link = ranks.each(lambda: Link(where, said.last, SOCKET_PATIENCE_SECONDS))
+    link = ranks.each(lambda: Link(where, said.last, SOCKET_PATIENCE_SECONDS, said.tell))
     begun.append(link.close)
     ranks.listen(link)
     return link, started, said

@@ -22,6 +22,8 @@ LINE_LIMIT_BYTES = 64 << 20
 
 READ_BYTES = 1 << 16
 CLOSE_PATIENCE_SECONDS = 2.0
+WAIT_SAID_SECONDS = 2.0
+"""Between two looks, while an answer is waited for, at what the mistura process writes: why the run waits, say."""
 
 JOIN_AGAIN = "start the trainer anew, or call mistura.join() again: it brings the weights that the run goes on from"
 
@@ -29,10 +31,13 @@ JOIN_AGAIN = "start the trainer anew, or call mistura.join() again: it brings th
 class Link:
     """One rank's connection. Only one thread asks; any thread may tell. How it ended is said again to whoever asks later."""
 
-    def __init__(self, path: str, last_words: Callable[[], str], patience: float = 0.0) -> None:
-        """`last_words` gives the last line that the mistura process wrote, or nothing; `patience` is in seconds."""
+    def __init__(self, path: str, last_words: Callable[[], str], patience: float = 0.0, waiting: Callable[[], None] = lambda: None) -> None:
+        """`last_words` gives the last line that the mistura process wrote, or nothing; `patience` is in seconds.
+
+        `waiting` is called now and then while an answer does not come.
+        """
         self.path = path
-        self._last_words = last_words
+        self._last_words, self._waiting = last_words, waiting
         self._socket = connected(path, time.monotonic() + patience)
         self._sending = threading.Lock()
         self._reading = threading.Lock()  # guards what follows; taken after _sending is given back
@@ -89,6 +94,8 @@ class Link:
         seen = 0
         while (end := self._read.find(b"\n", seen)) < 0:
             seen = len(self._read)
+            while not readable(self._socket, WAIT_SAID_SECONDS):
+                self._waiting()
             try:
                 more = self._socket.recv(READ_BYTES)
             except OSError:

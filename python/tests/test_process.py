@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -243,6 +244,33 @@ def test_an_interrupted_question_is_not_answered_by_the_next(tmp_path: Path) -> 
     for end in (heard, connection, listener):
         end.close()
     link.close()
+
+
+def test_link_looks_around_while_it_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mistura process writes is handed on while it does not answer, such as that the run has no weights yet."""
+    monkeypatch.setattr("mistura.link.WAIT_SAID_SECONDS", 0.01)
+    link, connection, listener = connected(tmp_path)
+    looks: list[int] = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            connection.sendall(b'{"kind":"act"}\n')
+
+    link._waiting = look
+    assert link.ask("boundary") == {"kind": "act"} and len(looks) >= 3
+    for end in (connection, listener):
+        end.close()
+    link.close()
+
+
+def test_what_is_wrong_at_the_join_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody reads through this package to find it."""
+    monkeypatch.setenv("MISTURA_JOIN_FILE", "nothing.join")
+    with pytest.raises(InputError, match='MISTURA_JOIN_FILE "nothing.join": cannot be read') as caught:
+        mistura.join(torch.nn.Linear(2, 2))
+    shown = "".join(traceback.format_exception(type(caught.value), caught.value, caught.tb))
+    assert [f.name for f in traceback.extract_tb(caught.tb)][1:] == ["join"] and shown.count("Traceback") == 1, shown
 
 
 def test_link_to_nobody(tmp_path: Path) -> None:
