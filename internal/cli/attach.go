@@ -19,6 +19,9 @@ import (
 // socketVariable tells a trainer where this program listens.
 const socketVariable = "MISTURA_SOCKET"
 
+// socketName is that of a socket in a folder of its own.
+const socketName = "socket"
+
 // trainerPatience is how long a trainer may take to end after its island has.
 const trainerPatience = 10 * time.Second
 
@@ -72,12 +75,13 @@ const (
 // say, waits for its trainer there, and starts a command anew that has ended of it.
 func runExternal(ctx context.Context, env *Env, o island.Options, socket string, train trainer) error {
 	if socket == "" {
+		sweep(os.TempDir(), time.Now())
 		dir, err := os.MkdirTemp("", "mistura-") // mode 0700
 		if err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		socket = filepath.Join(dir, "socket")
+		socket = filepath.Join(dir, socketName)
 	}
 	a := &attended{Options: o, env: env, socket: socket, trainer: train}
 	defer a.stop()
