@@ -1,0 +1,46 @@
+package anatomy
+
+// Stage is what one rank of a pipeline holds of a model: layers, and at the ends
+// embedding and head.
+type Stage struct {
+	Decoder       // sizes that all stages share; its Layers are the whole model's
+	Held    []Run // the layers of this stage
+	First   bool  // it has the embedding
+	Final   bool  // it has the last norm, the head and the MTP modules
+}
+
+// Whole is the model as one stage.
+func (d Decoder) Whole() Stage { return Stage{Decoder: d, Held: d.Layers, First: true, Final: true} }
+
+// Stages cuts the layers into runs of equal length, the later ones longer by one
+// where they do not divide. There are as many stages as asked for, at most one a layer.
+func (d Decoder) Stages(count int) []Stage {
+	depth, from := d.Depth(), 0
+	longer := count - depth%count // the first of those
+	var out []Stage
+	for i := range count {
+		to := from + depth/count
+		if i >= longer {
+			to++
+		}
+		out = append(out, Stage{Decoder: d, Held: cut(d.Layers, from, to), First: i == 0, Final: i == count-1})
+		from = to
+	}
+	return out
+}
+
+// cut gives layers from to to, the latter not included.
+func cut(runs []Run, from, to int) []Run {
+	var out []Run
+	at := 0
+	for _, r := range runs {
+		if n := min(to, at+r.Count) - max(from, at); n > 0 {
+			out = append(out, Run{Count: n, Layer: r.Layer})
+		}
+		at += r.Count
+	}
+	return out
+}
+
+// copiesEmbedding: the last of several stages has the tied embedding too.
+func (s Stage) copiesEmbedding() bool { return s.Tied && s.Final && !s.First }
