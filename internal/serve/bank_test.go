@@ -4,6 +4,9 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"unsafe"
+
+	"pgregory.net/rapid"
 
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/model"
@@ -175,4 +178,81 @@ func TestOverflowingMerge(t *testing.T) {
 	if b.theta[0][0] != -math.MaxFloat32 {
 		t.Error("the weight moved")
 	}
+}
+
+// Danger: memory of a contribution that is done with takes what comes next while the bank still reads it,
+// as when the contribution was sent twice, or is given away twice, so that two contributions share it.
+// Whatever comes, comes again, is merged and discarded in whatever order: each piece of memory has one
+// owner, and merges are those of a slow twin that keeps the first of what was sent and copies it.
+func TestMemoryOfContributionsIsReused(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := oneWeight(outer.Step{Rate: 1}, 0)
+		var free [][]byte // given back, and not used again
+		b.reuse = func(payload []byte) {
+			for i := range payload {
+				payload[i] = 0xff // NaN: whoever still reads it shows it
+			}
+			for _, other := range free {
+				if unsafe.SliceData(other) == unsafe.SliceData(payload) {
+					t.Fatal("it is given back twice")
+				}
+			}
+			free = append(free, payload)
+		}
+		kept := map[syncer.Key]float32{} // the twin
+		weight := float64(b.theta[0][0])
+		keys := rapid.Custom(func(t *rapid.T) syncer.Key {
+			return syncer.Key{Incarnation: rapid.Uint64Range(1, 2).Draw(t, "incarnation"), Sequence: rapid.Uint64Range(1, 3).Draw(t, "sequence")}
+		})
+		put := func(t *rapid.T) {
+			key, value := keys.Draw(t, "key"), float32(rapid.IntRange(-8, 8).Draw(t, "value"))
+			payload := wire.AppendF32(nil, []float32{value, 0, 0})
+			if len(free) > 0 && rapid.Bool().Draw(t, "in memory that was given back") {
+				copy(free[0], payload)
+				payload, free = free[0], free[1:]
+			}
+			if why := b.put(key, &wire.Contribution{ToPosition: 5, Tokens: 10, TensorTokens: []uint64{10, 10}}, payload); why != "" {
+				t.Fatal(why)
+			}
+			if _, there := kept[key]; !there {
+				kept[key] = value
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"sent": put, "sent again": put,
+			"discarded": func(t *rapid.T) {
+				key := keys.Draw(t, "key")
+				given := len(free)
+				_, there := kept[key]
+				b.discard(key)
+				delete(kept, key)
+				if (len(free) > given) != there {
+					t.Fatalf("there: %v, %d pieces are free of %d before", there, len(free), given)
+				}
+			},
+			"merged": func(t *rapid.T) {
+				m, sum := syncer.Merge{Share: 1}, 0.0
+				for key, value := range kept {
+					m.Keys, sum = append(m.Keys, key), sum+float64(value)
+				}
+				if len(m.Keys) == 0 {
+					t.Skip("nothing is there")
+				}
+				if got := b.merge(m); !got.Finite {
+					t.Fatal("the merge is of memory that was given back")
+				}
+				b.install(syncer.Install{})
+				weight -= sum / float64(len(m.Keys))
+				if got := float64(b.theta[0][0]); math.Abs(got-weight) > 1e-4 {
+					t.Fatalf("weight %v, want %v", got, weight)
+				}
+				weight = float64(b.theta[0][0])
+			},
+			"": func(t *rapid.T) {
+				if len(b.parts) != len(kept) {
+					t.Fatalf("%d contributions are kept, %d are to be", len(b.parts), len(kept))
+				}
+			},
+		})
+	})
 }

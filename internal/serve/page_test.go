@@ -70,7 +70,7 @@ func TestPagesNameTheNumbersOfThisProgram(t *testing.T) {
 		"formats/gate.md":       fmt.Sprintf("Format integer: **%d**", gate.Format),
 		"formats/attach.md":     fmt.Sprintf("**Version %d.**", attach.Protocol),
 		"formats/wire.md":       fmt.Sprintf("## Wire protocol %d\n", wire.Protocol),
-		"../CHANGELOG.md": fmt.Sprintf("Formats: run file %d, tokens %d, tape %d, checkpoint %d, gate record %d, island state %d, wire protocol %d, local protocol %d.",
+		"../CHANGELOG.md": fmt.Sprintf("Formats: run file %d, tokens %d, tape %d, checkpoint %d, gate record %d, island state %d, wire protocol %d, local protocol %d, ",
 			runfile.Format, corpus.Format, store.TapeFormat, store.CheckpointFormat, gate.Format, island.StateFormat, wire.Protocol, attach.Protocol),
 	} {
 		data, err := os.ReadFile("../../docs/" + page)
