@@ -2,12 +2,14 @@ package footprint
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/mistura-project/mistura/internal/engine"
 	"github.com/mistura-project/mistura/internal/fragment"
 	"github.com/mistura-project/mistura/internal/gate"
 	"github.com/mistura-project/mistura/internal/machine"
 	"github.com/mistura-project/mistura/internal/runfile"
+	"github.com/mistura-project/mistura/internal/transport"
 )
 
 // streamBytes is about what a stream's frames and messages take on either end. Measured.
@@ -35,6 +37,7 @@ func island(run runfile.Run, i runfile.Island) int64 {
 		model + // contributions under way, one of every fragment
 		3*model + // weights and moments while a captured state is written
 		2*largest + // one fragment to work on, and one that comes in
+		transport.RoomBytes(largest) + // of payloads that have come, for those to come
 		streamBytes
 	return machine.ProcessBytes(live) + shared(model, i) + reference(run, i)
 }
@@ -53,16 +56,17 @@ func shared(model int64, i runfile.Island) int64 {
 }
 
 // parent is the process of coordinator and syncer: what package serve holds.
-func parent(run runfile.Run, evalRows int) int64 {
+func parent(run runfile.Run, evalRows int, outside bool) int64 {
 	model, largest := sizes(run)
 	islands := int64(len(run.Islands))
 	live := 2*model + // parameters and outer momentum
 		measuring(run, evalRows) +
-		gating(run) +
+		gating(run, outside) +
 		2*model + // parameters and momentum while a checkpoint is written
 		islands*model + // a contribution to every fragment from every island
 		islands*model/2 + // answers, which leave as they are made
-		4*largest // a merge: its mean and its result, and their bytes
+		4*largest + // a merge: its mean and its result, and their bytes
+		transport.RoomBytes(largest) // of contributions that are merged, for those to come
 	return machine.ProcessBytes(live)
 }
 
@@ -76,21 +80,20 @@ func measuring(run runfile.Run, evalRows int) int64 {
 	return eval.Total() - eval.Moments + 4*int64(run.Size())
 }
 
-// gating is, where islands are asked at the gate, the weights that a probe is made on and an
-// engine that emulates the number format that an island declares.
-func gating(run runfile.Run) int64 {
-	asked := len(run.Islands) == 0 // they come from outside
-	for _, i := range run.Islands {
-		asked = asked || i.Engine == runfile.Torch || i.Engine == runfile.External
-	}
-	if !asked || run.Gate == runfile.GateOff {
+// gating is, where islands are asked at the gate, the weights that a probe is made on, as they are kept
+// or were read and on their way, and of a model of ours an engine that emulates the number format that
+// an island declares. Outside: some may come from other hosts.
+func gating(run runfile.Run, outside bool) int64 {
+	trained := func(i runfile.Island) bool { return !native(i) }
+	if run.Gate == runfile.GateOff || !outside && !slices.ContainsFunc(run.Islands, trained) {
 		return 0
 	}
+	weights := 2 * 4 * int64(run.Size())
 	if run.Model.Foreign() {
-		return 2 * 4 * int64(run.Size()) // as they are asked for, and on their way
+		return weights
 	}
 	probe := engine.MemoryOf(run.Model.Config, gate.Rows, min(run.Train.SequenceTokens, gate.LongestSequence), machine.CPUs())
-	return probe.Total() - probe.Moments + 4*int64(run.Size())
+	return probe.Total() - probe.Moments + weights
 }
 
 // sizes are those of the model's parameters and of its largest fragment, in bytes.

@@ -17,9 +17,9 @@ type Run struct {
 }
 
 // Of counts the memory of a resolved run, whose validation loss is measured evalRows
-// sequences at a time.
-func Of(run runfile.Run, evalRows int) Run {
-	r := Run{Parent: parent(run, evalRows)}
+// sequences at a time. Outside: islands may come from other hosts.
+func Of(run runfile.Run, evalRows int, outside bool) Run {
+	r := Run{Parent: parent(run, evalRows, outside)}
 	for _, i := range run.Islands {
 		r.Islands = append(r.Islands, island(run, i))
 	}

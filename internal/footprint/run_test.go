@@ -10,7 +10,7 @@ import (
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
-func of(run runfile.Run) Run { return Of(run, 8) }
+func of(run runfile.Run) Run { return Of(run, 8, false) }
 
 func resolved(t *testing.T, preset string, islands ...runfile.Island) runfile.Run {
 	run, err := runfile.Default().WithModel(preset)
@@ -65,6 +65,20 @@ func TestMemoryGrowsWithTheRun(t *testing.T) {
 	}
 	if lone := of(resolved(t, "ling-mini")); lone.Parent < 4*two.Parent {
 		t.Errorf("ling-mini has 5 times the parameters of ling-micro: %v and %v", lone, two)
+	}
+}
+
+// The danger: the gate is forgotten where islands come from other hosts. The weights of a probe are there
+// twice, as they are kept and on their way, beside an engine; without a gate nothing is.
+func TestMemoryOfTheGate(t *testing.T) {
+	run := resolved(t, "ling-mini", runfile.Island{Pace: 1, Threads: 1})
+	own, asked := Of(run, 8, false), Of(run, 8, true)
+	if model := 4 * int64(run.Model.Size()); asked.Parent-own.Parent < 4*model {
+		t.Errorf("%d bytes more for a model of %d", asked.Parent-own.Parent, model)
+	}
+	run.Gate = runfile.GateOff
+	if off := Of(run, 8, true); off.Parent != own.Parent {
+		t.Errorf("without a gate %d bytes, %d where nobody comes", off.Parent, own.Parent)
 	}
 }
 

@@ -3,13 +3,12 @@ package serve
 import (
 	"github.com/mistura-project/mistura/internal/footprint"
 	"github.com/mistura-project/mistura/internal/machine"
-	"github.com/mistura-project/mistura/internal/runfile"
 )
 
 // CheckMemory refuses a resolved run that this machine has not the memory for, with a
 // *fault.Input.
 func CheckMemory(o Options) error {
-	m := memoryOf(o.Run)
+	m := memoryOf(o)
 	if o.Outside {
 		m.Islands = nil // they are on other hosts
 	}
@@ -17,4 +16,6 @@ func CheckMemory(o Options) error {
 }
 
 // memoryOf is what the processes of a run take at most.
-func memoryOf(run runfile.Run) footprint.Run { return footprint.Of(run, evalRows) }
+func memoryOf(o Options) footprint.Run {
+	return footprint.Of(o.Run, evalRows, o.Outside || o.Listen != "")
+}

@@ -186,7 +186,7 @@ func checkNew(ctx context.Context, o Options) (runfile.Run, error) {
 	case run.Model.From == runfile.FromSeed:
 		return run, nil
 	case run.Model.FromFile():
-		if err := CheckMemory(Options{Run: run, Outside: o.Outside}); err != nil { // nobody knew its size before
+		if err := CheckMemory(Options{Run: run, Outside: o.Outside, Listen: o.Listen}); err != nil { // nobody knew its size before
 			return run, err
 		}
 		return run, checkWeights(run)

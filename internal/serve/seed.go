@@ -203,7 +203,7 @@ func (s *seeding) store(ctx context.Context, file io.Reader) (run runfile.Run, d
 	if err := store.CheckSpace(ctx, s.op.store, sized.saveBytes()+in.Bytes(), run.Checkpoint.Keep); err != nil {
 		return run, "", err
 	}
-	if err := CheckMemory(Options{Run: run, Outside: s.op.outside}); err != nil {
+	if err := CheckMemory(Options{Run: run, Outside: s.op.outside, Listen: s.op.listening}); err != nil {
 		return run, "", err
 	}
 	o, err := s.op.store.Put(ctx, SeedName, in.CopyFinite)

@@ -199,7 +199,7 @@ func (h *host) started() {
 	h.tokens = e.TokensDone
 	h.emit(e)
 	if !h.opts.Outside {
-		h.emit(ledger.Note{At: time.Now(), Text: memoryOf(h.run).String()})
+		h.emit(ledger.Note{At: time.Now(), Text: memoryOf(Options{Run: h.run, Listen: h.opts.Listen}).String()})
 	}
 	for _, n := range append(withoutEffect(h.run), startedElsewhere(h.opts, h.run)...) {
 		h.emit(ledger.Note{At: time.Now(), Text: n})

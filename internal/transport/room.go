@@ -17,6 +17,15 @@ const (
 	roomMinBytes = 256 << 10 // what is shorter is cheap to make anew
 )
 
+// RoomBytes is the most that either side of a stream keeps for payloads to come, where the
+// largest has so many bytes.
+func RoomBytes(largest int64) int64 {
+	if largest < roomMinBytes {
+		return 0
+	}
+	return roomBuffers * largest
+}
+
 // give takes a payload's memory, which its owner must not touch again.
 func (r *room) give(payload []byte) {
 	if cap(payload) < roomMinBytes {

@@ -13,6 +13,7 @@ func TestRoomLendsMemoryOnce(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var r room
 		var lent [][]byte
+		most := int64(0) // of any payload
 		sizes := rapid.IntRange(1, 5*roomMinBytes)
 		for range rapid.IntRange(1, 40).Draw(t, "steps") {
 			n := sizes.Draw(t, "bytes")
@@ -29,8 +30,12 @@ func TestRoomLendsMemoryOnce(t *testing.T) {
 				r.give(lent[i][:cap(lent[i])])
 				lent = slices.Delete(lent, i, i+1)
 			}
-			if len(r.free) > roomBuffers {
-				t.Fatalf("%d are kept", len(r.free))
+			kept := int64(0)
+			for _, b := range r.free {
+				kept += int64(cap(b))
+			}
+			if most = max(most, int64(n)); kept > RoomBytes(most) {
+				t.Fatalf("%d bytes are kept, %d are announced", kept, RoomBytes(most))
 			}
 		}
 	})
