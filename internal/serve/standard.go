@@ -122,7 +122,7 @@ func (h *host) awaitRecord(ctx context.Context, c *cutState) {
 			continue
 		case <-late.C:
 			h.door.giveUp(a)
-			why = append(why, fmt.Sprintf("island %s: it did not answer within %v and is not asked again", a.island, limit))
+			why = append(why, fmt.Sprintf("island %s: it did not answer within %v (limits.first_step_seconds) and is not asked again", a.island, limit))
 		case <-ctx.Done():
 			return
 		}

@@ -182,9 +182,9 @@ func TestLaterIslandIsComparedOnTheCheckpoint(t *testing.T) {
 // goes on with the same weights.
 func TestCheckpointsWithoutRecord(t *testing.T) {
 	for says, answer := range map[string]*attach.Gated{
-		"it cannot answer: out of memory":                    {Loss: 1, Problem: "out of memory"},
-		"the loss is NaN":                                    {Loss: attach.Number(math.NaN())},
-		"it did not answer within 4s and is not asked again": nil,
+		"it cannot answer: out of memory": {Loss: 1, Problem: "out of memory"},
+		"the loss is NaN":                 {Loss: attach.Number(math.NaN())},
+		"it did not answer within 4s (limits.first_step_seconds) and is not asked again": nil,
 	} {
 		t.Run(says, func(t *testing.T) {
 			t.Parallel()
