@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mistura import InputError
-from mistura.adapters import choose, plain
+from mistura.adapters import choose, fsdp, plain
 from mistura.adapters.base import cut
 from mistura.adapters.dtensor import box_of, laid_out
 from mistura.gate import Gate
@@ -118,23 +118,27 @@ def test_b11_weights_without_a_master_are_refused() -> None:
         plain(nn.Linear(2, 2).double())
 
 
-def test_b11_a_frozen_base_is_no_part_of_the_run(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("engine", [plain, fsdp])
+def test_b11_a_frozen_base_is_no_part_of_the_run(caplog: pytest.LogCaptureFixture, engine: Any) -> None:
     """LoRA: fp32 adapters beside weights of fewer bits, which never move."""
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
     model[0].to(torch.bfloat16).requires_grad_(False)
     optimizer = torch.optim.AdamW(model[1].parameters(), lr=0.1)
-    with pytest.raises(InputError, match=r"^parameter 0.weight: is bfloat16 .*; nothing trains it: leave it out .*trained_only=True"):
-        choose(model, optimizer)
-    adapter = plain(model, optimizer, trained_only=True)
+    words = (
+        rf"^parameter 0.weight: is bfloat16 .*; nothing trains it: leave it out .*{engine.__name__}\(model, optimizer, trained_only=True"
+    )
+    with pytest.raises(InputError, match=words):
+        engine(model, optimizer)
+    adapter = engine(model, optimizer, trained_only=True)
     assert [t["name"] for t in adapter.tensors()] == [p.name for p in adapter.pieces()] == ["1.weight", "1.bias"]
     assert adapter.slots() == ["moment1", "moment2"] and not caplog.records
-    for held, probe in ((adapter, print), (plain(model[1], optimizer), None), (adapter, None)):
+    for held, probe in ((adapter, print), (engine(model[1], optimizer), None), (adapter, None)):
         _warn_of_base(held, Gate(model, probe))
     assert [r.getMessage() for r in caplog.records] == [
         "2 parameters are no part of the run, and without a probe nobody compares them with other islands'"
     ]
     with pytest.raises(InputError, match="^parameter 0.weight: is bfloat16 and has no fp32 master"):  # something trains it after all
-        plain(model, torch.optim.SGD(model.parameters(), lr=0.1), trained_only=True)
+        engine(model, torch.optim.SGD(model.parameters(), lr=0.1), trained_only=True)
 
 
 def with_extra(extra: Any) -> nn.Module:

@@ -43,6 +43,9 @@ class Part:
 class Adapter:
     """The pieces of one rank. Engines differ in how the list is made and in what publish() does."""
 
+    left_out = 0
+    """Parameters of the model that are no part of the run, for nothing trains them."""
+
     def __init__(self, tensors: Iterable[tuple[str, Shape, bool]], parts: Sequence[Part], optimizer: Any = None) -> None:
         self._tensors = list(tensors)
         self._parts = list(parts)

@@ -22,11 +22,14 @@ def check_shape(name: str, shape: Sequence[int], what: str = "parameter") -> Non
         raise InputError(f"{what} {name}", None, "has no elements", "take it out of the model, or make it a buffer")
 
 
-def check_master(name: str, tensor: torch.Tensor, what: str = "parameter", trained: bool = True) -> None:
-    """Weights are fp32 values that are there; fewer bits would lose what small updates add."""
+def check_master(name: str, tensor: torch.Tensor, what: str = "parameter", frozen_in: str = "") -> None:
+    """Weights are fp32 values that are there; fewer bits would lose what small updates add.
+
+    `frozen_in`: the adapter by which a parameter that nothing trains can be left out.
+    """
     problem, mend = unfit(tensor)
-    if problem and not trained and what == "parameter":
-        mend = "nothing trains it: leave it out of the run with adapter=mistura.adapters.plain(model, optimizer, trained_only=True)"
+    if problem and frozen_in:
+        mend = f"nothing trains it: leave it out of the run with adapter=mistura.adapters.{frozen_in}(model, optimizer, trained_only=True)"
     if problem:
         raise InputError(f"{what} {name}", None, problem, mend)
 

@@ -64,17 +64,25 @@ def is_fsdp(model: torch.nn.Module) -> bool:
     return next(handles(model), None) is not None or any(hasattr(m, "reshard") and hasattr(m, "unshard") for m in model.modules())
 
 
-def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = None) -> Adapter:
-    """The adapter for a model under FSDP1 or FSDP2; `layout` says how parameters were split before they were sharded."""
+def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = None, trained_only: bool = False) -> Adapter:
+    """The adapter for a model under FSDP1 or FSDP2; `layout` says how parameters were split before they were sharded.
+
+    `trained_only`: parameters that want no gradient and that no optimizer steps are no part of the run (LoRA); see plain(). FSDP1
+    flattens several into one, which is left out when nothing in it is trained.
+    """
     inner = unwrapped(model)
     tensors: list[tuple[str, tuple[int, ...], bool]] = []
     parts: list[Part] = []
     flattened: set[int] = set()
-    key = stepped(optimizer)
+    key, left_out = stepped(optimizer), 0
     for prefix, handle in handles(inner):
         flat = handle.flat_param
         flattened.update(id(p) for p in (flat, *(getattr(flat, "_params", None) or ())))
-        check_master(plain_name(prefix) or "of the model", local_shard(flat))
+        frozen = not any(p.requires_grad or key(p) is not None for p in (flat, *(getattr(flat, "_params", None) or ())))
+        if frozen and trained_only:
+            left_out += len(flat._fqns)
+            continue
+        check_master(plain_name(prefix) or "of the model", local_shard(flat), frozen_in="fsdp" if frozen else "")
         for name, shape, mine in spans(prefix, handle, layout, key):
             tensors.append((name, shape, False))
             parts += mine
@@ -82,13 +90,19 @@ def fsdp(model: torch.nn.Module, optimizer: Any = None, layout: Layout | None = 
         if id(parameter) in flattened:
             continue
         name = plain_name(full)
-        check_master(name, parameter)
+        frozen = not parameter.requires_grad and key(parameter) is None
+        if frozen and trained_only:
+            left_out += 1
+            continue
+        check_master(name, parameter, frozen_in="fsdp" if frozen else "")
         called, shape, places = placed(name, parameter, layout if not is_dtensor(parameter) else None)
         check_shape(name, shape)
         tensors.append((called, shape, False))
         parts += [Part(place, partial(local, parameter), key(parameter), gradient=partial(grad_of, parameter)) for place in places]
     check_optimizer(optimizer, [(plain_name(n), p, p.requires_grad) for n, p in inner.named_parameters()])
-    return Fsdp(inner, tensors, parts, optimizer)
+    adapter = Fsdp(inner, tensors, parts, optimizer)
+    adapter.left_out = left_out
+    return adapter
 
 
 def spans(

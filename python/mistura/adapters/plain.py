@@ -24,8 +24,6 @@ class Plain(Adapter):
     def __init__(self, model: torch.nn.Module, *args: Any, copies: Iterable[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         super().__init__(*args)
         self._model, self._copies = model, list(copies)
-        self.left_out = 0
-        """Parameters of the model that are no part of the run."""
 
     def finish_gradients(self, ours: bool) -> None:
         """PyTorch's own tensor parallelism leaves sums over ranks to whoever reads them."""
@@ -65,7 +63,8 @@ def plain(
         named.append((name, buffers[name], True))
     for name, parameter, is_state in named:
         master = (masters or {}).get(name, parameter)
-        check_master(name, master, "buffer" if is_state else "parameter", key(master) is not None or parameter.requires_grad)
+        frozen = not is_state and not parameter.requires_grad and key(master) is None
+        check_master(name, master, "buffer" if is_state else "parameter", "plain" if frozen else "")
         if master.shape != parameter.shape:
             raise InputError(f"master of {name}", list(master.shape), f"the parameter is {list(parameter.shape)}", "give one of its shape")
         called, shape, places = placed(name, parameter, layout)
