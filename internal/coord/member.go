@@ -184,11 +184,9 @@ func isEnding(in Input) bool {
 
 // isHeard: the learner itself speaks.
 func isHeard(in Input) bool {
-	switch in := in.(type) {
-	case Exited, Disconnected, Consumed, ClosedAt, Quarantine:
+	switch in.(type) {
+	case Exited, Disconnected, Consumed, ClosedAt, Quarantine, Moved:
 		return false
-	case Moved:
-		return in.Came
 	}
 	return true
 }

@@ -22,8 +22,8 @@ func (s *State) transferred(m *member, in Moved, now time.Time) {
 	if m.phase == training || m.phase == idle {
 		s.movedAt = now
 	}
-	if in.Came {
-		m.steppedAt = now
+	if in.Came { // perhaps from a further host: whether the stream of the first is broken is another matter
+		m.heardAt, m.steppedAt = now, now
 	}
 }
 
@@ -103,7 +103,7 @@ func (s *State) stall(m *member) time.Duration {
 // take for a step. Each may wait for another's part in a merge.
 func (s *State) overdue(since time.Time, least time.Duration, now time.Time) (limit time.Duration, over bool) {
 	for _, m := range s.members {
-		if m.phase == training && m.seconds.n > 0 {
+		if m.phase == training && (m.seconds.n > 0 || m.restored) { // whoever has not stepped has nothing to lose, unless it brought something
 			least = max(least, s.stall(m))
 		}
 	}
