@@ -144,7 +144,11 @@ func faultOf(err error) Fault {
 		}
 		return Fault{Where: input.Where, Value: input.Value, Problem: problem, Next: input.Next}
 	}
-	return Fault{Problem: err.Error(), Again: errors.Is(err, ErrAgain)}
+	f := Fault{Problem: err.Error(), Again: errors.Is(err, ErrAgain)}
+	if advises := (interface{ Advice() string })(nil); errors.As(err, &advises) {
+		f.Next = advises.Advice()
+	}
+	return f
 }
 
 // lines reads messages from a connection.

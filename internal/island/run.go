@@ -38,6 +38,11 @@ type Recalled struct {
 
 func (r *Recalled) Error() string { return fmt.Sprintf("%v: %s", attach.ErrAgain, r.Why) }
 
+// Advice is what whoever has started the trainer, which has the weights, may do.
+func (r *Recalled) Advice() string {
+	return "start the trainer again: it goes on as the next incarnation of island " + r.Island
+}
+
 // Unwrap: the ranks of an island hear of it as attach.ErrAgain.
 func (r *Recalled) Unwrap() error { return attach.ErrAgain }
 
@@ -107,9 +112,6 @@ func run(ctx context.Context, o Options) error {
 	}
 	err := cause(ctx, r.session(ctx, o))
 	if r.crew != nil && err != nil {
-		if again := (*Recalled)(nil); errors.As(err, &again) { // its weights are with the trainer
-			err = fmt.Errorf("%w; start the trainer again: it goes on as the next incarnation of island %s", err, again.Island)
-		}
 		r.crew.Fail(err, r.crew.welcomed)
 	}
 	return err

@@ -55,16 +55,23 @@ func unreachable(join wire.Join, err error) error {
 	if device != "" {
 		from += " on interface " + device
 	}
-	cause := error(nil)
-	if errors.Is(err, ErrLost) {
-		cause = ErrLost
-	}
 	next := "see that the run is there, and that the port is open on the way (firewall, mistura serve --listen)"
 	if strings.Contains(err.Error(), authority.ErrOther.Error()) { // gRPC passes on its text alone
 		next = "copy the join string again from the output of the run"
 	}
-	return &fault.Input{Where: "coordinator", Value: join.Address, Problem: fmt.Sprintf("cannot be reached: %s (%s)", plainly(err), from), Next: next, Err: cause}
+	in := &fault.Input{Where: "coordinator", Value: join.Address, Problem: fmt.Sprintf("cannot be reached: %s (%s)", plainly(err), from), Next: next}
+	if errors.Is(err, ErrLost) {
+		return noWay{in}
+	}
+	return in
 }
+
+// noWay is an ErrLost whose words say why already.
+type noWay struct{ *fault.Input }
+
+func (n noWay) Is(target error) bool { return target == ErrLost }
+
+func (n noWay) Unwrap() error { return n.Input }
 
 // plainly is what happened without the layers that saw it pass.
 func plainly(err error) string {
