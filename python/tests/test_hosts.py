@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -140,7 +141,10 @@ def coordinator(
 
 
 def test_d5_two_hosts_are_the_plain_loop(tmp_path: Path) -> None:
-    """Alone in a run they make the same losses and weights as without it, to the bit, and the run ends with these weights."""
+    """Alone in a run they make the same losses and weights as without it, to the bit, and the run ends with these weights.
+
+    The state of both is in its checkpoint, each value once, though both hold all of `head`.
+    """
     plain = Ranks(tmp_path / "plain", 2, trainer(False), {})
     assert plain.end() == ["done", "done"]
     with coordinator(tmp_path, STEPS * ROWS, ["one"]) as served:
@@ -152,6 +156,9 @@ def test_d5_two_hosts_are_the_plain_loop(tmp_path: Path) -> None:
             assert ours.all(what) == theirs.all(what), what
     children = [d.all("child")[0] for d in ranks.diaries]
     assert children[0] and children[1] and children[0] != children[1]
+    manifest = max(tmp_path.glob("run/run/checkpoints/*/manifest.json"))
+    saved = json.loads(manifest.read_text())["meta"]["islands"]["one"]
+    assert len(saved["hosts"]) == 1 and len(saved["slots"]) == 3 and all(slot["sha256"] for slot in saved["slots"])
 
 
 def test_a_host_that_dies_takes_the_island_with_it(tmp_path: Path) -> None:
