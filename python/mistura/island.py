@@ -331,12 +331,14 @@ class Island:
         finally:
             self._begun, self._doing = before
 
-    def _fail(self, what: str, error: BaseException) -> None:
-        """Tell the other ranks, through the mistura process, that this one does not go on."""
-        if self._ranks.world > 1:
+    def _fail(self, what: str, error: BaseException) -> Error | None:
+        """Tell the other ranks, through the mistura process, that this one does not go on; or why it is over, if that is the reason."""
+        why = self._ranks.why(error)
+        if why is None and self._ranks.world > 1:
             words = " ".join(f"{what} ({type(error).__name__}: {error}".split())
             with contextlib.suppress(Error):
                 self._link.tell("error", problem=words[:WORDS_LIMIT] + ")")
+        return why
 
     def _obey(self, ask: Callable[[], dict[str, Any]], may_pause: bool = True) -> None:
         """Ask, do what is asked for in order, and wait until the run says go or stop, or the trainer's loop has a file to save."""
@@ -501,9 +503,7 @@ class Island:
         if error is None:
             self.leave()
             return
-        why = None if self._closed else self._ranks.why(error)
-        if why is None and not self._closed:
-            self._fail("the trainer's loop failed", error)
+        why = None if self._closed else self._fail("the trainer's loop failed", error)
         self.close()
         if why is not None:
             raise why from error

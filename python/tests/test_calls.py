@@ -325,6 +325,10 @@ def _fails_on_one(diary: Diary, rank: int, world: int) -> None:
     def measure() -> tuple[float, int]:
         if rank == 1 and os.environ["FAILS"] == "evaluate":
             raise OSError("no space left\non device")
+        if os.environ["FAILS"] == "dies":
+            if rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            torch.distributed.all_reduce(torch.ones(1))
         return 1.0, 8
 
     def save(path: Path) -> None:
@@ -335,7 +339,7 @@ def _fails_on_one(diary: Diary, rank: int, world: int) -> None:
     island, _ = joined(Small(0), evaluate=measure)
     island.checkpoint(save)
     try:
-        with island if os.environ["FAILS"] == "loop" else contextlib.nullcontext():
+        with island if os.environ["FAILS"] in ("loop", "dies") else contextlib.nullcontext():
             while not island.done:
                 if rank == 1 and island.steps == 3 and os.environ["FAILS"] == "loop":
                     raise OSError("no space left\non device")
@@ -345,9 +349,9 @@ def _fails_on_one(diary: Diary, rank: int, world: int) -> None:
             time.sleep(0.01)
 
 
-@pytest.mark.parametrize("fails", ["evaluate", "save", "loop"])
+@pytest.mark.parametrize("fails", ["evaluate", "save", "loop", "dies"])
 def test_what_fails_on_one_rank_is_heard_on_the_others(tmp_path: Path, fails: str) -> None:
-    """Who failed, where, and why; although the rank that failed lives on."""
+    """Who failed, where, and why; although the rank that failed lives on, or others meet its end in a collective of their own first."""
     first = write_first(tmp_path / "first.safetensors", Small(0))
     more = "eval: {every_tokens: 80}\ncheckpoint: {every_tokens: 80}\n"
     text = run_file(tokens=4000, islands=["one"], first=first, more=more).replace("name: one", "name: one, evaluate: true")
@@ -358,9 +362,9 @@ def test_what_fails_on_one_rank_is_heard_on_the_others(tmp_path: Path, fails: st
         (tmp_path / "heard").touch()
         ends = ranks.end()
     where = "the trainer's loop failed" if fails == "loop" else f"step() failed at {fails}"
-    assert ends[1] == "done"
-    words = r"Lost: .*the trainer is gone: rank 1 \(process [0-9]+\): " + re.escape(f"{where} (OSError: no space left on device)")
-    assert re.match(words, ends[0]), ends[0]
+    why = "its socket was closed" if fails == "dies" else f"{where} (OSError: no space left on device)"
+    assert ends[1] == ("killed" if fails == "dies" else "done")
+    assert re.match(r"Lost: .*the trainer is gone: rank 1 \(process [0-9]+\): " + re.escape(why), ends[0]), ends[0]
 
 
 def _two_masters(diary: Diary, rank: int, world: int) -> None:
