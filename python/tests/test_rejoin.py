@@ -71,7 +71,8 @@ def test_a_rollback_is_told_and_the_same_process_joins_again(tmp_path: Path, kin
     for diary in ranks.diaries:
         (words,) = diary.all("words")
         assert "asked to join again: the run was rolled back: rollback 1 of 3: 1 spikes within" in words, words
-        assert words.endswith("; start the trainer anew, or call mistura.join() again: it brings the weights that the run goes on from"), words
+        next_step = "; start the trainer anew, or call mistura.join() again: it brings the weights that the run goes on from"
+        assert words.endswith(next_step), words
         assert words.count("start the trainer") == 1, words
         assert diary.all("newer") == [True]
         assert all(step == 0 for step in diary.all("moments")[1])
