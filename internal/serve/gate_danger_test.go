@@ -116,7 +116,7 @@ func TestTrainerThatNeverAnswersAtTheGate(t *testing.T) {
 	c := trainOutside(t, folder(t), o)
 	c.finish()
 	within(t, "the end of the trainer", o.done)
-	want := "no answer at the gate 4s after its start"
+	want := "no answer at the gate 4s after the last bytes to or from it (limits.first_step_seconds)"
 	if gone := recorded[ledger.IslandGone](c); len(gone) == 0 || !strings.Contains(gone[0].Reason, want) {
 		t.Errorf("it is said: %+v", gone)
 	}
