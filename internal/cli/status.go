@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -108,7 +109,7 @@ func (env *Env) look(ctx context.Context, calls *transport.Calls, asJSON bool) e
 	defer cancel()
 	text, err := calls.Status(ctx)
 	if err != nil {
-		return err
+		return notShown(err)
 	}
 	var f ledger.Fleet
 	if err := json.Unmarshal(text, &f); err != nil {
@@ -124,4 +125,13 @@ func (env *Env) look(ctx context.Context, calls *transport.Calls, asJSON bool) e
 	}
 	_, err = io.WriteString(env.Stdout, showFleet(f, columns))
 	return err
+}
+
+// notShown is why a run cannot be looked at: of a join string that is of another run, or good no
+// more, that is the user's to mend.
+func notShown(err error) error {
+	if !errors.Is(err, transport.ErrRefused) {
+		return err
+	}
+	return usage("status", "", strings.TrimPrefix(err.Error(), "status: "), "")
 }

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/ledger"
+	"github.com/mistura-project/mistura/internal/transport"
 )
 
 // The status says of every island what was decided at the gate, and why where that is not what
@@ -82,5 +85,16 @@ two     0     awaited   0       -         -            -            -
 	whole := strings.Split(strings.TrimSpace(showFleet(f, 200)), "\n")
 	if len(whole) != 4 || !strings.Contains(whole[2], "Ascend910B2 fp32  10.77.5.1:43002  14.3k") || strings.Contains(showFleet(f, 200), "\x1b") {
 		t.Errorf("shown:\n%s", strings.Join(whole, "\n"))
+	}
+}
+
+// A join string that is good no more is bad input, and what the coordinator says of it is said once.
+func TestStatusByAnExpiredJoinString(t *testing.T) {
+	err := notShown(fmt.Errorf("status: %w: its token expired", transport.ErrRefused))
+	if exitCode(err) != exitInput || err.Error() != "status: refused by the coordinator: its token expired" {
+		t.Errorf("code %d, %v", exitCode(err), err)
+	}
+	if other := errors.New("the connection broke"); notShown(other) != other {
+		t.Error("whatever else went wrong is no bad input")
 	}
 }
