@@ -69,11 +69,11 @@ what was trained and leaves; a second one stops at once.`,
 				return err
 			}
 			torch.NoGate = f.noGate
-			train, err := trainerOf(f.engine, command, torch, given == fromStdin, env.logger())
+			text, err := f.text(env, given)
 			if err != nil {
 				return err
 			}
-			text, err := f.text(env, given)
+			train, err := trainerOf(f.engine, command, torch, given == fromStdin, env.logger())
 			if err != nil {
 				return err
 			}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/mistura-project/mistura/internal/authority"
 	"github.com/mistura-project/mistura/internal/corpus"
 	"github.com/mistura-project/mistura/internal/runfile"
 	"github.com/mistura-project/mistura/internal/serve"
@@ -64,7 +65,7 @@ func onlyLeftovers(dir string, entries []fs.DirEntry) bool {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e fs.DirEntry) bool { return e.Name() == store.ClaimName }) // who locks it says so
 	for _, e := range entries {
 		switch e.Name() {
-		case serve.SeedName, serve.CoordinatorName, "logs", "islands":
+		case serve.SeedName, serve.CoordinatorName, authority.Folder, "logs", "islands":
 		case dataFolder:
 			leftover, err := corpus.Leftover(filepath.Join(dir, dataFolder))
 			if err != nil || !leftover {

@@ -450,12 +450,18 @@ func TestKilledBeforeTheFirstWeights(t *testing.T) {
 	if _, err := c.wait(); err == nil {
 		t.Fatal("it has begun without weights")
 	}
+	given, err := serve.Ask(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "seed.safetensors"), []byte("half an upl"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	f := lone(nil, true)
 	if sum, err := trainFleet(t, dir, own(t, only), false, f, nil).wait(); err != nil || sum.Outcome != ledger.RunFinished {
 		t.Fatal(sum.Reason, err)
+	} else if sum.RunID != given.RunID {
+		t.Errorf("a join string of before is for run %s, and the run is %s", given.RunID, sum.RunID)
 	}
 	f.orderly(t)
 }

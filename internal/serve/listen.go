@@ -127,7 +127,7 @@ func (op *opened) listenPublic() (net.Listener, error) {
 }
 
 func notListened(address string, err error) error {
-	return &fault.Input{Where: "--listen", Value: address, Problem: "cannot be listened at: " + plain(err), Next: "choose an address of this host and a port that is free", Err: err}
+	return &fault.Input{Where: "--listen", Value: address, Problem: "cannot be listened at: " + plain(err), Next: "choose an address of this host and a port that is free"}
 }
 
 // checkListen refuses an address before a run folder is made for a run that cannot begin there.

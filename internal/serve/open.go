@@ -155,7 +155,7 @@ func (op *opened) takeUp(ctx context.Context, o Options) error {
 		op.bank = op.newBank()
 		return op.resume(ctx)
 	}
-	op.runID, op.era = randomName(6), 1
+	op.runID, op.era = firstName(o.Dir), 1
 	if op.run.Model.From == runfile.FromSeed {
 		if err := op.awaitSeed(ctx, o); err != nil {
 			return err
@@ -163,6 +163,15 @@ func (op *opened) takeUp(ctx context.Context, o Options) error {
 	}
 	op.bank = op.newBank()
 	return op.begin(ctx)
+}
+
+// firstName is the name of a new run: another one, unless its folder is that of a run which was ended
+// before it had begun. Join strings of then stay good.
+func firstName(dir string) string {
+	if c, err := whoCoordinates(dir); err == nil && c.RunID != "" {
+		return c.RunID
+	}
+	return randomName(6)
 }
 
 // checkNew refuses what a new run cannot begin with, and gives the run with the tensors
