@@ -130,7 +130,7 @@ func TestStatusOfNoRun(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "tape")); err != nil {
 		t.Fatal(err)
 	}
-	for want, dir := range map[string]string{"does not say who coordinates the run": t.TempDir(), "holds no run: there is no tape": dir} {
+	for want, dir := range map[string]string{"holds no run that was started": t.TempDir(), "holds no run: there is no tape": dir} {
 		var out, bad bytes.Buffer
 		if code := Main(Env{Args: []string{"mistura", "status", dir}, Stdout: &out, Stderr: &bad}); code != exitInput || out.Len() > 0 || !strings.Contains(bad.String(), want) {
 			t.Errorf("exit code %d, %s%s", code, &out, &bad)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -274,8 +275,14 @@ func whoCoordinates(dir string) (coordinator, error) {
 	path := filepath.Join(dir, CoordinatorName)
 	data, err := os.ReadFile(path)
 	var c coordinator
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, &fault.Input{Where: "RUN", Value: dir, Problem: "holds no run that was started (" + CoordinatorName + " is missing)", Next: "give the folder of a run"}
+	}
 	if err == nil {
 		err = json.Unmarshal(data, &c)
+	}
+	if err == nil && (c.Address == "" || c.RunID == "") {
+		err = errors.New("no address or no run")
 	}
 	if err != nil {
 		return c, &fault.Input{Where: path, Problem: "does not say who coordinates the run", Next: "start it by mistura serve", Err: err}
