@@ -53,6 +53,9 @@ func (l Layout) Check(d Decoder) error {
 			}
 		}
 	}
+	if sparse && l.Whole && l.TP > 1 {
+		return refuse("tp", l.TP, "needs sequence parallelism in a model with experts, whose tokens the ranks share", "keep it on, or use 1")
+	}
 	if !sparse && (l.EP > 1 || l.ETP > 1) {
 		return refuse("ep", l.EP*l.ETP, "splits experts, and the model has none", "use 1")
 	}
