@@ -1,0 +1,130 @@
+package anatomy
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// Shape are the sizes that a table of published runs gives of a model. What such
+// tables leave out, biases, norms, gates, ranks, follows from the model's name.
+type Shape struct {
+	Name        string
+	Layers      int
+	Hidden      int
+	Heads       int
+	KVHeads     int // 0: Heads
+	FFN         int // of dense layers
+	Experts     int // 0: none
+	TopK        int
+	Shared      int // experts
+	ExpertFFN   int
+	DenseLayers int // leading ones
+	Vocab       int
+	Positions   int // of models that learn them: the sequence that they were made for
+	MTP         int
+	Tied        *bool // nil: as usual in the model's family
+}
+
+// style is how a family of models is made.
+type style struct {
+	prefix string // of the name
+	make   func(d *Decoder, l *Layer)
+}
+
+// styles lists the families; the first whose name fits is taken, and what none fits
+// is shaped like Llama.
+func styles() []style {
+	return []style{
+		{"gpt-oss", gptOSSStyle}, {"gpt", gptStyle}, {"megatron", gptStyle}, {"turing", gptStyle}, {"opt", gptStyle},
+		{"mpt", gptStyle}, {"nemotron", nemotronStyle},
+		{"deepseek-v2-lite", latentStyle(0)}, {"deepseek-v2", latentStyle(1536)}, {"deepseek-v3", latentStyle(1536)}, {"kimi-k2", latentStyle(1536)},
+		{"qwen3", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm, l.Attention.HeadDim = 0, HeadQKNorm, 128 }},
+		{"qwen", qwenStyle}, {"olmoe", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm = 0, WidthQKNorm }},
+	}
+}
+
+// Decoder describes the model. A size without which it cannot be counted is bad input.
+func (s Shape) Decoder() (Decoder, error) {
+	if err := s.complete(); err != nil {
+		return Decoder{}, err
+	}
+	d := Decoder{Name: s.Name, Vocab: s.Vocab, Hidden: s.Hidden, MTP: s.MTP}
+	l := Layer{Attention: Attention{Heads: s.Heads, KVHeads: s.KVHeads, HeadDim: s.Hidden / s.Heads}, MLP: MLP{Width: s.FFN, Gated: true}, Norms: 2}
+	if s.KVHeads == 0 {
+		l.Attention.KVHeads = s.Heads
+	}
+	sparse := l
+	sparse.MLP = MLP{}
+	sparse.Experts = &Experts{Count: s.Experts, TopK: s.TopK, Each: MLP{Width: s.ExpertFFN, Gated: true}, Shared: MLP{Width: s.Shared * s.ExpertFFN, Gated: true}}
+	for _, st := range styles() {
+		if strings.HasPrefix(strings.ToLower(s.Name), st.prefix) {
+			d.Positions = s.Positions
+			st.make(&d, &l)
+			st.make(&d, &sparse)
+			break
+		}
+	}
+	if s.Tied != nil {
+		d.Tied = *s.Tied
+	}
+	switch {
+	case s.Experts == 0:
+		d.Layers = []Run{{s.Layers, l}}
+	case s.DenseLayers == 0:
+		d.Layers = []Run{{s.Layers, sparse}}
+	default:
+		d.Layers = []Run{{s.DenseLayers, l}, {s.Layers - s.DenseLayers, sparse}}
+	}
+	return d, d.Validate()
+}
+
+// complete names the first size that is missing.
+func (s Shape) complete() error {
+	needed := []sizeOf{{name: "layers", n: s.Layers}, {name: "hidden", n: s.Hidden}, {name: "heads", n: s.Heads}, {name: "vocab", n: s.Vocab}}
+	if s.Experts == 0 || s.DenseLayers > 0 {
+		needed = append(needed, sizeOf{name: "ffn", n: s.FFN})
+	}
+	if s.Experts > 0 {
+		needed = append(needed, sizeOf{name: "topk", n: s.TopK}, sizeOf{name: "moe_ffn", n: s.ExpertFFN})
+	}
+	for _, size := range needed {
+		if size.n < 1 {
+			return &fault.Input{Where: size.name, Value: strconv.Itoa(size.n), Problem: "is missing, and " + s.Name + " cannot be counted without", Next: "add it"}
+		}
+	}
+	return nil
+}
+
+// gptStyle: LayerNorm, biases, a plain MLP, learned positions, one embedding.
+func gptStyle(d *Decoder, l *Layer) {
+	d.Tied, d.NormBias = true, true
+	l.Attention.InBias, l.Attention.OutBias = true, true
+	l.MLP.Gated, l.MLP.Bias = false, true
+}
+
+// nemotronStyle: squared ReLU, LayerNorm, rotary positions, no biases (arXiv 2402.16819, section 2).
+func nemotronStyle(d *Decoder, l *Layer) { d.Positions, d.NormBias, l.MLP.Gated = 0, true, false }
+
+func latentStyle(queryRank int) func(*Decoder, *Layer) {
+	return func(d *Decoder, l *Layer) {
+		d.Positions = 0
+		l.Attention = Attention{Heads: l.Attention.Heads, Latent: &Latent{QueryRank: queryRank, KVRank: 512, Nope: 128, Rope: 64, Value: 128}}
+	}
+}
+
+func qwenStyle(d *Decoder, l *Layer) {
+	d.Positions, l.Attention.InBias = 0, true
+	if l.Experts != nil {
+		l.Experts.SharedGate = l.Experts.Shared.Width > 0
+	}
+}
+
+func gptOSSStyle(d *Decoder, l *Layer) {
+	d.Positions = 0
+	l.Attention.HeadDim, l.Attention.InBias, l.Attention.OutBias, l.Attention.Sinks = 64, true, true, true
+	if l.Experts != nil {
+		l.Experts.Each.Bias, l.Experts.RouterBias = true, true
+	}
+}
