@@ -250,6 +250,9 @@ func (s *State) joined(m *member, in Joined, now time.Time) ([]Effect, string) {
 		return s.end(m, "died", "its stream broke while it was being seeded")
 	}
 	back := m.island + " is back on its stream"
+	if s.measuring == m.incarnation { // the question or its answer may be lost: it is asked again
+		s.measuring = 0
+	}
 	if s.stopping {
 		return []Effect{Revoke{m.incarnation}}, back
 	}

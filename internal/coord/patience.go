@@ -19,9 +19,6 @@ func (Moved) isInput() {}
 // transferred notes that something has moved.
 func (s *State) transferred(m *member, in Moved, now time.Time) {
 	m.movedAt = now
-	if m.phase == training || m.phase == idle {
-		s.movedAt = now
-	}
 	if in.Came { // perhaps from a further host: whether the stream of the first is broken is another matter
 		m.heardAt, m.steppedAt = now, now
 	}
@@ -49,7 +46,7 @@ func (s *State) lifeless(m *member, now time.Time) string {
 	if m.phase == closing || m.awaited {
 		return ""
 	}
-	if limit, over := s.overdue(s.stopAt, s.cfg.StopWait, now); s.stopping && m.phase != idle && over {
+	if limit, over := s.overdue(s.stopAt, s.cfg.StopWait, now, (*member).trains); s.stopping && m.phase != idle && over {
 		return fmt.Sprintf("did not flush within %v", limit.Round(100*time.Millisecond))
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
@@ -98,17 +95,33 @@ func (s *State) stall(m *member) time.Duration {
 	return max(s.cfg.Stall, time.Duration(s.cfg.StallFactor*m.seconds.median()*float64(time.Second)))
 }
 
-// overdue says whether members have had long enough, from since on, for what they do at their
-// next step boundary and what they send then: at least so long, or what the slowest of them may
-// take for a step. Each may wait for another's part in a merge.
-func (s *State) overdue(since time.Time, least time.Duration, now time.Time) (limit time.Duration, over bool) {
+// longestTransfer is how long the others wait for transfers at most: who sends a byte now and then
+// must not hold a checkpoint, or the end of a run, for ever.
+const longestTransfer = 24 * time.Hour
+
+// overdue says whether those who are waited for have had long enough, from since on, for what they
+// do at their next step boundary and what they send then: at least so long, or what the slowest of
+// them may take for a step, while nothing of theirs moves. Each may wait for another's part in a merge.
+func (s *State) overdue(since time.Time, least time.Duration, now time.Time, awaited func(*member) bool) (limit time.Duration, over bool) {
+	moved := since
 	for _, m := range s.members {
+		if !awaited(m) {
+			continue
+		}
+		moved = later(moved, m.movedAt)
 		if m.phase == training && (m.seconds.n > 0 || m.restored) { // whoever has not stepped has nothing to lose, unless it brought something
 			least = max(least, s.stall(m))
 		}
 	}
-	return least, now.Sub(later(since, s.movedAt)) >= least
+	if longest := max(least, longestTransfer); now.Sub(since) >= longest {
+		return longest, true
+	}
+	return least, now.Sub(moved) >= least
 }
+
+func (m *member) trains() bool { return m.phase == training }
+
+func (m *member) exchanges() bool { return m.phase == training || m.phase == idle }
 
 func later(a, b time.Time) time.Time {
 	if a.After(b) {

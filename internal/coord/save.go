@@ -123,7 +123,11 @@ func (s *State) saveFailed(in SaveFailed, now time.Time) ([]Effect, string) {
 
 // saveTick bounds the phases that wait for others.
 func (s *State) saveTick(now time.Time) ([]Effect, string) {
-	limit, over := s.overdue(s.save.since, s.cfg.CheckpointWait, now)
+	awaited := (*member).exchanges
+	if s.save.phase == capturing { // what others upload by then is no reason to wait for those
+		awaited = func(m *member) bool { return s.save.missing[m.incarnation] }
+	}
+	limit, over := s.overdue(s.save.since, s.cfg.CheckpointWait, now, awaited)
 	if !over {
 		return nil, ""
 	}

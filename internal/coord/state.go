@@ -39,8 +39,7 @@ type State struct {
 	measured    bool   // it has
 	stopping    bool
 	stopAt      time.Time
-	movedAt     time.Time // last time that bytes went to a member that trains or flushes, or fro
-	why         string    // of stopping
+	why         string // of stopping
 	started     bool
 	done        bool
 	seeds       map[string]Seed
