@@ -28,7 +28,7 @@ type assembler struct {
 	direction
 	limit int64 // largest payload, bytes
 	room  *room
-	moved func() // told of each chunk that has come; nil: nobody asks
+	moved func() // told of each ChunkBytes that have come, and of the rest; nil: nobody asks
 
 	head    frame // nil between messages
 	want    int   // bytes of its payload
@@ -120,6 +120,7 @@ func (a *assembler) fill(data mem.BufferSlice, skip int) error {
 	if a.head == nil || n == 0 || n > a.want-len(a.payload) {
 		return fmt.Errorf("%w: chunk of %d bytes where %d are missing", ErrMalformed, n, a.want-len(a.payload))
 	}
+	before := len(a.payload)
 	a.grow(n)
 	for _, part := range data {
 		b := part.ReadOnlyData()
@@ -127,8 +128,8 @@ func (a *assembler) fill(data mem.BufferSlice, skip int) error {
 		skip -= drop
 		a.payload = append(a.payload, b[drop:]...)
 	}
-	a.sum.Write(a.payload[len(a.payload)-n:])
-	if a.moved != nil {
+	a.sum.Write(a.payload[before:])
+	if after := len(a.payload); a.moved != nil && (after == a.want || after/ChunkBytes > before/ChunkBytes) {
 		a.moved()
 	}
 	return nil

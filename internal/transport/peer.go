@@ -158,12 +158,13 @@ func (p *Peer) write() {
 // read hands over what comes until the session ends.
 func (p *Peer) read() {
 	defer p.server.running.Done()
-	a := newAssembler(upward(), p.server.opts.MaxPayloadBytes, &p.server.room)
+	a := newAssembler(upward(), 0, &p.server.room) // nothing is taken from who has not shown a pass
 	a.moved = func() { p.server.opts.Moved(p, true) }
 	hello, ok := p.greet(a)
 	if !ok {
 		return
 	}
+	a.limit = p.server.opts.MaxPayloadBytes
 	h := p.server.handler
 	h.Hello(p, hello.GetHello(), hello.Origin)
 	for {
@@ -234,9 +235,6 @@ func (s *Server) refusal(m Up) string {
 	}
 	if reason := s.strayed(m); reason != "" {
 		return reason
-	}
-	if m.PayloadBytes > 0 {
-		return "hello with a payload"
 	}
 	if s.opts.Allow != nil {
 		return s.opts.Allow(hello, m.GetOrigin())

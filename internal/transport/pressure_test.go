@@ -152,6 +152,34 @@ func TestAnnouncedPayloadIsNotAllocated(t *testing.T) {
 	}
 }
 
+// The danger: who sends a byte now and then makes a transfer of it that has no end.
+func TestBytesAloneAreNoTransfer(t *testing.T) {
+	told := 0
+	a := newAssembler(upward(), 1<<40, new(room))
+	a.moved = func() { told++ }
+	if err := a.begin(headFrame(ChunkBytes+3, wire.Digest(nil))); err != nil {
+		t.Fatal(err)
+	}
+	send := func(n int) {
+		if err := a.fill(bufferOf(make([]byte, n)), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 1000 {
+		send(1)
+	}
+	if told != 0 {
+		t.Errorf("told %d times of 1000 bytes", told)
+	}
+	send(ChunkBytes - 1000)
+	for range 3 {
+		send(1)
+	}
+	if told != 2 {
+		t.Errorf("told %d times of %d bytes and the last ones", told, ChunkBytes)
+	}
+}
+
 // A host that vanishes: bytes neither arrive nor are refused. The relay stands
 // in for the network and stops passing anything on.
 func TestFrozenPeerIsNoticed(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
@@ -192,6 +194,19 @@ func TestRefusedBeforeTheHandler(t *testing.T) {
 	case e := <-r.events:
 		t.Errorf("the handler was called: %+v", e)
 	default:
+	}
+}
+
+// The danger: somebody without a pass has the coordinator take gigabytes before it asks who that is.
+func TestWhoHasNotShownAPassSendsNoPayload(t *testing.T) {
+	_, _, j := serve(t, Options{})
+	stream, m := rawSession(t, j.Address), helloFrame()
+	m.GetHello().Secret, m.PayloadBytes, m.PayloadDigest = "guess", ChunkBytes, wire.Digest(nil)
+	if err := stream.Send(m); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := stream.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "at most 0 are taken") {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
