@@ -33,7 +33,8 @@ type party struct {
 
 // partner is one host of an island.
 type partner struct {
-	peer   *transport.Peer // nil: it has not come yet
+	peer   *transport.Peer // nil: it has not come yet, or is gone
+	pid    uint64          // of its process
 	pieces []layout.Box    // of the whole model: what it sends
 	boxes  [][]layout.Box  // the same by fragment
 	ready  *wire.Ready     // nil: it has not installed every fragment
@@ -76,8 +77,17 @@ func (ps *parties) seat(inc uint64, p *transport.Peer, hello *wire.Hello) (why s
 		return fmt.Sprintf("host %d of the island was here already; when one is lost the island joins anew", part)
 	}
 	_, within := layout.Divide(ps.fragments, ps.tensors, boxes)
-	island.hosts[part] = partner{peer: p, pieces: boxes, boxes: within}
+	island.hosts[part] = partner{peer: p, pid: hello.Pid, pieces: boxes, boxes: within}
 	return ""
+}
+
+// met says whether the very process that comes was seated before. Its session is over, whether that
+// was noticed here or not.
+func (ps *parties) met(inc uint64, hello *wire.Hello) bool {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	island, part := ps.of[inc], int(hello.Part)
+	return island != nil && part < len(island.hosts) && island.hosts[part].boxes != nil && island.hosts[part].pid == hello.Pid
 }
 
 // maxParts bounds what a Hello alone can cost.

@@ -13,13 +13,13 @@ import (
 // the last of them is here.
 func (h *host) helloPart(inc uint64, p *transport.Peer, hello *wire.Hello) {
 	island := h.crew.island(inc)
+	if island != "" && hello.Island != "" && island != hello.Island { // a pass for one island must not end another
+		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q", inc, island, hello.Island))
+		return
+	}
 	if why := h.missed(inc, island, hello); why != "" {
 		p.Reject(why, true)
 		h.post(func() { h.decide(coord.Exited{Incarnation: inc, Why: why}) })
-		return
-	}
-	if hello.Island != "" && island != hello.Island {
-		p.Close(fmt.Sprintf("incarnation %d is island %q, not %q", inc, island, hello.Island))
 		return
 	}
 	if !h.seated(inc, p, hello) || h.late(p) {
@@ -40,7 +40,7 @@ func (h *host) missed(inc uint64, island string, hello *wire.Hello) string {
 	switch {
 	case island == "":
 		return fmt.Sprintf("incarnation %d is not of this era", inc)
-	case hello.Reconnect:
+	case hello.Reconnect || h.parties.met(inc, hello): // or its stream broke before it was welcomed
 		return fmt.Sprintf("its host %d was cut off, and what it has missed the others have", hello.Part)
 	case h.crew.peer(inc) == nil:
 		return "its first host is gone"
@@ -62,8 +62,7 @@ func (h *host) seated(inc uint64, p *transport.Peer, hello *wire.Hello) bool {
 
 // receivedPart takes what a host beside the first may say. Whatever concerns the island
 // as a whole is for the first to say.
-func (h *host) receivedPart(inc uint64, p *transport.Peer, m transport.Up) {
-	part := h.parties.partOf(inc, p)
+func (h *host) receivedPart(inc uint64, part int, p *transport.Peer, m transport.Up) {
 	switch b := m.Body.(type) {
 	case *wire.FromLearner_Ready:
 		h.post(func() { h.ready(inc, part, b.Ready) })

@@ -91,8 +91,8 @@ func (c *crew) register(inc uint64, p *transport.Peer, hello *wire.Hello) string
 // for it.
 func (h *host) Received(p *transport.Peer, m transport.Up) {
 	inc := m.GetOrigin().GetIncarnation()
-	if m.GetOrigin().GetEra() == h.era && h.parties.partOf(inc, p) > 0 {
-		h.receivedPart(inc, p, m)
+	if part := h.parties.partOf(inc, p); part > 0 && m.GetOrigin().GetEra() == h.era {
+		h.receivedPart(inc, part, p, m)
 		return
 	}
 	if h.crew.peer(inc) != p || m.GetOrigin().GetEra() != h.era {
