@@ -136,6 +136,7 @@ func withState(run *runfile.Run) {
 // D5 of the design: a run with one island is the plain run. Losses, rates and final
 // weights are the same to the bit as those of the learner alone.
 func TestOneIslandIsThePlainRun(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*runfile.Run){
 		"default":      nil,
 		"accumulation": func(run *runfile.Run) { run.Train.Accumulate = 2 },
@@ -164,6 +165,7 @@ func TestOneIslandIsThePlainRun(t *testing.T) {
 // interrupt at about half of 200 steps, twice, and a resume, with one island. Losses
 // and final weights, a router's state among them, are the bits of the run without a stop.
 func TestB6InterruptAndResume(t *testing.T) {
+	t.Parallel()
 	run := alone(t, withState)
 	want, _ := straight(t, run)
 	dir, got := folder(t), newCurve()
@@ -204,6 +206,7 @@ func TestB6InterruptAndResume(t *testing.T) {
 // weight moves (a run file does not allow 0); the model is the initial one, bit for
 // bit, and the momentum is 0. Rounds with 0 steps are in package island.
 func TestA2LearningRateZero(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Train.PeakRate, run.Train.FinalRate = 1e-300, 0
 		run.Tokens = stepTokens * 60

@@ -52,6 +52,7 @@ func TestServeStartsNoIsland(t *testing.T) {
 // The danger: whoever has a chip of his own and wants others to help needs a second process
 // for it. Islands that the run starts train beside one that joins, under a name of its own.
 func TestIslandsStartedAndJoinedInOneRun(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(r *runfile.Run) {
 		r.Tokens, r.Gate = stepTokens*1500, runfile.GateOff
 	})
@@ -118,6 +119,7 @@ func TestAGuestTakesItsStateOver(t *testing.T) {
 // outer_rate 1 and outer_momentum 0, while another one has joined it: it sends the same weights
 // again and again, to have its own bits come out, and the run never ends.
 func TestTheOnlyListedIslandIsNotAlone(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(r *runfile.Run) {
 		one, zero, no := 1.0, 0.0, false
 		r.Tokens, r.Gate = stepTokens*800, runfile.GateOff

@@ -15,6 +15,7 @@ import (
 // one that has its state is pruned: its moments are lost, or what it trained counts twice. Here
 // it takes them over to the bit, in a folder and where nothing can be linked.
 func TestStateWaitsBeyondTheNextCheckpoint(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*serve.Options){
 		"folder": func(*serve.Options) {},
 		"no links": func(o *serve.Options) {

@@ -59,6 +59,7 @@ func newestCheckpoint(t testing.TB, dir string) store.Checkpoint {
 // Damage to a saved run gets a message that names the file, and nothing is computed
 // from it. (D7, D12, and the "Bad input gets".)
 func TestDamagedRunIsNotResumed(t *testing.T) {
+	t.Parallel()
 	base, run := twiceSaved(t)
 	for name, damage := range map[string]struct {
 		do      func(t testing.TB, dir string)
@@ -125,6 +126,7 @@ func TestDamagedRunIsNotResumed(t *testing.T) {
 // is cut short, lacks a file or its manifest; the run goes on from the one before,
 // says so, and saves under a number of its own.
 func TestD1NewestCheckpointIsNotWhole(t *testing.T) {
+	t.Parallel()
 	base, run := twiceSaved(t)
 	for name, damage := range map[string]func(t testing.TB, dir string){
 		"cut short": func(t testing.TB, dir string) {
@@ -170,6 +172,7 @@ func TestD1NewestCheckpointIsNotWhole(t *testing.T) {
 
 // The settings that a checkpoint depends on cannot change under it.
 func TestResumeWithAnotherModel(t *testing.T) {
+	t.Parallel()
 	base, run := twiceSaved(t)
 	for name, change := range map[string]func(*runfile.Run){
 		"model":     func(r *runfile.Run) { r.Model.RopeTheta *= 2 },

@@ -61,6 +61,7 @@ func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 // processes of their own, say so in one line and wait; killed in that state the run does not begin
 // anew while the disk is full, and goes on with every sample once when it is not.
 func TestD2RealDiskFillsUp(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t, "24m")
 	dir := filepath.Join(disk, "run")
 	run := tiny(t, func(run *runfile.Run) {

@@ -16,6 +16,7 @@ import (
 // experts survive): a checkpoint holds 4 distinct experts a layer, and the model that is
 // read from it has one evaluation loss, whether 1, 2 or 4 workers work off the experts.
 func TestD8ExpertsOfACheckpoint(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Tokens = stepTokens * 20 })
 	_, dir := straight(t, run)
 	params := saved(t, dir, "model.safetensors", run)

@@ -149,6 +149,7 @@ func plainFrom(run runfile.Run, params []float32) curve {
 // D5 for a trainer of the user's: alone it makes the same losses, rates and weights, to
 // the bit, as the same loop without mistura, whatever its layout.
 func TestD5ExternalIsland(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		world  int
 		layout attachtest.Layout
@@ -174,6 +175,7 @@ func TestD5ExternalIsland(t *testing.T) {
 // A trainer of the user's beside a native island: both contribute, every sample counts
 // once, and the run ends with all of them in the model.
 func TestExternalBesideNative(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, outsider(nil))
 	o := &outside{run: run, world: 2, layout: attachtest.Rows, begin: func(int, *attachtest.Trainer) func(uint64) error {
 		return func(uint64) error { time.Sleep(time.Millisecond); return nil } // not so fast that nothing is left for its neighbour
@@ -193,6 +195,7 @@ func TestExternalBesideNative(t *testing.T) {
 // Danger: a rank is killed. Its island ends at once with a reason that names it, the
 // coordinator hears of it, and a new incarnation trains what was not in the model.
 func TestRankIsKilled(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
 	o := &outside{run: run, world: 2, layout: attachtest.Rows, begin: func(life int, trainer *attachtest.Trainer) func(uint64) error {
 		return func(step uint64) error {
@@ -220,6 +223,7 @@ func TestRankIsKilled(t *testing.T) {
 
 // A run does not wait for a trainer that nobody starts: the other island ends it.
 func TestTrainerThatNeverComes(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, outsider(func(run *runfile.Run) {
 		run.Limits.HeartbeatSeconds, run.Limits.StallSeconds, run.Limits.FirstStepSeconds = 1.5, 1.5, 1.5
 	}))

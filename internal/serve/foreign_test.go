@@ -176,6 +176,7 @@ func plainFleet() *fleet {
 // seed, both islands train data of their own, one measures the validation loss, and the
 // checkpoint holds the tensors under their names.
 func TestOwnModelFromSeed(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	f := plainFleet()
 	c := trainFleet(t, dir, own(t, nil), false, f, nil)
@@ -291,6 +292,7 @@ func weightsFile(t testing.TB, change func([]store.Stream) []store.Stream) strin
 // D16: narrow weights of a file are widened without a change of value, with a line for each
 // kind of cast that stays on the tape; the file tells the model.
 func TestD16OwnModelFromFile(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	run := own(t, func(run *runfile.Run) {
 		only(run)
@@ -365,6 +367,7 @@ func TestOwnModelFromBadFile(t *testing.T) {
 // The danger: version 0 holds a NaN, or is from somebody else. The first upload is refused
 // by the tensor's name and the island comes again; one that is not marked is refused.
 func TestSeedIsChecked(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	f := lone(nil, true)
 	f.first = func(_ string, life int) attachtest.Weights {
@@ -389,6 +392,7 @@ func TestSeedIsChecked(t *testing.T) {
 // An island that is not marked seed cannot decide what the run begins with, one of another
 // model is refused by the parameter's name, and the run goes on without either.
 func TestOwnModelRefusals(t *testing.T) {
+	t.Parallel()
 	for says, spoil := range map[string]func([]attach.Hello) []attach.Hello{
 		"the first weights are with island a": func(h []attach.Hello) []attach.Hello { h[0].Seed = true; return h },
 		"has shape [9] here and [7] in the run's model": func(h []attach.Hello) []attach.Hello {
@@ -436,6 +440,7 @@ func TestOwnModelRefusals(t *testing.T) {
 // The danger: a coordinator that is killed while it waits for the first weights leaves
 // something behind from which nothing begins any more.
 func TestKilledBeforeTheFirstWeights(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	nobody := &fleet{trainer: func(string, int) ([]attach.Hello, func(*attachtest.Trainer) func(uint64) error) { return nil, nil }}
 	waiting := make(chan struct{})
@@ -469,6 +474,7 @@ func TestKilledBeforeTheFirstWeights(t *testing.T) {
 // A run of one's own model goes on from its checkpoint, after an interrupt and after the
 // coordinator was killed: the same tensors, more of them trained, and no first weights asked for.
 func TestOwnModelResumes(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	run := own(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = 1920 })
 	saved := make(chan struct{})

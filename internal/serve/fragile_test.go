@@ -129,6 +129,7 @@ func (s *spoiler) Write(p []byte) (int, error) {
 // the run waits for ever, or samples count twice. Here it breaks again and again; the
 // island comes back as the same life each time.
 func TestConnectionBreaksAgainAndAgain(t *testing.T) {
+	t.Parallel()
 	for name, run := range map[string]runfile.Run{
 		"of one of two": tiny(t, func(run *runfile.Run) { run.Tokens = stepTokens * 400 }),
 		"of a lone one": alone(t, func(run *runfile.Run) { run.Tokens = stepTokens * 300 }),

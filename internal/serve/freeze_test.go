@@ -97,6 +97,7 @@ func TestAnIslandHangs(t *testing.T) {
 // membership for all): here the leaver flushes, counts as left and is not started
 // again; the other one finishes everything.
 func TestC10AnIslandLeaves(t *testing.T) {
+	t.Parallel()
 	for island, incarnation := range map[string]uint64{"fast": 1, "slow": 2} {
 		t.Run(island, func(t *testing.T) {
 			t.Parallel()
@@ -136,6 +137,7 @@ func TestC10AnIslandLeaves(t *testing.T) {
 // counts): here the first processes of both islands are killed as soon as both are
 // there; the second ones make up the whole run, and a merge waits for nobody else.
 func TestC1TheDeadDoNotCount(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Exchange.Quorum = 2
 		run.Exchange.MaxWaitSeconds = 1000
@@ -184,6 +186,7 @@ func untilGone() func(*trial, ledger.Event) {
 // A1: initial digests of all tensors are compared before an island's first step; one
 // that differs is refused, with tensor and island named, and the other trains on.
 func TestA1AnIslandBeginsWithOtherBits(t *testing.T) {
+	t.Parallel()
 	c := begin(t, folder(t), tiny(t, waiting), false, untilGone(), faking("slow-2="+actForge))
 	c.finish()
 	gone := recorded[ledger.IslandGone](c)
@@ -195,6 +198,7 @@ func TestA1AnIslandBeginsWithOtherBits(t *testing.T) {
 // Danger: what computes with the parameters of another run's model, and has not noticed it itself,
 // takes part. It is refused by the digests of both before its first step.
 func TestAnIslandOfAnotherRunsModel(t *testing.T) {
+	t.Parallel()
 	c := begin(t, folder(t), tiny(t, waiting), false, untilGone(), faking("slow-2="+actOther))
 	c.finish()
 	gone := recorded[ledger.IslandGone](c)
@@ -206,6 +210,7 @@ func TestAnIslandOfAnotherRunsModel(t *testing.T) {
 
 // Danger: every island is lost and the parent waits for ever.
 func TestAllIslandsLeave(t *testing.T) {
+	t.Parallel()
 	c := begin(t, folder(t), tiny(t, nil), false, func(c *trial, e ledger.Event) {
 		if s, ok := e.(ledger.StepDone); ok && s.Step == 10 {
 			c.signal(s.Island, s.Incarnation, unix.SIGTERM)

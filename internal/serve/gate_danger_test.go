@@ -27,6 +27,7 @@ import (
 // record stays. The trainer's rank, the island's process: the next life answers, and the run ends
 // with the plain loop's weights.
 func TestKilledAtTheGate(t *testing.T) {
+	t.Parallel()
 	for _, who := range []string{"rank", "process"} {
 		t.Run(who, func(t *testing.T) {
 			t.Parallel()
@@ -65,6 +66,7 @@ func TestKilledAtTheGate(t *testing.T) {
 // taken for a record, or for a run that can go on. It leaves nothing: the trainer hears that it
 // is over, a resume is refused in words, and the run begins anew.
 func TestCoordinatorIsKilledAtTheFirstGate(t *testing.T) {
+	t.Parallel()
 	run, weights := strangers(t)
 	dir, atGate, over := folder(t), make(chan struct{}), make(chan struct{})
 	release := sync.OnceFunc(func() { close(over) })
@@ -104,6 +106,7 @@ func TestCoordinatorIsKilledAtTheFirstGate(t *testing.T) {
 // Danger: a trainer that never answers holds up its island for ever, or says nothing of why. It
 // is bounded by limits.first_step_seconds, and the words name the gate.
 func TestTrainerThatNeverAnswersAtTheGate(t *testing.T) {
+	t.Parallel()
 	run, _ := strangers(t)
 	run.Limits.FirstStepSeconds, run.Limits.StallSeconds, run.Limits.HeartbeatSeconds = 4, 4, 4
 	asked := 0
@@ -130,6 +133,7 @@ func TestTrainerThatNeverAnswersAtTheGate(t *testing.T) {
 // what is wrong with it, by the tensor's name where it is one, and the trainer hears it; three
 // times, and the island is not let in again.
 func TestAnswersThatAreNone(t *testing.T) {
+	t.Parallel()
 	spoilt := func(r *attachtest.Rank, tensor string, x float32) {
 		attachtest.Honest(r)
 		for i, p := range r.Hello.Pieces {

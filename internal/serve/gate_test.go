@@ -88,6 +88,7 @@ func gates(t testing.TB, dir string) (out []coord.GateRecord) {
 // Islands that compute the run's model pass, in fp32 and in a format that they declare,
 // and what it was decided by is on the tape and shown.
 func TestIslandsPassTheGate(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Islands = []runfile.Island{{Name: "exact", Pace: 1}, {Name: "rounded", Pace: 1, Numeric: "bf16"}}
 	})
@@ -120,6 +121,7 @@ func TestIslandsPassTheGate(t *testing.T) {
 // Whoever does not compute the run's model is turned away with the tensor's name, three
 // times, and then not started again: nothing of it was merged.
 func TestFaultsAreTurnedAwayAtTheGate(t *testing.T) {
+	t.Parallel()
 	for _, f := range []struct{ name, first string }{
 		{"sign", "layers.1.attention.k"},
 		{"attention", "embedding"},
@@ -158,6 +160,7 @@ func TestFaultsAreTurnedAwayAtTheGate(t *testing.T) {
 // A run's own islands are this program, and gate: off is taken at its word: both are on
 // the tape as skipped.
 func TestGateIsSkippedOnTheRecord(t *testing.T) {
+	t.Parallel()
 	for off, why := range map[string]string{runfile.GateRequired: "the same program", runfile.GateOff: "off in the run file"} {
 		run := alone(t, func(run *runfile.Run) { run.Gate = off })
 		c := begin(t, t.TempDir(), run, false, nil)
@@ -173,6 +176,7 @@ func TestGateIsSkippedOnTheRecord(t *testing.T) {
 
 // Behind a checkpoint islands are compared on its weights, which are sent to them.
 func TestGateGoesByTheNewestCheckpoint(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = stepTokens * 50 })
 	dir := t.TempDir()
 	begin(t, dir, run, false, nil, asked).finish()
@@ -190,6 +194,7 @@ func TestGateGoesByTheNewestCheckpoint(t *testing.T) {
 // A run that begins with the weights of another asks about those: islands pass on them, in
 // their number format, and one that spoils a gradient there does not.
 func TestGateOfARunFromOthersWeights(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Tokens = stepTokens * 40 })
 	before := t.TempDir()
 	begin(t, before, run, false, nil).finish()
@@ -240,6 +245,7 @@ func strangers(t *testing.T) (runfile.Run, []float32) {
 // An island on two hosts whose ranks hold rows, or whole tensors, answers as one that holds
 // everything: its record is that of the whole gradient.
 func TestHostsAnswerTogether(t *testing.T) {
+	t.Parallel()
 	for name, layout := range map[string]attachtest.Layout{"replicated": attachtest.Replicated, "rows": attachtest.Rows, "stages": stages} {
 		t.Run(name, func(t *testing.T) {
 			run, weights := strangers(t)

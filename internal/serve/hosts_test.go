@@ -264,6 +264,7 @@ func TestAnIslandOfThreeHosts(t *testing.T) {
 // What hosts hold must cover the model exactly once; else the island is turned away and
 // told which tensor, which element and which hosts.
 func TestLayoutThatDoesNotCover(t *testing.T) {
+	t.Parallel()
 	run := alone(t, nil)
 	tensors := run.Table()
 	if len(tensors[1].Shape) == 2 || len(tensors[7].Shape) != 2 {

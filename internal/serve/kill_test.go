@@ -17,6 +17,7 @@ import (
 // Danger: an island's process is killed at the worst moment and its samples are
 // trained twice, or never.
 func TestAnIslandIsKilled(t *testing.T) {
+	t.Parallel()
 	for name, kill := range map[string]struct {
 		island      string
 		incarnation uint64
@@ -76,6 +77,7 @@ func TestAnIslandIsKilled(t *testing.T) {
 // the model. The text is noise with a rule (each letter says which eight may follow),
 // so that a model which has learned the rule is near ln 8 and no luck takes it further.
 func TestAKilledIslandCostsLittle(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Data.Paths = []string{chain(t)}
 		run.Tokens = stepTokens * 1600

@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"log/slog"
 	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,12 +52,27 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 3 && os.Args[1] == islandArgument:
 		err = actAsIsland(os.Args[2], os.Args[3])
 	default:
-		goleak.VerifyTestMain(m)
+		if err = manyAtOnce(); err == nil {
+			goleak.VerifyTestMain(m)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// manyAtOnce has more tests at a time than there are cores, unless somebody has said how many: a
+// run waits most of the time, for processes, the disk and what is set to come late.
+func manyAtOnce() error {
+	const name = "test.parallel"
+	flag.Parse()
+	said := false
+	flag.Visit(func(f *flag.Flag) { said = said || f.Name == name })
+	if said {
+		return nil
+	}
+	return flag.Set(name, strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
 // life is what an island process leaves behind for the test: the file holds it,

@@ -56,6 +56,7 @@ func newestMeta(t *testing.T, dir string) serve.Meta {
 // A resume says what was moved to what; each island's weights and moments are gathered anew
 // and are, by their digests, those of the checkpoint.
 func TestResumeComparesWhatWasMoved(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	with := func(islands ...runfile.Island) runfile.Run {
 		return tiny(t, func(run *runfile.Run) { run.Data.Paths, run.Islands = paths, islands })
@@ -96,6 +97,7 @@ func TestResumeComparesWhatWasMoved(t *testing.T) {
 // Case B8: four islands have trained some of the samples, two go on: every sample is
 // trained once, and who is not there any more is named.
 func TestB8FourIslandsBecomeTwo(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	with := func(n int) runfile.Run {
 		return tiny(t, func(run *runfile.Run) { run.Data.Paths, run.Islands = paths, islands(n) })
@@ -111,6 +113,7 @@ func TestB8FourIslandsBecomeTwo(t *testing.T) {
 // An island that joins in mid-run takes the moments of the newest checkpoint; one whose
 // run says zero does not.
 func TestJoinerTakesMomentsOfTheCheckpoint(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	for moments, want := range map[string]string{
 		runfile.PeerMoments: "island c joins with the moments of checkpoints/", runfile.ZeroMoments: "",

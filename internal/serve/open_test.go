@@ -18,6 +18,7 @@ import (
 // What a user can get wrong about a new run is told on one line, at once, and leaves
 // nothing behind.
 func TestNewRunIsRefused(t *testing.T) {
+	t.Parallel()
 	short := filepath.Join(t.TempDir(), "short.txt")
 	if err := os.WriteFile(short, []byte("short"), 0o644); err != nil {
 		t.Fatal(err)
@@ -74,6 +75,7 @@ func (crowded) FreeBytes(context.Context) (int64, bool, error) { return 12_345, 
 // A program that cannot be started, or that ends before it trains, is tried a few
 // times; then the run ends with the reason.
 func TestIslandsThatCannotStart(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]struct{ program, reason string }{
 		"no such program":  {"/no/such/program", "/no/such/program"},
 		"it ends at once":  {"/bin/true", "its process ended"},

@@ -114,6 +114,7 @@ func listed(run *runfile.Run) {
 }
 
 func TestIslandsFromOutside(t *testing.T) {
+	t.Parallel()
 	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, open), false)
 	j := s.invitation()
 	s.join(j, "rack-1")
@@ -268,6 +269,7 @@ func (c *trial) readyOf(name string) (out ledger.IslandReady) {
 // The danger: the run ends, or is given up, when nobody is there; or the place of an
 // island that vanished stays taken.
 func TestOutsideIslandVanishesAndComesBack(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(r *runfile.Run) {
 		listed(r)
 		r.Islands = r.Islands[:1]
@@ -291,6 +293,7 @@ func TestOutsideIslandVanishesAndComesBack(t *testing.T) {
 
 // The danger: who should stay out comes in, or is told less than what to do about it.
 func TestJoinStringsThatAreRefused(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	s := serveRun(t, dir, tiny(t, func(r *runfile.Run) {
 		listed(r)
@@ -352,6 +355,7 @@ func named(j wire.Join, island string) wire.Join {
 // TestE12OtherTokens: two hosts with own disks each have their own tokens. An island whose
 // data differ is refused before its first step, with both digests.
 func TestE12OtherTokens(t *testing.T) {
+	t.Parallel()
 	dir, other := filepath.Join(t.TempDir(), "run"), filepath.Join(t.TempDir(), "other")
 	long := func(r *runfile.Run) {
 		listed(r)
@@ -386,6 +390,7 @@ func TestE12OtherTokens(t *testing.T) {
 // others go on merging; the joiner starts again and holds what everybody holds, or it
 // would be quarantined for its digests.
 func TestC5JoinerDiesWhileItIsSeeded(t *testing.T) {
+	t.Parallel()
 	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, func(r *runfile.Run) {
 		listed(r)
 		r.Tokens = stepTokens * 1500
@@ -499,6 +504,7 @@ func TestDeskKeepsToItself(t *testing.T) {
 // The danger: a rollback ends everybody who came from outside. They are asked to come
 // again, and do, under the same join string.
 func TestRollbackCallsOutsideIslandsBack(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(r *runfile.Run) {
 		listed(r)
 		r.Spike.Limit = 1

@@ -120,6 +120,7 @@ func socketsIn(t testing.TB, dir string, run runfile.Run, resume bool, change ..
 // The danger: a host whose ranks hold only replicas of what others send gives its part when
 // the merge has been made without it; its verdict is lost, and the island stands still.
 func TestReplicasThatAreGivenAfterTheMerge(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
 	c, paths := sockets(t, run)
 	merged := func() int { return len(recorded[ledger.Merged](c)) }
@@ -143,6 +144,7 @@ func TestReplicasThatAreGivenAfterTheMerge(t *testing.T) {
 // D5 for an island on two hosts: whatever lies where, it makes the same losses, rates and weights,
 // to the bit, as the same loop without mistura.
 func TestD5ExternalIslandOnTwoHosts(t *testing.T) {
+	t.Parallel()
 	for name, layout := range map[string]attachtest.Layout{
 		"replicated": attachtest.Replicated, "rows": attachtest.Rows, "stages": stages,
 	} {

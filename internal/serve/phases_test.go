@@ -89,6 +89,7 @@ func (w *witness) Delete(ctx context.Context, name string) error {
 // none that is whole is left. Of every moment of one the run goes on from a whole checkpoint, to its end, with
 // every sample once.
 func TestKilledAtEachPhaseOfASave(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Tokens, run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*160, stepTokens*50, 1
 	})

@@ -23,6 +23,7 @@ import (
 // is re-seeded with the shared model, and nothing non-finite reaches model or checkpoint.
 // The arithmetic of the case is in bank_test.go.
 func TestB1NonFiniteContribution(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, nil)
 	dir := folder(t)
 	c := begin(t, dir, run, false, nil, faking("slow-2="+actPoison))
@@ -47,6 +48,7 @@ func TestB1NonFiniteContribution(t *testing.T) {
 // Three refusals shut an island out for good; the other one trains everything. A
 // contribution for another fragment that was on its way is refused as well.
 func TestQuarantine(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, nil)
 	c := begin(t, folder(t), run, false, nil, faking("slow-2="+actVenom))
 	sum := c.finish()
@@ -77,6 +79,7 @@ func TestWhoBreaksTheProtocolIsShutOut(t *testing.T) {
 // island is killed at step 60. The tape closes its life at the last committed sample, and
 // the next life begins exactly there.
 func TestB10PositionOfAKilledIsland(t *testing.T) {
+	t.Parallel()
 	dir := folder(t)
 	const killed = 60 * 4
 	c := begin(t, dir, alone(t, waiting), false, nil, faking(fmt.Sprintf("only-1=%s%d", actDie, killed)))
@@ -103,6 +106,7 @@ func TestB10PositionOfAKilledIsland(t *testing.T) {
 // Danger: anybody who finds the port can disturb a run. Here come noise, strangers, the
 // same process twice and the wrong names, while the run goes on.
 func TestIntruders(t *testing.T) {
+	t.Parallel()
 	var c *trial
 	come, gone := make(chan struct{}), make(chan struct{})
 	c = begin(t, folder(t), tiny(t, nil), false, func(_ *trial, e ledger.Event) {

@@ -134,6 +134,7 @@ func brief(r *runfile.Run) {
 // for good, although it could go on. It comes back as the next incarnation of its name, also
 // by a join string that was good for one start and has expired since.
 func TestAnIslandThatWasCutOffComesBack(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	s := serveRun(t, dir, tiny(t, brief), false)
 	j := s.invitation()
@@ -160,6 +161,7 @@ func TestAnIslandThatWasCutOffComesBack(t *testing.T) {
 // there all the time is told that its secret is wrong. It goes on in the new era; a secret
 // that is really wrong stays wrong.
 func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	s := serveRun(t, dir, tiny(t, func(r *runfile.Run) {
 		brief(r)
@@ -200,6 +202,7 @@ func TestAnIslandGoesOnInTheNextEra(t *testing.T) {
 // half of the state transfer. Who was there and who was joining go on with the one that takes
 // its place; the joiner holds what everybody holds, or it would be quarantined for its digests.
 func TestC5DonorDiesWhileItSeeds(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	run := tiny(t, func(r *runfile.Run) {
 		listed(r)
@@ -243,6 +246,7 @@ func TestC5DonorDiesWhileItSeeds(t *testing.T) {
 // The danger: an island gives up on a coordinator that is away for less than its samples
 // reach. Its patience is the run's runway.
 func TestPatienceIsTheRunway(t *testing.T) {
+	t.Parallel()
 	s := serveRun(t, filepath.Join(t.TempDir(), "run"), tiny(t, func(r *runfile.Run) {
 		brief(r)
 		r.Tokens = stepTokens * 1_000_000
@@ -306,6 +310,7 @@ func TestStatesAreTakenFromWhoWasAsked(t *testing.T) {
 // The danger: a port that somebody has leaves a folder that "already holds a run", in which the
 // same command is then refused for good.
 func TestATakenPortLeavesNoRun(t *testing.T) {
+	t.Parallel()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

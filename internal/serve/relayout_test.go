@@ -64,6 +64,7 @@ func restoredAsSaved(t *testing.T, dir, island string, meta serve.Meta, slots in
 // Case D10: save on 4 ranks, load on 6 and on 2. Gathered weights and moments have equal
 // digests, and training goes on as if nothing had been moved.
 func TestD10OtherNumberOfRanks(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
 	straight := &outside{run: run, world: 4, layout: attachtest.Rows, slots: true}
 	unbroken := trainOutside(t, folder(t), straight)
@@ -110,6 +111,7 @@ func TestD10OtherNumberOfRanks(t *testing.T) {
 
 // From the native engine's state to a trainer of the user's and back.
 func TestNativeToExternalAndBack(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	native := alone(t, func(run *runfile.Run) { run.Data.Paths, run.Gate = paths, runfile.GateOff })
 	external := alone(t, outsider(func(run *runfile.Run) { run.Data.Paths = paths }))
@@ -130,6 +132,7 @@ func TestNativeToExternalAndBack(t *testing.T) {
 // D16: what of a state is not taken over as it was saved is said, a line each, and stays in the
 // run's record.
 func TestD16RemarksStayOnTheTape(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	dir, _ := stopped(t, alone(t, func(run *runfile.Run) { run.Data.Paths, run.Gate = paths, runfile.GateOff }), 40)
 	o := &outside{run: alone(t, outsider(func(run *runfile.Run) { run.Data.Paths = paths })), world: 1, layout: attachtest.Replicated, resume: true}
@@ -149,6 +152,7 @@ func TestD16RemarksStayOnTheTape(t *testing.T) {
 
 // A trainer that does not hold what it has loaded is told which tensor, and does not train.
 func TestRestoredOtherwiseIsRefused(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
 	dir := folder(t)
 	first := &outside{run: run, world: 2, layout: attachtest.Rows, slots: true}
@@ -176,6 +180,7 @@ func TestRestoredOtherwiseIsRefused(t *testing.T) {
 // in the manifest, a resume gives the paths back, wherever the run folder is by now, and
 // refuses a file that is altered or missing.
 func TestTrainerSavesItself(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 0 }))
 	dir := folder(t)
 	first := &outside{run: run, world: 2, layout: attachtest.Rows, begin: func(_ int, trainer *attachtest.Trainer) func(uint64) error {
@@ -237,6 +242,7 @@ func TestTrainerSavesItself(t *testing.T) {
 // An island on two hosts is saved by both; it goes on there, and on one host, as if nothing
 // had been moved.
 func TestStateOfTwoHosts(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens = stepTokens * 60 }))
 	onTwo := func(layout attachtest.Layout) func(t *testing.T, dir string) *trial {
 		return func(t *testing.T, dir string) *trial {
@@ -298,6 +304,7 @@ func TestStateOfTwoHosts(t *testing.T) {
 // What trainers save on hosts of their own is compared there: the first host of an island, and
 // the coordinator, which has the run folder only, cannot know it.
 func TestFilesOfAnotherHost(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) { run.Tokens, run.Limits.Restarts = stepTokens*60, 1 }))
 	dir, spare := folder(t), t.TempDir()
 	c, paths := socketsIn(t, dir, run, false)
@@ -331,6 +338,7 @@ func TestFilesOfAnotherHost(t *testing.T) {
 // A state that an incarnation has not taken over goes to the next, to the bit; after three
 // the island begins from the model, on the record and in the status. Every sample counts once.
 func TestStateIsOfferedAgain(t *testing.T) {
+	t.Parallel()
 	for name, bent := range map[string]int{"two fail": 2, "three fail": coord.SeedOffers} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -372,6 +380,7 @@ func TestStateIsOfferedAgain(t *testing.T) {
 // A trainer that is lost in mid-run gets back what it had saved itself with the newest checkpoint,
 // as its next incarnation gets its moments back; nobody else gets its files.
 func TestTrainerGetsItsFilesBack(t *testing.T) {
+	t.Parallel()
 	run := alone(t, outsider(func(run *runfile.Run) {
 		run.Tokens, run.Checkpoint.EveryTokens = stepTokens*400, stepTokens*20
 	}))

@@ -90,6 +90,7 @@ func (p *parent) kill(lives string) {
 // B6 with the parent killed by force: with one island the resumed run makes the same
 // steps as one that was never stopped, to the bit.
 func TestB6ParentIsKilled(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Tokens, run.Checkpoint.EveryTokens = stepTokens*500, stepTokens*30 })
 	want, _ := straight(t, run)
 	dir, lives := folder(t), t.TempDir()
@@ -119,6 +120,7 @@ func TestB6ParentIsKilled(t *testing.T) {
 // Two islands, the parent killed at any time: what the newest checkpoint does not
 // hold is undone and trained again, once.
 func TestParentOfTwoIsKilled(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Tokens = stepTokens * 1000
 		run.Checkpoint.EveryTokens = stepTokens * 100
@@ -172,6 +174,7 @@ func islands(n int) []runfile.Island {
 // from its first to nearly its last, so that every step tells at how many tokens it
 // was made.
 func TestB14ResumeWithOtherIslands(t *testing.T) {
+	t.Parallel()
 	for name, n := range map[string][2]int{"1 to 2": {1, 2}, "2 to 1": {2, 1}, "4 to 2": {4, 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -228,6 +231,7 @@ func ratesFollowTokens(t testing.TB, run runfile.Run, c *trial, done int64) {
 // A run that is still coordinated is not taken over, and a folder that holds a run
 // is not used for another one.
 func TestFolderOfALivingRun(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, nil)
 	dir := folder(t)
 	ready, goOn := make(chan struct{}), make(chan struct{})
@@ -260,6 +264,7 @@ func refused(t testing.TB, err error, problem, next string) {
 
 // Danger: two resumes of one run at the same time, and both commit (S4).
 func TestTwoResumesRace(t *testing.T) {
+	t.Parallel()
 	run := alone(t, nil)
 	dir, _ := stopped(t, run, 60)
 	first, second := begin(t, dir, run, true, nil), begin(t, dir, run, true, nil)
@@ -282,6 +287,7 @@ func TestTwoResumesRace(t *testing.T) {
 // Of two resumes the one that comes second writes nothing: coordinator.json goes on naming
 // the first, which is named to the second, too.
 func TestResumeOfAClaimedFolder(t *testing.T) {
+	t.Parallel()
 	run := alone(t, nil)
 	dir, _ := stopped(t, run, 20)
 	st, err := store.OpenFolder(dir)
@@ -304,6 +310,7 @@ func TestResumeOfAClaimedFolder(t *testing.T) {
 
 // A finished run has nothing left to do, unless more is asked for.
 func TestResumeAFinishedRun(t *testing.T) {
+	t.Parallel()
 	paths := []string{text(t)}
 	with := func(tokens runfile.Count) runfile.Run {
 		return alone(t, func(run *runfile.Run) { run.Data.Paths, run.Tokens = paths, tokens })
@@ -327,6 +334,7 @@ func TestResumeAFinishedRun(t *testing.T) {
 
 // Interrupted at once, before anything is trained.
 func TestInterruptAtOnce(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, nil)
 	dir := folder(t)
 	c := begin(t, dir, run, false, func(c *trial, e ledger.Event) {
@@ -345,6 +353,7 @@ func TestInterruptAtOnce(t *testing.T) {
 // Danger: a run is interrupted before an island has taken its saved state over, and the last
 // checkpoint is without it: its moments are lost with the checkpoint before.
 func TestInterruptBeforeAStateIsTaken(t *testing.T) {
+	t.Parallel()
 	run := alone(t, nil)
 	dir, _ := stopped(t, run, 20)
 	c := begin(t, dir, run, true, func(c *trial, e ledger.Event) {

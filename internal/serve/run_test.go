@@ -16,6 +16,7 @@ import (
 func folder(t testing.TB) string { return filepath.Join(t.TempDir(), "run") }
 
 func TestTwoUnlikeIslandsTrainOneModel(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(r *runfile.Run) { waiting(r); r.Tokens *= 2; r.Islands[1].Numeric, r.Islands[1].Pace = "bf16", 0.1 })
 	dir := folder(t)
 	sum := begin(t, dir, run, false, together(unix.SIGCONT, 1, 2)).finish()

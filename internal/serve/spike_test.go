@@ -70,6 +70,7 @@ func jumpy(run *runfile.Run) {
 // every sample is in the model once. A lone island does the same each time, also when
 // it is interrupted on the way: its state holds the window (exact resume).
 func TestSpikesOfALoneRun(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) {
 		run.Tokens = stepTokens * 300
 		jumpy(run)
@@ -98,6 +99,7 @@ func TestSpikesOfALoneRun(t *testing.T) {
 // Two islands that spike, of which one is killed: whatever was withheld where, every
 // sample is in the model once.
 func TestSpikesOfTwo(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Tokens = stepTokens * 300
 		jumpy(run)
@@ -121,6 +123,7 @@ var bad = ledger.Samples{From: 56 * 4, To: 57 * 4}
 // replayed for ever). When one spike is enough for a rollback, batch 57 is on the skip
 // list after the first one, step 58 is reached, and the list is in the run record.
 func TestB5RollsBackOnce(t *testing.T) {
+	t.Parallel()
 	dir, run := savedAt50(t, 1)
 	c := begin(t, dir, run, true, nil, spoiling(int(bad.From), int(bad.To)))
 	sum := c.finishWithout(bad)
@@ -138,6 +141,7 @@ func TestB5RollsBackOnce(t *testing.T) {
 
 // B5 under the default limits: the batch is tried twice and left out, without a rollback.
 func TestB5IsLeftOut(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Spike = runfile.Default().Spike })
 	c := begin(t, folder(t), run, false, nil, spoiling(int(bad.From), int(bad.To)))
 	sum := c.finishWithout(bad)
@@ -148,6 +152,7 @@ func TestB5IsLeftOut(t *testing.T) {
 
 // B5 before the first checkpoint: the run begins anew without the batch.
 func TestB5BeforeACheckpoint(t *testing.T) {
+	t.Parallel()
 	run := alone(t, func(run *runfile.Run) { run.Spike.Limit = 1 })
 	c := begin(t, folder(t), run, false, nil, spoiling(40, 44))
 	c.finishWithout(ledger.Samples{From: 40, To: 44})
@@ -159,6 +164,7 @@ func TestB5BeforeACheckpoint(t *testing.T) {
 // B5, otherwise: a run that no rollback helps stops after three, with status not 0, and a
 // resume does not begin to count anew.
 func TestB5StopsAfterThree(t *testing.T) {
+	t.Parallel()
 	dir, run := savedAt50(t, 2)
 	sum, err := begin(t, dir, run, true, nil, spoiling(60*4, 1<<30)).wait()
 	if !errors.Is(err, serve.ErrRunFailed) || sum.Rollbacks != 3 || sum.Era != 5 || !strings.Contains(sum.Reason, "after 3 of 3 rollbacks") {
@@ -194,6 +200,7 @@ func savedAt50(t *testing.T, limit int) (string, runfile.Run) {
 // Steps that are never finite, met by two islands: by rollbacks or by second tries they
 // are left out in the end, and nothing else is.
 func TestTwoIslandsMeetWhatIsNotFinite(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) {
 		run.Checkpoint.EveryTokens = stepTokens * 40
 		run.Spike.Limit, run.Spike.Rollbacks = 0, 20

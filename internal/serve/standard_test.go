@@ -48,6 +48,7 @@ func standards(t *testing.T, dir string, run runfile.Run) (numbers []uint64) {
 // every checkpoint, with the checkpoint's weights, and trains as if nobody had asked: the same
 // losses, rates and weights, to the bit, whatever its layout.
 func TestD5CheckpointRecords(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		world  int
 		layout attachtest.Layout
@@ -132,6 +133,7 @@ func late(t *testing.T, second func(r *attachtest.Rank) *attach.Gated) (*trial, 
 // An island that comes later is compared on the newest checkpoint's weights, with what another
 // island made of them: it passes, or the first tensor outside is named to it.
 func TestLaterIslandIsComparedOnTheCheckpoint(t *testing.T) {
+	t.Parallel()
 	wrong := func(r *attachtest.Rank) *attach.Gated {
 		for i, p := range r.Hello.Pieces {
 			g := r.Out(i)
@@ -181,6 +183,7 @@ func TestLaterIslandIsComparedOnTheCheckpoint(t *testing.T) {
 // at all, and checkpoints stop. Each is written, without a record; it is said why; and training
 // goes on with the same weights.
 func TestCheckpointsWithoutRecord(t *testing.T) {
+	t.Parallel()
 	for says, answer := range map[string]*attach.Gated{
 		"it cannot answer: out of memory": {Loss: 1, Problem: "out of memory"},
 		"the loss is NaN":                 {Loss: attach.Number(math.NaN())},

@@ -28,6 +28,7 @@ func faulty(at **storetest.Faulty, faults ...storetest.Fault) func(*serve.Option
 // cannot be written for a while: merges pause, islands train on, the user is told,
 // and when there is space again everything is as if nothing had been (L2).
 func TestFullStorePausesMerges(t *testing.T) {
+	t.Parallel()
 	var st *storetest.Faulty
 	var full, again sync.Once
 	steps := 0
@@ -56,6 +57,7 @@ func TestFullStorePausesMerges(t *testing.T) {
 // D2, second half (CASES: the disk is full later on): a save that does not fit is held
 // and tried again, which is told once, and the older one stays until the new one is whole.
 func TestD2FullStoreHoldsTheCheckpoint(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*50, 1 })
 	var st *storetest.Faulty
 	dir := folder(t)
@@ -86,6 +88,7 @@ func TestD2FullStoreHoldsTheCheckpoint(t *testing.T) {
 // The reply of the store is lost after an object was made: the writer finds its own
 // content there and goes on; nothing is committed twice (S1).
 func TestLostRepliesOfTheStore(t *testing.T) {
+	t.Parallel()
 	var st *storetest.Faulty
 	c := begin(t, folder(t), tiny(t, nil), false, nil, faulty(&st,
 		storetest.Fault{Op: storetest.Create, Name: "tape/era-0001/group-0/*", Nth: 4, Effect: storetest.Done},
@@ -99,6 +102,7 @@ func TestLostRepliesOfTheStore(t *testing.T) {
 // A save that fails for another reason is given up; the next one is made, and the
 // run does not suffer.
 func TestFailedSave(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = stepTokens * 50 })
 	var st *storetest.Faulty
 	c := begin(t, folder(t), run, false, nil, faulty(&st, storetest.Fault{Op: storetest.Put, Name: "checkpoints/*/model.safetensors", Nth: 1}))
@@ -114,6 +118,7 @@ func TestFailedSave(t *testing.T) {
 
 // The last checkpoint is what a run is for: without it the run has failed (D6).
 func TestFailedLastSave(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(run *runfile.Run) { run.Checkpoint.EveryTokens = 0 })
 	var st *storetest.Faulty
 	_, err := begin(t, folder(t), run, false, nil, faulty(&st, storetest.Fault{Op: storetest.Put, Name: "checkpoints/*/model.safetensors"})).wait()
@@ -124,6 +129,7 @@ func TestFailedLastSave(t *testing.T) {
 
 // S4: a coordinator whose tape was taken over commits nothing more and ends.
 func TestTapeIsTakenOver(t *testing.T) {
+	t.Parallel()
 	var st *storetest.Faulty
 	var once sync.Once
 	dir := folder(t)
