@@ -132,24 +132,37 @@ func TestSeedRefusals(t *testing.T) {
 	}
 }
 
-// The danger: an uploader that hangs, or dies, keeps the run from ever beginning.
-func TestSeedThatStopsComing(t *testing.T) {
-	ended := make(chan error, 1)
-	_, _, j := serve(t, Options{StallTimeout: 50 * time.Millisecond, Seed: sink(func(_ context.Context, _ string, file io.Reader) (string, error) {
+// hangs has an uploader hang once the sink has begun; false: its first bytes took as long as that.
+func hangs(t *testing.T, stall time.Duration) bool {
+	t.Helper()
+	began, hang, ended, done := make(chan struct{}), make(chan struct{}), make(chan error, 1), make(chan error, 1)
+	_, _, j := serve(t, Options{StallTimeout: stall, Seed: sink(func(_ context.Context, _ string, file io.Reader) (string, error) {
+		close(began)
 		_, err := io.Copy(io.Discard, file)
 		ended <- err
 		return "", err
 	})})
-	hang := make(chan struct{})
-	done := make(chan error, 1)
 	go func() {
 		_, err := seed(t, withPatience(t), j, "fast", func(w io.Writer) error {
-			_, err := w.Write(make([]byte, ChunkBytes))
-			<-hang
-			return err
+			for {
+				if _, err := w.Write(make([]byte, ChunkBytes)); err != nil {
+					return err
+				}
+				select {
+				case <-began:
+					<-hang
+					return nil
+				case <-time.After(stall / 10):
+				}
+			}
 		})
 		done <- err
 	}()
+	select {
+	case <-began:
+	case <-done:
+		return false
+	}
 	if err := <-ended; !errors.Is(err, ErrSilent) {
 		t.Errorf("the sink ends with %v", err)
 	}
@@ -157,8 +170,17 @@ func TestSeedThatStopsComing(t *testing.T) {
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "stopped sending") {
 		t.Errorf("the uploader hears %v", err)
 	}
+	return true
+}
+
+// The danger: an uploader that hangs, or dies, keeps the run from ever beginning.
+func TestSeedThatStopsComing(t *testing.T) {
+	for stall := 50 * time.Millisecond; !hangs(t, stall); stall *= 2 { // a busy machine may take longer
+		t.Logf("nothing came within %v", stall)
+	}
+	ended := make(chan error, 1)
 	began := make(chan struct{})
-	_, _, j = serve(t, Options{Seed: sink(func(_ context.Context, _ string, file io.Reader) (string, error) {
+	_, _, j := serve(t, Options{Seed: sink(func(_ context.Context, _ string, file io.Reader) (string, error) {
 		_, err := file.Read(make([]byte, 1))
 		close(began)
 		if err == nil {
