@@ -4,7 +4,17 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PLATFORMS   := linux/amd64 linux/arm64 darwin/arm64
 # Packages with goroutines of their own whose tests are quick enough under the race detector.
-RACE        := ./internal/transport ./internal/store/... ./internal/launch ./internal/corpus
+RACE        := ./internal/transport ./internal/store/... ./internal/launch ./internal/corpus ./internal/attach ./internal/island ./internal/cli ./checks/testrun
+# Whole runs that between them go every way that goroutines of internal/serve meet; all of its tests
+# take minutes under the race detector.
+RACE_RUNS   := TestTwoUnlikeIslandsTrainOneModel TestB6InterruptAndResume TestIslandsFromOutside TestIslandOnAnotherHost \
+	TestDeskKeepsToItself TestD5ExternalIsland TestD5ExternalIslandOnTwoHosts TestAnIslandOfThreeHosts TestD5CheckpointRecords \
+	TestExternalBesideNative TestRankIsKilled TestD10OtherNumberOfRanks TestStateOfTwoHosts TestStateIsOfferedAgain \
+	TestKilledAtTheGate TestHostsAnswerTogether TestC5JoinerDiesWhileItIsSeeded TestC5DonorDiesWhileItSeeds TestC10AnIslandLeaves \
+	TestConnectionBreaksAgainAndAgain TestRollbackCallsOutsideIslandsBack TestB5RollsBackOnce TestLostRepliesOfTheStore \
+	TestFullStorePausesMerges
+empty       :=
+space       := $(empty) $(empty)
 BENCHTIME   ?= 1s
 TESTFLAGS   ?=
 PYTHON      ?= /usr/bin/python3
@@ -53,7 +63,8 @@ compare: ## side by side with OpenBLAS and PyTorch (Debian's libopenblas0-openmp
 	go run ./bench/engine
 
 race: ## run the concurrent packages' tests under the race detector (needs a C compiler)
-	go run ./checks/testrun $(TESTFLAGS) -race $(RACE)
+	go run ./checks/testrun $(TESTFLAGS) -race -count 1 $(RACE)
+	go run ./checks/testrun $(TESTFLAGS) -race -count 1 -run '^($(subst $(space),|,$(strip $(RACE_RUNS))))$$' ./internal/serve
 
 format: ## gofmt finds nothing to change
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "not formatted, run gofmt -w:" $$files; exit 1; }

@@ -5,7 +5,8 @@
 //	go run ./checks/testrun [-strict] [arguments of go test]
 //
 // With -strict a skipped test is a failure, too: continuous integration installs
-// what tests use, so that nothing is left out unseen.
+// what tests use, so that nothing is left out unseen. With -race so is a race in a
+// process that a test has started.
 package main
 
 import (
@@ -25,8 +26,13 @@ func main() {
 	if len(args) > 0 && args[0] == "-strict" {
 		args, strict = args[1:], true
 	}
+	found, environment, err := watchRaces(args, os.Environ())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "testrun:", err)
+		os.Exit(1)
+	}
 	cmd := exec.Command("go", append([]string{"test", "-json"}, args...)...)
-	cmd.Stderr = os.Stderr
+	cmd.Stderr, cmd.Env = os.Stderr, environment
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -38,8 +44,9 @@ func main() {
 	r := newReport(os.Stdout)
 	readErr := r.read(out)
 	waitErr := cmd.Wait()
-	ok := r.close(strict)
-	if err := errors.Join(readErr, waitErr); err != nil {
+	none, raceErr := found.close(os.Stdout)
+	ok := r.close(strict) && none
+	if err := errors.Join(readErr, waitErr, raceErr); err != nil {
 		fmt.Fprintln(os.Stderr, "testrun: go test:", err)
 		ok = false
 	}
