@@ -51,17 +51,20 @@ func (s *State) lifeless(m *member, now time.Time) string {
 	}
 	if m.phase == launched || m.phase == joined { // no heartbeats before it is ready
 		if m.entering(now) >= s.cfg.FirstStep && !(m.phase == launched && s.patient(m.island)) {
-			what, since := "not ready", "its start"
+			what, limit, since := "not ready", s.cfg.FirstStep, "its start"
 			if m.phase == joined && s.cfg.Gate && !m.gated {
 				what = "no answer at the gate"
 				if m.unanswered != "" {
 					what += " (" + m.unanswered + ")"
 				}
 			}
-			if m.movedAt.After(m.launchedAt) {
+			switch {
+			case now.Sub(m.launchedAt) >= longestTransfer:
+				limit = longestTransfer
+			case m.movedAt.After(m.launchedAt):
 				since = "the last bytes to or from it"
 			}
-			return fmt.Sprintf("%s %v after %s (limits.first_step_seconds)", what, s.cfg.FirstStep, since)
+			return fmt.Sprintf("%s %v after %s (limits.first_step_seconds)", what, limit, since)
 		}
 		return ""
 	}
@@ -84,6 +87,9 @@ func (s *State) patient(island string) bool { return slices.Contains(s.cfg.Patie
 // entering is how long a member has been on its way to its first step, or what it is sent
 // then has been at rest.
 func (m *member) entering(now time.Time) time.Duration {
+	if all := now.Sub(m.launchedAt); all >= longestTransfer {
+		return all
+	}
 	return now.Sub(later(m.launchedAt, m.movedAt))
 }
 
@@ -95,8 +101,8 @@ func (s *State) stall(m *member) time.Duration {
 	return max(s.cfg.Stall, time.Duration(s.cfg.StallFactor*m.seconds.median()*float64(time.Second)))
 }
 
-// longestTransfer is how long the others wait for transfers at most: who sends a byte now and then
-// must not hold a checkpoint, or the end of a run, for ever.
+// longestTransfer is how long anybody waits for transfers at most: who sends or takes a byte now and
+// then must not hold samples, a checkpoint or the end of a run for ever.
 const longestTransfer = 24 * time.Hour
 
 // overdue says whether those who are waited for have had long enough, from since on, for what they
