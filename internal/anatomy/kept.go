@@ -28,9 +28,9 @@ type Keeping struct {
 // Kept is memory that a token takes on one rank, of the tokens that the ranks of a
 // tensor-parallel group share.
 type Kept struct {
-	Name    string
-	Bytes   float64
-	Formula string
+	Name    string  `json:"name"`
+	Bytes   float64 `json:"bytes"`
+	Formula string  `json:"formula"`
 }
 
 // Sum adds them up.

@@ -20,11 +20,11 @@ const (
 
 // Part is some parameters of a model.
 type Part struct {
-	Kind    model.Kind
-	Split   Split
-	Count   int64
-	Active  int64 // of them, those that one token uses
-	Formula string
+	Kind    model.Kind `json:"kind"`
+	Split   Split      `json:"split"`
+	Count   int64      `json:"count"`
+	Active  int64      `json:"active"` // of them, those that one token uses
+	Formula string     `json:"formula"`
 }
 
 // Parameters are the parts of a model, or of a stage.
@@ -99,7 +99,7 @@ func (s Stage) Parameters() Parameters {
 	if s.First {
 		p = p.with(Positions, Copied, product(x(s.Positions, "positions"), x(s.Hidden, "width")))
 	}
-	for _, r := range s.Held {
+	for _, r := range kinds(s.Held, false) {
 		p = append(p, r.parameters(s.Decoder, r.Count)...)
 	}
 	if s.Final {

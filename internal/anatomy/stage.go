@@ -42,5 +42,27 @@ func cut(runs []Run, from, to int) []Run {
 	return out
 }
 
+// Kinds are the kinds of layers, equal ones together wherever they stand.
+func (d Decoder) Kinds() []Run { return kinds(d.Layers, true) }
+
+// kinds puts equal layers together, wherever they stand; layers that differ by their
+// window alone too, unless windows count.
+func kinds(runs []Run, windows bool) []Run {
+	var out []Run
+	at := map[Layer]int{}
+	for _, r := range runs {
+		if !windows {
+			r.Attention.Window = 0
+		}
+		i, ok := at[r.Layer]
+		if !ok {
+			i = len(out)
+			at[r.Layer], out = i, append(out, Run{Layer: r.Layer})
+		}
+		out[i].Count += r.Count
+	}
+	return out
+}
+
 // copiesEmbedding: the last of several stages has the tied embedding too.
 func (s Stage) copiesEmbedding() bool { return s.Tied && s.Final && !s.First }

@@ -1,11 +1,32 @@
 package anatomy
 
+import "fmt"
+
 // Formats are the bytes that training state takes for each parameter.
 type Formats struct {
 	Weight   int // that products read
 	Gradient int // as it is accumulated
 	Master   int // copy that the optimizer moves; 0: the weight itself
 	Moments  int // both of AdamW
+}
+
+// Bytes is the sum.
+func (f Formats) Bytes() int { return f.Weight + f.Gradient + f.Master + f.Moments }
+
+// FormatNames lists what FormatsNamed knows.
+func FormatNames() []string { return []string{"mixed", "fp32", "bf16"} }
+
+// FormatsNamed finds formats by name.
+func FormatsNamed(name string) (Formats, bool) {
+	switch name {
+	case "mixed":
+		return Mixed(), true
+	case "fp32":
+		return FP32(), true
+	case "bf16":
+		return BF16(), true
+	}
+	return Formats{}, false
 }
 
 // Mixed is 16-bit weights, fp32 gradients, masters and moments: Megatron's 18 bytes.
@@ -18,7 +39,12 @@ func FP32() Formats { return Formats{Weight: 4, Gradient: 4, Moments: 8} }
 func BF16() Formats { return Formats{Weight: 2, Gradient: 2, Moments: 4} }
 
 // State is training state in bytes.
-type State struct{ Weights, Gradients, Masters, Moments int64 }
+type State struct {
+	Weights   int64 `json:"weights"`
+	Gradients int64 `json:"gradients"`
+	Masters   int64 `json:"masters"`
+	Moments   int64 `json:"moments"`
+}
 
 // Total is the sum.
 func (s State) Total() int64 { return s.Weights + s.Gradients + s.Masters + s.Moments }
@@ -26,6 +52,24 @@ func (s State) Total() int64 { return s.Weights + s.Gradients + s.Masters + s.Mo
 // Replicas are the ranks that hold the same parameters: of the experts' they are
 // fewer, for expert-parallel ranks are taken from among them.
 type Replicas struct{ Dense, Routed int }
+
+// LeastDP is the smallest number of data-parallel ranks among which the expert-parallel
+// ones find their places: tp·dp is a multiple of ep·etp.
+func (l Layout) LeastDP() int {
+	a, b := l.EP*l.ETP, l.TP
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return l.EP * l.ETP / a
+}
+
+// CheckDP refuses data-parallel ranks among which expert-parallel ones find no place.
+func (l Layout) CheckDP(dp int) error {
+	if least := l.LeastDP(); dp < 1 || dp%least != 0 {
+		return refuse("dp", dp, fmt.Sprintf("leaves no place for %d × %d ranks of experts", l.EP, l.ETP), fmt.Sprintf("use a multiple of %d", least))
+	}
+	return nil
+}
 
 // Replicas counts the ranks that hold the same parameters when dp ranks train on
 // different data.

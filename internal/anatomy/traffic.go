@@ -17,14 +17,14 @@ const (
 // Message is what ranks of a group say to each other for each token and layer, or of
 // gradients for each step.
 type Message struct {
-	Name       string
-	Group      string // tp, ep, etp, pp, dp
-	Collective Collective
-	Ranks      int     // of the group
-	Forward    int     // how often in the forward pass
-	Backward   int     // how often in the backward pass
-	Bytes      float64 // of one: the whole tensor that is gathered or summed; what a rank sends of its own to all
-	Formula    string
+	Name       string     `json:"name"`
+	Group      string     `json:"group"` // tp, ep, etp, pp, dp
+	Collective Collective `json:"collective"`
+	Ranks      int        `json:"ranks"`    // of the group
+	Forward    int        `json:"forward"`  // how often in the forward pass
+	Backward   int        `json:"backward"` // how often in the backward pass
+	Bytes      float64    `json:"bytes"`    // of one: the whole tensor that is gathered or summed; what a rank sends of its own to all
+	Formula    string     `json:"formula"`
 }
 
 // Sent are the bytes that a rank sends of one message: by rings what Thakur et al.

@@ -29,10 +29,10 @@ type Convention struct {
 
 // Work is a part of what a token costs.
 type Work struct {
-	Name     string
-	Forward  float64
-	Backward float64 // gradients of inputs and of weights
-	Formula  string  // of the forward pass
+	Name     string  `json:"name"`
+	Forward  float64 `json:"forward"`
+	Backward float64 `json:"backward"` // gradients of inputs and of weights
+	Formula  string  `json:"formula"`  // of the forward pass
 }
 
 // Works are parts of what a token costs.
@@ -72,7 +72,7 @@ func (d Decoder) Work(c Convention) Works { return d.Whole().Work(c) }
 // Work is what a token costs on one stage.
 func (s Stage) Work(c Convention) Works {
 	var w Works
-	for _, r := range s.Held {
+	for _, r := range kinds(s.Held, true) {
 		w = w.merge(r.Work(s.Hidden, r.Count, c))
 	}
 	if !s.Final {

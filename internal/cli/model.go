@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/mistura-project/mistura/internal/anatomy"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/huggingface"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/runfile"
+)
+
+// usualSequence is what a token's work is counted at when nobody says.
+const usualSequence = 4096
+
+type modelFlags struct {
+	sequence int
+	full     bool
+	layout   anatomy.Layout
+	dp       int
+	formats  string
+	explain  bool
+	json     bool
+}
+
+func newModel(env *Env) *cobra.Command {
+	f := &modelFlags{}
+	cmd := &cobra.Command{
+		Use:   "model FILE",
+		Short: "Count what a model takes",
+		Long: `Count what a model takes: parameters, work, training state, activations, and what
+chips that share it send each other.
+
+FILE is a preset, a run file, or a Hugging Face config.json or its folder. Only
+sizes count, so models are counted that the native engine does not train. Nothing
+is measured; the conventions are in docs/planner.md.`,
+		Example: `  mistura model ling-plus
+  mistura model downloads/DeepSeek-V3 --ep 64 --pp 16 --explain
+  mistura model config.json --tp 8 --sequence 8192 --json`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usage("command line", "", "needs one model", "give a preset ("+strings.Join(model.PresetNames(), ", ")+"), a run file or a config.json")
+			}
+			return nil
+		},
+		ValidArgs: model.PresetNames(),
+		RunE:      func(_ *cobra.Command, args []string) error { return runModel(env, args[0], f) },
+	}
+	flags := cmd.Flags()
+	flags.IntVar(&f.sequence, "sequence", 0, "`N` tokens of a sequence (default 4096, or the run file's)")
+	flags.BoolVar(&f.full, "full-attention", false, "count attention over all pairs, as many published figures do")
+	flags.IntVar(&f.layout.TP, "tp", 1, "`N` tensor-parallel ranks")
+	flags.IntVar(&f.layout.EP, "ep", 1, "`N` expert-parallel ranks")
+	flags.IntVar(&f.layout.ETP, "etp", 1, "`N` tensor-parallel ranks of an expert")
+	flags.IntVar(&f.layout.PP, "pp", 1, "`N` pipeline stages")
+	flags.IntVar(&f.dp, "dp", 0, "`N` data-parallel ranks (default as few as the experts need)")
+	flags.BoolVar(&f.layout.KVCopies, "kv-copies", false, "allow copies of key/value heads where tp is above their number")
+	flags.StringVar(&f.formats, "formats", "mixed", "of training state, `NAME`: "+strings.Join(anatomy.FormatNames(), ", "))
+	flags.BoolVar(&f.explain, "explain", false, "show each formula")
+	flags.BoolVar(&f.json, "json", false, "write one JSON object on one line in place of the text")
+	complete(cmd, "formats", anatomy.FormatNames())
+	return cmd
+}
+
+// asked is a model, and what there is to say about how it was read.
+type asked struct {
+	decoder  anatomy.Decoder
+	sequence int // 0: not said
+	unread   []string
+}
+
+func runModel(env *Env, file string, f *modelFlags) error {
+	m, err := readModel(file)
+	if err != nil {
+		return err
+	}
+	q, err := f.question(m.sequence)
+	if err != nil {
+		return err
+	}
+	account, err := q.For(m.decoder)
+	if err != nil {
+		return degreeAsFlag(err)
+	}
+	if f.json {
+		return printJSON(env.Stdout, struct {
+			anatomy.Account
+			Unread []string `json:"fields_not_read"`
+		}{account, append([]string{}, m.unread...)})
+	}
+	return showModel(env.Stdout, m, account, f.explain)
+}
+
+// question checks the flags.
+func (f *modelFlags) question(sequence int) (anatomy.Question, error) {
+	q := anatomy.Question{Sequence: f.sequence, Full: f.full, Layout: f.layout, DP: f.dp}
+	if q.Sequence == 0 {
+		if q.Sequence = sequence; q.Sequence == 0 {
+			q.Sequence = usualSequence
+		}
+	}
+	const most = 1 << 26
+	if q.Sequence < 1 || q.Sequence > most {
+		return q, usage("--sequence", strconv.Itoa(f.sequence), "is out of range", "use 1 to "+strconv.Itoa(most))
+	}
+	if f.dp < 0 {
+		return q, usage("--dp", strconv.Itoa(f.dp), "is no number of ranks", "use 1 or more")
+	}
+	var ok bool
+	if q.Formats, ok = anatomy.FormatsNamed(f.formats); !ok {
+		return q, usage("--formats", f.formats, "is not known", "choose one of "+strings.Join(anatomy.FormatNames(), ", "))
+	}
+	return q, nil
+}
+
+// degreeAsFlag names the flag for a degree that does not fit the model.
+func degreeAsFlag(err error) error {
+	var in *fault.Input
+	if !errors.As(err, &in) || !slices.Contains([]string{"tp", "ep", "etp", "pp", "dp"}, in.Where) {
+		return err
+	}
+	return usage("--"+in.Where, in.Value, in.Problem, in.Next)
+}
+
+// readModel reads a preset, a config.json or its folder, or a run file.
+func readModel(file string) (asked, error) {
+	info, err := os.Stat(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		c, err := model.Preset(file)
+		if err != nil {
+			return asked{}, usage("model", file, "is no file and no preset", "give a run file, a config.json, or one of "+strings.Join(model.PresetNames(), ", "))
+		}
+		return asked{decoder: anatomy.Of(c)}, nil
+	case err != nil:
+		return asked{}, usage("model", file, "cannot be read: "+reason(err), "give a readable file")
+	case info.IsDir() || filepath.Ext(file) == ".json":
+		p, err := huggingface.ReadPlan(file)
+		return asked{decoder: p.Decoder, unread: p.Unread}, err
+	}
+	return readRunModel(file)
+}
+
+func readRunModel(file string) (asked, error) {
+	data, err := readFlag("model", file)
+	if err != nil {
+		return asked{}, err
+	}
+	r, err := runfile.Parse(file, data)
+	if err != nil {
+		return asked{}, err
+	}
+	if r, err = r.Resolve(); err != nil {
+		return asked{}, err
+	}
+	if len(r.Model.Tensors) > 0 {
+		return asked{}, usage(file, "model.tensors", "lists tensors, which do not say what is computed", "give the model's config.json")
+	}
+	return asked{decoder: anatomy.Of(r.Model.Config), sequence: r.Train.SequenceTokens}, nil
+}
