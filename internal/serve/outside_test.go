@@ -273,13 +273,21 @@ func TestOutsideIslandVanishesAndComesBack(t *testing.T) {
 	run := tiny(t, func(r *runfile.Run) {
 		listed(r)
 		r.Islands = r.Islands[:1]
-		r.Tokens = stepTokens * 2000
+		r.Tokens = stepTokens * 300
 	})
-	s := serveRun(t, filepath.Join(t.TempDir(), "run"), run, false)
+	vanish := make(chan func(), 1)
+	var once sync.Once
+	s := serveRun(t, filepath.Join(t.TempDir(), "run"), run, false, func(o *serve.Options) {
+		emit := o.Emit
+		o.Emit = func(e ledger.Event) {
+			if emit(e); firstMerge(e) {
+				once.Do(func() { (<-vanish)() }) // the run waits for this: it cannot be over before
+			}
+		}
+	})
 	j := s.invitation()
-	vanish, _ := s.join(j, "a")
-	s.until(func(e ledger.Event) bool { _, ok := e.(ledger.Merged); return ok })
-	vanish()
+	stop, _ := s.join(j, "a")
+	vanish <- stop
 	s.islands.Wait()
 	s.join(j, "a")
 	sum := s.finish()
