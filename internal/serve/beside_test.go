@@ -85,6 +85,7 @@ func TestIslandsStartedAndJoinedInOneRun(t *testing.T) {
 // The danger: an island that has joined a run of another machine's own islands begins from the model
 // when that run is resumed, and what it had trained since its last contribution is trained again.
 func TestAGuestTakesItsStateOver(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "run")
 	beside := func(o *serve.Options) { o.Outside = false }
 	s := serveRun(t, dir, tiny(t, func(r *runfile.Run) { r.Tokens, r.Gate = stepTokens*100_000, runfile.GateOff }), false, beside)

@@ -205,6 +205,7 @@ func TestOwnModelFromSeed(t *testing.T) {
 // The danger: a run waits for ever for the loss of its finished model, of a trainer that measures
 // none, for its loop has not come to it, or it was joined without.
 func TestNobodyMeasures(t *testing.T) {
+	t.Parallel()
 	for _, says := range []bool{true, false} {
 		f := plainFleet()
 		all := f.trainer

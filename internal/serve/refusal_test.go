@@ -64,6 +64,7 @@ func TestQuarantine(t *testing.T) {
 // Danger: an island that does not keep to the protocol is sent away, comes back and does it again, for
 // ever. It is shut out at the first time, with what it did; the other one trains everything.
 func TestWhoBreaksTheProtocolIsShutOut(t *testing.T) {
+	t.Parallel()
 	c := begin(t, folder(t), tiny(t, nil), false, nil, faking("slow-2="+actRush))
 	sum := c.finish()
 	gone := recorded[ledger.IslandGone](c)

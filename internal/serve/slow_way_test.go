@@ -51,6 +51,7 @@ func narrow(t *testing.T, to string, bytesPerSecond int64) string {
 // is ended for that as often as it comes. They are 80 MB at 10 MB/s here, so that they do not
 // fit into what streams and sockets hold, and 28 GB at 1 Gbit/s elsewhere.
 func TestAnIslandOnASlowWayBecomesReady(t *testing.T) {
+	t.Parallel()
 	run := tiny(t, func(r *runfile.Run) {
 		listed(r)
 		larger, err := r.WithModel("ling-micro")

@@ -223,6 +223,7 @@ func TestCheckpointsWithoutRecord(t *testing.T) {
 // answer, which comes late, passes for the next checkpoint's. It is written at once, without a
 // record; the next one has its own.
 func TestStreamBreaksAtACheckpointsQuestion(t *testing.T) {
+	t.Parallel()
 	run, weights := strangers(t)
 	run.Checkpoint.EveryTokens, run.Checkpoint.Keep = stepTokens*20, 100
 	began := make(chan *trial, 1)
@@ -256,6 +257,7 @@ func TestStreamBreaksAtACheckpointsQuestion(t *testing.T) {
 
 // When the island that is asked for a checkpoint's record cannot give it, the next one is asked.
 func TestAnotherIslandMakesTheRecord(t *testing.T) {
+	t.Parallel()
 	began, other := make(chan *trial, 1), make(chan struct{})
 	f := plainFleet()
 	plain := f.trainer
