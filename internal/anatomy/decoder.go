@@ -78,7 +78,7 @@ type Experts struct {
 	State      int  // other elements without gradient: statistics of our routing warm-up
 }
 
-// QueryDim and ValueDim are the elements of a head that scores and their sums have.
+// QueryDim is the elements of a query or key head.
 func (a Attention) QueryDim() int {
 	if a.Latent != nil {
 		return a.Latent.Nope + a.Latent.Rope

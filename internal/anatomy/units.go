@@ -33,7 +33,7 @@ func digits(v float64, whole bool) string {
 	return fmt.Sprintf("%.3f", v)
 }
 
-// Parameters in millions and billions.
+// Count writes a number of parameters in thousands, millions, billions.
 func Count(n int64) string { return Scaled(float64(n), "", "k", "M", "B", "T") }
 
 // Operations writes floating-point operations.

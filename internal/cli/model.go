@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"os"
@@ -55,7 +56,7 @@ is measured; the conventions are in docs/planner.md.`,
 		RunE:      func(_ *cobra.Command, args []string) error { return runModel(env, args[0], f) },
 	}
 	flags := cmd.Flags()
-	flags.IntVar(&f.sequence, "sequence", 0, "`N` tokens of a sequence (default 4096, or the run file's)")
+	flags.IntVar(&f.sequence, "sequence", 0, "`N` tokens of a sequence (default 4096, or the run file's, or as many as the model has positions)")
 	flags.BoolVar(&f.full, "full-attention", false, "count attention over all pairs, as many published figures do")
 	flags.IntVar(&f.layout.TP, "tp", 1, "`N` tensor-parallel ranks")
 	flags.IntVar(&f.layout.EP, "ep", 1, "`N` expert-parallel ranks")
@@ -82,7 +83,7 @@ func runModel(env *Env, file string, f *modelFlags) error {
 	if err != nil {
 		return err
 	}
-	q, err := f.question(m.sequence)
+	q, err := f.question(m)
 	if err != nil {
 		return err
 	}
@@ -100,16 +101,14 @@ func runModel(env *Env, file string, f *modelFlags) error {
 }
 
 // question checks the flags.
-func (f *modelFlags) question(sequence int) (anatomy.Question, error) {
-	q := anatomy.Question{Sequence: f.sequence, Full: f.full, Layout: f.layout, DP: f.dp}
+func (f *modelFlags) question(m asked) (anatomy.Question, error) {
+	q := anatomy.Question{Sequence: cmp.Or(f.sequence, m.sequence), Full: f.full, Layout: f.layout, DP: f.dp}
+	most := cmp.Or(m.decoder.Positions, 1<<26) // what is learned for a position ends there
 	if q.Sequence == 0 {
-		if q.Sequence = sequence; q.Sequence == 0 {
-			q.Sequence = usualSequence
-		}
+		q.Sequence = min(usualSequence, most)
 	}
-	const most = 1 << 26
 	if q.Sequence < 1 || q.Sequence > most {
-		return q, usage("--sequence", strconv.Itoa(f.sequence), "is out of range", "use 1 to "+strconv.Itoa(most))
+		return q, usage("--sequence", strconv.Itoa(q.Sequence), "is out of range", "use 1 to "+strconv.Itoa(most))
 	}
 	if f.dp < 0 {
 		return q, usage("--dp", strconv.Itoa(f.dp), "is no number of ranks", "use 1 or more")

@@ -191,6 +191,9 @@ func (p *page) state(r anatomy.RankAccount) {
 	p.section(text)
 	p.rowOf(stateColumn, "state", "weights", "gradients", "masters", "moments", "in all")
 	for _, s := range r.State {
+		if s.ZeRO > 0 && r.DP == 1 {
+			break // there is nobody to share with
+		}
 		name := "ZeRO " + strconv.Itoa(s.ZeRO)
 		if s.ZeRO == 0 {
 			name = "no ZeRO"

@@ -54,7 +54,7 @@ func TestModelFitsATerminal(t *testing.T) {
 		files = append(files, plans+e.Name())
 	}
 	for _, file := range files {
-		for line := range strings.Lines(runModelVerb(t, file, "--explain", "--sequence", "131072")) {
+		for line := range strings.Lines(runModelVerb(t, file, "--explain", "--sequence", "1000", "--dp", "4096")) {
 			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > columns {
 				t.Errorf("%s: %d columns: %s", file, n, line)
 			}
