@@ -9,6 +9,10 @@
 // with its formula in numbers. [Layout] says how it is split, and [Layout.Check]
 // refuses what cannot be.
 //
+// Numbers are written out as they are added up, which takes some microseconds a
+// layer: who compares very many layouts asks once for each kind of layer (a [Stage]
+// that holds one) and degree, and multiplies.
+//
 // Everything is a value, computed from values; nothing is read and nothing is
 // measured. Speeds are no part of it: bytes and operations are counted here, how
 // long they take is for the planner.
