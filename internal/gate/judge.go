@@ -157,7 +157,7 @@ func otherChoices(r, answer Record) *float64 {
 func (v Verdict) reason(tensors int) string {
 	switch {
 	case v.Passed:
-		return fmt.Sprintf("computes the same model in %s: loss within %s of %s, the gradient nearest to its bound, of %s, within %s of %s",
+		return fmt.Sprintf("computes the same model in %s: its loss is off by %s where %s is allowed, the gradient nearest to its bound, of %s, by %s where %s is",
 			v.Declared, percent(v.Loss.Error), percent(v.Loss.Bound), v.Worst.Name, percent(v.Worst.Error), percent(v.Worst.Bound))
 	case v.First == nil:
 		return fmt.Sprintf("does not compute the same model: the loss is off by %s, %s allows %s; every gradient is within its bound",
