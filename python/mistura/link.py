@@ -118,6 +118,8 @@ class Link:
 
     def _loss(self) -> str:
         words = self._last_words()
+        if "level=INFO" in words:  # it went its way, and did not end by itself
+            return "the mistura process of this host is gone without a word: it was killed, or the host has no memory left"
         return "the mistura process of this host is gone" + (
             f": {words}" if words else f"; what it wrote last says why (socket {self.path})"
         )

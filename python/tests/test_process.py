@@ -177,18 +177,22 @@ def test_link_asks_and_notices_the_end(tmp_path: Path) -> None:
     other.join()
 
 
-def test_link_notices_the_end_without_a_word(tmp_path: Path) -> None:
-    """Whoever asks, waits or tells hears the last line of the log, each time."""
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [("level=ERROR msg=last", ": level=ERROR msg=last"), ("level=INFO msg=ready", " without a word: it was killed"), ("", "; what it wrote")],
+)
+def test_link_notices_the_end_without_a_word(tmp_path: Path, last: str, why: str) -> None:
+    """Whoever asks, waits or tells hears the last line of the log, each time, unless it says nothing of an end."""
     path = str(tmp_path / "s")
     other = answering(path, b'{"kind":"act"}\n', b"")
-    link = Link(path, lambda: "level=ERROR msg=last")
+    link = Link(path, lambda: last)
     assert link.ended(0) is None
     link.ask("boundary")
     link.tell("bye")
     link.tell("bye")
     other.join()
     for _ in range(2):
-        with pytest.raises(Lost, match="the mistura process of this host is gone: level=ERROR msg=last") as caught:
+        with pytest.raises(Lost, match="the mistura process of this host is gone" + why) as caught:
             link.ask("boundary")
         assert not caught.value.again
         assert str(link.ended(5)) == str(caught.value)

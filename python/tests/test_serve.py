@@ -69,7 +69,7 @@ def test_kill(tmp_path: Path, victim: str) -> None:
     for end in ends:
         assert end == "killed" or end.startswith(("Lost: ", "unexpected RuntimeError")), end
     if victim == "program":
-        assert any(end.startswith("Lost: the mistura process of this host is gone: ") for end in ends), ends
+        assert any(end.startswith("Lost: the mistura process of this host is gone without a word") for end in ends), ends
     until(lambda: not list(served.temporary.iterdir()) and shared() <= memory)
 
 
