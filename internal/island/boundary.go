@@ -22,7 +22,8 @@ func (r *runner) boundary(ctx context.Context) (waiting string, err error) {
 		return "", err
 	}
 	flushing := r.leaving || (r.dry && r.learner.Left() == 0)
-	if !r.adoptDue(flushing) {
+	spent := r.captureAsked != nil && r.learner.Left() == 0 // what makes it step again may wait for its state
+	if !r.adoptDue(flushing || spent) {
 		return "a verdict", nil
 	}
 	r.lend()
@@ -215,20 +216,21 @@ func (r *runner) replaceSeeds() error {
 	return nil
 }
 
-// adoptDue adopts verdicts whose time has come and says whether the learner may
-// go on: in strict mode it waits for a verdict that is due now.
-func (r *runner) adoptDue(flushing bool) bool {
+// adoptDue adopts verdicts whose time has come, or all that are there where no further step
+// is to be waited for, and says whether the learner may go on: in strict mode it waits for a
+// verdict that is due now.
+func (r *runner) adoptDue(atOnce bool) bool {
 	free := true
 	tau := uint64(r.run.Exchange.OverlapSteps)
 	for p, f := range r.learner.fragments {
 		if f.flight == nil {
 			continue
 		}
-		due := flushing || r.learner.step >= f.flight.sentStep+tau
+		due := atOnce || r.learner.step >= f.flight.sentStep+tau
 		switch v := f.flight.verdict; {
 		case due && v != nil && v.ready:
 			r.learner.adopt(p)
-		case due && *r.run.Exchange.Strict && !flushing:
+		case due && *r.run.Exchange.Strict && !atOnce:
 			free = false
 		}
 	}

@@ -502,6 +502,25 @@ func TestCaptureOnRequest(t *testing.T) {
 	}
 }
 
+// The danger: an island has used up its samples before the step at which it would adopt, gets no
+// more, for the exchange rests until its state is captured, and is waited for until the checkpoint
+// goes without it. What it cannot put off any longer it adopts at once.
+func TestCaptureWithoutFurtherSamples(t *testing.T) {
+	strict := false
+	s := play(t, func(r *runfile.Run) { r.Exchange.Strict, r.Exchange.OverlapSteps = &strict, 3 })
+	s.lease(0, 0, 8) // two steps
+	s.upTo("the wait", func(m transport.Up) bool { return m.GetProgress().GetStep() == 2 && m.GetProgress().GetWaiting() == "samples" })
+	s.call(0)
+	c := s.contribution()
+	s.say(&wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: 4, Object: "checkpoints/00000004/islands/x.safetensors"}}}, nil)
+	s.rule(c, wire.Ruling_MERGED)
+	if done := expect(s, (*wire.FromLearner).GetCaptured); done.Reason != "" || done.Position != 8 || !slices.Equal(done.AnchorVersions, []uint64{1, 0}) {
+		t.Errorf("%v", done)
+	}
+	s.lease(8, 8, 4000)
+	s.step(4)
+}
+
 // relay passes bytes between an island and its coordinator, and can cut them off.
 type relay struct {
 	address string
