@@ -98,7 +98,12 @@ func (s *State) stall(m *member) time.Duration {
 	if m.seconds.n == 0 {
 		return s.cfg.FirstStep
 	}
-	return max(s.cfg.Stall, time.Duration(s.cfg.StallFactor*m.seconds.median()*float64(time.Second)))
+	return max(s.cfg.Stall, s.unlike(m))
+}
+
+// unlike is how long a step takes that is like none of the member's.
+func (s *State) unlike(m *member) time.Duration {
+	return time.Duration(s.cfg.StallFactor * m.seconds.median() * float64(time.Second))
 }
 
 // longestTransfer is how long anybody waits for transfers at most: who sends or takes a byte now and
@@ -115,8 +120,12 @@ func (s *State) overdue(since time.Time, least time.Duration, now time.Time, awa
 			continue
 		}
 		moved = later(moved, m.movedAt)
-		if m.phase == training && (m.seconds.n > 0 || m.restored) { // whoever has not stepped has nothing to lose, unless it brought something
-			least = max(least, s.stall(m))
+		switch {
+		case m.phase != training:
+		case m.seconds.n > 0:
+			least = max(least, s.unlike(m))
+		case m.restored: // whoever has not stepped has nothing to lose, unless it brought something
+			least = max(least, s.cfg.FirstStep)
 		}
 	}
 	if longest := max(least, longestTransfer); now.Sub(since) >= longest {
