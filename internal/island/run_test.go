@@ -509,7 +509,9 @@ func TestCaptureWithoutFurtherSamples(t *testing.T) {
 	strict := false
 	s := play(t, func(r *runfile.Run) { r.Exchange.Strict, r.Exchange.OverlapSteps = &strict, 3 })
 	s.lease(0, 0, 8) // two steps
-	s.upTo("the wait", func(m transport.Up) bool { return m.GetProgress().GetStep() == 2 && m.GetProgress().GetWaiting() == "samples" })
+	s.upTo("the wait", func(m transport.Up) bool {
+		return m.GetProgress().GetStep() == 2 && m.GetProgress().GetWaiting() == "samples"
+	})
 	s.call(0)
 	c := s.contribution()
 	s.say(&wire.ToLearner{Body: &wire.ToLearner_Capture{Capture: &wire.Capture{Checkpoint: 4, Object: "checkpoints/00000004/islands/x.safetensors"}}}, nil)
