@@ -36,6 +36,7 @@ func layers() []layer {
 			"decisions are pure and know each other's results as input only, so that each can be replayed alone"},
 		{[]string{"internal/runfile"}, "the run file is a value that all above are configured from"},
 		{[]string{"internal/layout"}, "pieces are arithmetic on tensors and fragments, the same to whoever sends, takes or holds one"},
+		{[]string{"internal/published"}, "published runs are put into the words of anatomy and chip, for whoever predicts them"},
 		{[]string{"internal/anatomy", "internal/fragment", "internal/gate"}, "places fragments in a model's vector, and counts what models take, out of the values below"},
 		{[]string{"internal/chip", "internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},

@@ -10,7 +10,7 @@ import (
 // pure are the packages that decide or compute and touch nothing else.
 func pure() []string {
 	return []string{
-		"internal/anatomy", "internal/audit", "internal/chip", "internal/coord", "internal/syncer", "internal/ledger", "internal/outer", "internal/model",
+		"internal/anatomy", "internal/audit", "internal/chip", "internal/coord", "internal/syncer", "internal/ledger", "internal/outer", "internal/model", "internal/published",
 		"internal/fragment", "internal/gate", "internal/rng", "internal/spike", "internal/wire", "internal/fault", "internal/engine/numeric",
 	}
 }
