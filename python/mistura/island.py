@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -30,6 +31,13 @@ WORDS_LIMIT = 2000
 """Of what a rank says of its failure, in characters."""
 
 AGAIN = "call island.close(), and mistura.join() to go on with the run's weights"
+
+
+@dataclass
+class Life:
+    """What is known of an island's life once nobody holds the island any more."""
+
+    over: bool = False  # in order: the run has ended for it, or it has left
 
 
 class Verdict(NamedTuple):
@@ -72,6 +80,7 @@ class Island:
         self.left = 0
         self.evaluation_due = False
         self.evaluate: Callable[[], tuple[Any, Any]] | None = None
+        self.life = Life()
         self._closed = False
         self._done = False
         self._paused = False  # the last boundary goes on once the trainer's loop has saved what checkpoint() told of
@@ -445,7 +454,7 @@ class Island:
                 self._boundary(Row(), [], may_pause=False)
 
     def _finish(self) -> None:
-        self._done = True
+        self._done = self.life.over = True
         self._exchange.close()
         if self._ranks.host > 0:  # the first host's process knows already
             with contextlib.suppress(Error):

@@ -16,7 +16,7 @@ from .areas import Areas
 from .device import name_of
 from .errors import InputError
 from .gate import Gate
-from .island import Island
+from .island import Island, Life
 from .link import PROTOCOL, Link
 from .rates import Rates
 from .version import VERSION
@@ -28,6 +28,9 @@ SOCKET_PATIENCE_SECONDS = 20.0
 
 _current: weakref.ref[Island] | None = None
 """The island of this process: one at a time, and none in a child that was forked from it."""
+
+_last: Life | None = None
+"""Of that island: one that came to no end is joined again by whoever joins next, also when it is collected by then."""
 
 _returns: dict[tuple[str, str | None], tuple[str, float]] = {}
 """By join string and name that were given: the join string by which that island comes back, whatever the first was good for,
@@ -137,12 +140,13 @@ def _warn_of_base(held: Any, gate: Gate) -> None:
 
 def _check_free() -> bool:
     """Whether a life of the island that was lost came before; one that goes on is in the way of another."""
-    island = _current() if _current is not None else None
-    if island is None or island._done:
+    if _last is None or _last.over:
         return False
-    if not island._closed and not island.is_lost():
-        raise InputError("join()", None, f"this process has joined already, as island {island.name}", "leave that one first")
-    island.close()
+    island = _current() if _current is not None else None
+    if island is not None:
+        if not island._closed and not island.is_lost():
+            raise InputError("join()", None, f"this process has joined already, as island {island.name}", "leave that one first")
+        island.close()
     return True
 
 
@@ -215,8 +219,8 @@ def device_of(model: torch.nn.Module) -> torch.device:
 
 
 def _remember(island: Island) -> None:
-    global _current
-    _current = weakref.ref(island)
+    global _current, _last
+    _current, _last = weakref.ref(island), island.life
 
 
 def _in_child() -> None:

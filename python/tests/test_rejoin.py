@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -44,6 +45,33 @@ def _comes_back(diary: Diary, rank: int, world: int) -> None:
         diary.note(moments=[float(s["step"]) for s in optimizer.state.values()], newer=second.incarnation > first.incarnation)
         life(second, replica, optimizer, spike=False)
     diary.note(went=second.steps)
+
+
+def _comes_back_unheld(diary: Diary, rank: int, world: int) -> None:
+    model = Small(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+
+    def one(spike: bool) -> None:
+        with mistura.join(model, optimizer, rate="own", own_data=True) as island:
+            diary.note(moments=[float(s["step"]) for s in optimizer.state.values()])
+            life(island, model, optimizer, spike)
+
+    with pytest.raises(mistura.RolledBack):
+        one(spike=True)
+    diary.note(kept=len(optimizer.state))
+    gc.collect()
+    one(spike=False)
+
+
+def test_moments_of_a_life_that_nobody_holds_any_more_are_forgotten(tmp_path: Path) -> None:
+    """The island of a function that was left is collected: who joins then comes back all the same."""
+    first = write_first(tmp_path / "first.safetensors", Small(0))
+    with Open(tmp_path / "run", run_file(tokens=400, islands=["one"], first=first, more=ROLLBACK)) as served:
+        ranks = Ranks(tmp_path / "ranks", 1, _comes_back_unheld, served.environment("one"))
+        assert ranks.end() == ["done"], served.said()
+    (diary,) = ranks.diaries
+    assert diary.all("kept")[0] > 0
+    assert all(step == 0 for step in diary.all("moments")[1]), diary.all("moments")
 
 
 class OneUse(Open):
