@@ -168,14 +168,6 @@ class Learner:
         for one in under_way:
             one.wait()
 
-    def any(self, mine: bool) -> bool:
-        """Whether it is so on any rank, known to all."""
-        if self.ranks == 1:
-            return mine
-        total = torch.tensor([int(mine)])
-        dist.all_reduce(total, group=self._group)
-        return bool(total)
-
     def apply(self, g: Gradient) -> None:
         """AdamW at the optimizer's rate, with the clipped gradient; then what counts move."""
         if self.t.clip_norm and g.norm + 1e-6 > self.t.clip_norm:

@@ -112,6 +112,21 @@ def rows(island: Any, samples: Sequence[int]) -> tuple[torch.Tensor, int | None]
     return torch.from_numpy(flat.reshape(len(samples), answer["width"])), answer["end_token"]
 
 
+def taken(island: Any, samples: Sequence[int], leaving: Sequence[bool]) -> tuple[torch.Tensor, int | None, bool]:
+    """rows() on each rank, and whether any of them was asked to leave.
+
+    All hear it together when one hears that the island is over: else the others would wait for it in the gradient's collective.
+    """
+    kept: list[tuple[torch.Tensor, int | None]] = []
+
+    def take() -> bool:
+        kept.append(rows(island, samples))
+        return bool(leaving)
+
+    asked = any(island._ranks.everyone(take))
+    return (*kept[0], asked)
+
+
 @dataclass
 class Told:
     """What there is to say of the training, for people and for the summary."""
@@ -175,12 +190,12 @@ def train(island: Any, learner: Learner, told: Told, leaving: Sequence[bool]) ->
     pace = Pace(float(mine.get("pace", 1)))
     first = not dist.is_initialized() or dist.get_rank() == 0
     while not island.done:
-        if learner.any(bool(leaving)):
-            island.leave("asked to leave")
-            return
         began = time.perf_counter()
         samples = island.lease()
-        tokens, end = rows(island, samples)
+        tokens, end, asked = taken(island, samples, leaving)
+        if asked:
+            island.leave("asked to leave")
+            return
         g = learner.gradient(Batch(tokens, samples, end, island.act["clock"]))
         verdict = island.judge(g.loss, g.norm)
         rate = float(learner.optimizer.param_groups[0]["lr"])

@@ -106,6 +106,38 @@ def test_it_joins_again_when_the_run_goes_on_without_it(tmp_path: Path) -> None:
     assert summary["outcome"] == "finished" and summary["islands"][0]["restarts"] == 1, summary
 
 
+STALLS = """
+import os, sys
+import mistura.train as t
+
+real, asked = t.rows, []
+def stalls(island, samples):
+    asked.append(samples)
+    if len(asked) == 4 and os.environ["RANK"] == "0":
+        assert island._link.ended(200) is not None
+    return real(island, samples)
+t.rows = stalls
+sys.exit(t.main(["--threads", "1"]))
+"""
+
+
+def test_ranks_join_again_together_when_one_has_held_up_the_others(tmp_path: Path) -> None:
+    """One hears that the island was taken for dead where it reads its samples; the other has read them, and waits for it."""
+    text = f"tokens: 12k\n{SMALL}limits: {{heartbeat_seconds: 3, stall_seconds: 3, stall_factor: 2}}\nislands: [{{name: pair}}]\n"
+    (tmp_path / "stalls.py").write_text(STALLS, encoding="utf-8")
+    with Open(tmp_path / "served", text) as served:
+        env = {**os.environ, **served.environment("pair"), "PYTHONPATH": str(TEXT.parent / "python")}
+        command = [sys.executable, str(TEXT.parent / "python" / "mistura" / "ranks.py"), "2", str(tmp_path / "stalls.py")]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as ranks:
+            try:
+                _, said = ranks.communicate(timeout=PATIENCE_SECONDS)
+            finally:
+                ranks.terminate()
+        summary = served.finish()
+    assert ranks.returncode == 0 and said.count(": joins again\n") == 2, said
+    assert summary["outcome"] == "finished" and summary["islands"][0]["restarts"] == 1, summary
+
+
 def test_the_example_runs(tmp_path: Path) -> None:
     """As its first lines say, with fewer tokens."""
     example = TEXT.parent / "examples" / "native-torch" / "run.yaml"
