@@ -146,7 +146,8 @@ class Gate:
             return Outcome(answer, "", finite, ours)
         except InputError as err:
             return Outcome(Answer(None), str(err))
-        except Exception as err:  # of the trainer's own code: the run is told
+        except Exception as err:  # of the trainer's own code: the run is told, and the trainer where in it
+            log.warning("the probe failed", exc_info=True)
             return Outcome(Answer(None), f"the probe failed: {type(err).__name__}: {err}")
 
 
