@@ -66,10 +66,10 @@ func TestServeResumesWhereTheRunWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct{ wrote, flag, want string }{
-		"as it was":        {`{"listen": "10.0.0.5:7171"}`, "", "10.0.0.5:7171"},
-		"elsewhere":        {`{"listen": "10.0.0.5:7171"}`, "--listen=:7272", ":7272"},
-		"by default":       {`{"listen": "10.0.0.5:7171"}`, "--listen=:7070", ":7070"},
-		"was here only":    {`{"address": "127.0.0.1:4000"}`, "", ":7070"},
+		"as it was":        {`{"run_id": "r", "address": "127.0.0.1:4000", "listen": "10.0.0.5:7171"}`, "", "10.0.0.5:7171"},
+		"elsewhere":        {`{"run_id": "r", "address": "127.0.0.1:4000", "listen": "10.0.0.5:7171"}`, "--listen=:7272", ":7272"},
+		"by default":       {`{"run_id": "r", "address": "127.0.0.1:4000", "listen": "10.0.0.5:7171"}`, "--listen=:7070", ":7070"},
+		"was here only":    {`{"run_id": "r", "address": "127.0.0.1:4000"}`, "", ":7070"},
 		"nobody knows":     {`{`, "", ":7070"},
 		"it has not begun": {"", "", ":7070"},
 	} {
