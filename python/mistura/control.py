@@ -13,6 +13,7 @@ import json
 import os
 import pickle
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any, Callable, TypeVar
 
@@ -34,6 +35,10 @@ GROUP_PATIENCE = datetime.timedelta(days=7)
 
 GLANCE = datetime.timedelta(seconds=1)
 """Between two looks, while a rank waits for others, at whether the mistura process of its host says that all is over."""
+
+TOGETHER_SECONDS = 5.0
+"""A rank that hears that all is over, while it waits, waits on for so long: what rank 0 has decided before may be on its way, and a
+rank that leaves a step earlier than the others leaves them in a collective of the trainer's own."""
 
 REASON_PATIENCE_SECONDS = 10.0
 """Ranks often notice that another is gone before the mistura process has heard of it and said why."""
@@ -235,11 +240,13 @@ class Distributed(Alone):
         """For what all ranks do together, or for the word that it is over: a host that fell silent closes no connection."""
         self.waits = True
         try:
-            work = self._guard(start)
+            work, until = self._guard(start), 0.0
             while not self._guard(lambda: finished(work)):
                 over = None if self._link is None else self._link.ended(0)
                 if over is not None:
-                    raise over
+                    until = until or time.monotonic() + TOGETHER_SECONDS
+                    if time.monotonic() >= until:
+                        raise over
             self.waits = False
         finally:
             if self.waits:

@@ -104,6 +104,7 @@ class Word:
 
 
 def _one_is_silent(rank: int, folder: str) -> None:
+    control.TOGETHER_SECONDS = 0.0
     ranks = control.ranks(None)
     ranks.listen(Word(2))  # type: ignore[arg-type]
     if rank == 1:
@@ -116,6 +117,34 @@ def _one_is_silent(rank: int, folder: str) -> None:
     ranks.close()
     (Path(folder) / "noticed").touch()
     os._exit(0)
+
+
+class Heard(Word):
+    """It is over from the first look on, which it tells."""
+
+    def __init__(self, seen: Path) -> None:
+        super().__init__(0)
+        self.seen = seen
+
+    def ended(self, patience: float) -> Lost | None:
+        """See Link."""
+        self.seen.touch()
+        return super().ended(patience)
+
+
+def _one_is_slow(rank: int, folder: str) -> None:
+    seen = Path(folder) / "seen"
+    ranks = control.ranks(None)
+    ranks.listen(Heard(seen))  # type: ignore[arg-type]
+    if rank == 0:
+        until(seen)
+    assert ranks.share(lambda: "the step before it was over") == "the step before it was over"
+    ranks.close()
+
+
+def test_what_was_decided_before_the_end_reaches_all(tmp_path: Path) -> None:
+    """A rank that hears of the end sooner does not leave the others alone in the step that they have begun."""
+    spawn(2, tmp_path, _one_is_slow)
 
 
 def until(path: Path) -> None:
@@ -140,6 +169,7 @@ class Word:
         return errors.Lost("host 1 is gone")
 
 rank = int(sys.argv[1])
+control.TOGETHER_SECONDS = 0.0
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
 ranks = control.ranks(None)
 if rank == 1:
