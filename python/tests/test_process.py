@@ -179,7 +179,11 @@ def test_link_asks_and_notices_the_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("last", "why"),
-    [("level=ERROR msg=last", ": level=ERROR msg=last"), ("level=INFO msg=ready", " without a word: it was killed"), ("", "; what it wrote")],
+    [
+        ("level=ERROR msg=last", ": level=ERROR msg=last"),
+        ("level=INFO msg=ready", " without a word: it was killed"),
+        ("", "; what it wrote"),
+    ],
 )
 def test_link_notices_the_end_without_a_word(tmp_path: Path, last: str, why: str) -> None:
     """Whoever asks, waits or tells hears the last line of the log, each time, unless it says nothing of an end."""
