@@ -20,6 +20,7 @@ from typing import Any, Callable, TypeVar
 import torch
 import torch.distributed as dist
 
+from .board import Board
 from .errors import Error, InputError, Lost, carried, raised
 from .link import Link
 
@@ -93,6 +94,9 @@ class Alone:
         """Why the island is over, when that is what `error` of the trainer's own code comes from: a collective of its own."""
         return None
 
+    def left(self, why: Error) -> None:
+        """This rank leaves, and there is nobody to be told."""
+
     def close(self) -> None:
         """Leave the group."""
 
@@ -104,6 +108,7 @@ class Distributed(Alone):
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.control = self.rank == CONTROL
         self._link: Link | None = None
+        self._board = Board()
         self._group = self._guard(lambda: dist.new_group(backend="gloo", timeout=GROUP_PATIENCE))
         self.data_rank, self.data_size = data_parallel or (self.rank, self.world)
         self._places = self._objects((self._place(), self.data_rank, self.data_size))
@@ -242,7 +247,7 @@ class Distributed(Alone):
         try:
             work, until = self._guard(start), 0.0
             while not self._guard(lambda: finished(work)):
-                over = None if self._link is None else self._link.ended(0)
+                over = (None if self._link is None else self._link.ended(0)) or self._board.read()
                 if over is not None:
                     until = until or time.monotonic() + TOGETHER_SECONDS
                     if time.monotonic() >= until:
@@ -258,12 +263,16 @@ class Distributed(Alone):
             return act()
         except RuntimeError as err:
             self.waits = False
-            over = None if self._link is None else self._link.ended(REASON_PATIENCE_SECONDS)
+            over = self._board.read() or (None if self._link is None else self._link.ended(REASON_PATIENCE_SECONDS))
             raise over or Lost(f"another rank of this island is gone ({str(err).splitlines()[0]})") from err
 
     def listen(self, link: Link) -> None:
         """Who says why it is over, when ranks are gone."""
         self._link = link
+
+    def left(self, why: Error) -> None:
+        """This rank leaves alone: those that wait for it on other hosts, which may be cut off, are told."""
+        self._board.write(why)
 
     def why(self, error: BaseException) -> Error | None:
         """Why the island is over, when that is what `error` of the trainer's own code comes from: a collective of its own."""

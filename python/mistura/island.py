@@ -332,6 +332,8 @@ class Island:
             yield
         except BaseException as err:
             self._over = self._over or isinstance(err, Lost)
+            if isinstance(err, Lost):
+                self._ranks.left(err)
             alike = isinstance(err, InputError) or self._ranks.world == 1  # all ranks raise it, and the call can be made again
             if not isinstance(err, Lost) and (self._begun or not (alike and isinstance(err, Exception))):
                 self._left = f"{call} was left in the middle ({type(err).__name__})"

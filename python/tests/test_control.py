@@ -147,6 +147,31 @@ def test_what_was_decided_before_the_end_reaches_all(tmp_path: Path) -> None:
     spawn(2, tmp_path, _one_is_slow)
 
 
+def _one_leaves(rank: int, folder: str) -> None:
+    control.TOGETHER_SECONDS = 0.0
+    for life in ("first", "second"):  # what was written of a life is not taken for the next one's
+        ranks = control.ranks(None)
+        ranks.listen(Word(10**9))  # type: ignore[arg-type]
+        if rank == 0:
+            ranks.left(RolledBack(f"the {life} is over"))
+        else:
+            with pytest.raises(RolledBack, match=f"the {life} is over"):
+                ranks.share(lambda: "never said")
+    until_all(Path(folder), rank)
+    os._exit(0)
+
+
+def until_all(folder: Path, rank: int) -> None:
+    """Both ranks are here: the one that has left holds the store."""
+    (folder / f"here-{rank}").touch()
+    until(folder / f"here-{1 - rank}")
+
+
+def test_a_rank_that_leaves_alone_says_so_where_ranks_have_met(tmp_path: Path) -> None:
+    """The other one's own mistura process hears nothing, as on a host that is cut off."""
+    spawn(2, tmp_path, _one_leaves)
+
+
 def until(path: Path) -> None:
     """Wait for a file."""
     end = time.monotonic() + 60
