@@ -2,8 +2,8 @@
 
 Parts, each with what it saw and how long it took: the program is built; a run of one native island and one torch island on the
 device, in fp32 and in bf16, with the gate's words about the latter; FSDP2 through mistura with one rank a device, beside the same loop
-without it; what joining costs a loop on the device. A part that fails is in the file with its error, and the exit code is 1: evidence
-is what was seen. The whole is bounded (--minutes), each part by its share of what is left; the file is written anew after each
+without it; training traces of the reference learner on the device and on the CPU; what joining costs a loop on the device. A part
+that fails is in the file with its error, and the exit code is 1: evidence is what was seen. The whole is bounded (--minutes), each part by its share of what is left; the file is written anew after each
 part, and says whether it is complete.
 
     python3 checks/evidence/gpu.py [--device cuda] [--minutes 14] [--tokens 2M] [--out docs/evidence]
@@ -212,11 +212,22 @@ def overhead(folder: Path, o: argparse.Namespace, seconds: float) -> dict[str, A
     return json.loads(out.splitlines()[-1])
 
 
+def traces(folder: Path, o: argparse.Namespace, seconds: float) -> dict[str, Any]:
+    """Loss and gradient norm, step by step, of the reference learner on the device and on the CPU."""
+    seen = {}
+    for precision in ("fp32", "bf16"):
+        command = [sys.executable, str(ROOT / "checks" / "evidence" / "trace.py"), "--device", o.device, "--precision", precision]
+        out, _ = bounded(command, seconds / 2, env={**os.environ, "PYTHONPATH": str(ROOT / "python")}, cwd=folder)
+        seen[precision] = json.loads(out.splitlines()[-1])
+    return seen
+
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace, float], dict[str, Any]]] = {
     "build": build,
     "native_and_device_fp32": lambda folder, o, seconds: islands(folder, o, "fp32", seconds),
     "native_and_device_bf16": lambda folder, o, seconds: islands(folder, o, "bf16", seconds),
     "fsdp2": fsdp2,
+    "traces": traces,
     "client_overhead": overhead,
 }
 
@@ -238,7 +249,6 @@ def gather(o: argparse.Namespace, write: Callable[[dict[str, Any]], None]) -> di
     """Every part in its share of the time, and the file after each: who ends this early has what was seen until then."""
     ends = time.monotonic() + 60 * o.minutes
     result: dict[str, Any] = {"complete": False, "machine": machine(o.device), "parts": {}}
-    result["not_run"] = ["traces: this program has none yet"]
     for number, name in enumerate(PARTS):
         write(result)
         result["parts"][name] = one(name, o, max(5.0, (ends - time.monotonic()) / (len(PARTS) - number)))
