@@ -3,8 +3,8 @@
 Parts, each with what it saw and how long it took: the program is built; a run of one native island and one torch island on the
 device, in fp32 and in bf16, with the gate's words about the latter; FSDP2 through mistura with one rank a device, beside the same loop
 without it; training traces of the reference learner on the device and on the CPU; what joining costs a loop on the device. A part
-that fails is in the file with its error, and the exit code is 1: evidence is what was seen. The whole is bounded (--minutes), each part by its share of what is left; the file is written anew after each
-part, and says whether it is complete.
+that fails is in the file with its error, and the exit code is 1: evidence is what was seen. The whole is bounded (--minutes), each part
+by its share of what is left; the file is written anew after each part, and says whether it is complete.
 
     python3 checks/evidence/gpu.py [--device cuda] [--minutes 14] [--tokens 2M] [--out docs/evidence]
 
