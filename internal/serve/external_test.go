@@ -76,9 +76,28 @@ func (o *outside) train(c *trial) {
 	for {
 		select {
 		case path := <-o.sockets:
-			o.ends = append(o.ends, o.live(path, len(o.ends)+1))
+			if listens(path, c.done) {
+				o.ends = append(o.ends, o.live(path, len(o.ends)+1))
+			}
 		case <-c.done:
 			return
+		}
+	}
+}
+
+// listens waits until somebody listens at a socket, or the run is over: an incarnation that died
+// at its start has told of its socket too, and the next one has its trainer.
+func listens(path string, over <-chan struct{}) bool {
+	for {
+		conn, err := attachtest.Open(path, time.Second)
+		if err == nil {
+			conn.Close()
+			return true
+		}
+		select {
+		case <-over:
+			return false
+		default:
 		}
 	}
 }
