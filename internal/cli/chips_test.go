@@ -15,30 +15,13 @@ import (
 // runChips runs the verb and gives what it wrote.
 func runChips(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
-	if code := Main(Env{Args: append([]string{"mistura", "chips"}, args...), Stdout: &out, Stderr: &errs}); code != 0 {
-		t.Fatalf("%v: exit code %d: %s", args, code, &errs)
-	}
-	return out.String()
+	return wrote(t, append([]string{"chips"}, args...)...)
 }
 
 // The list and an entry are what they were; both fit a terminal.
 func TestChipsLookAsTheyDid(t *testing.T) {
 	for file, args := range map[string][]string{"chips.golden": nil, "chips_show.golden": {"show", "ascend-910b2"}, "chips_measured.golden": {"show", "mi300x"}} {
-		got := runChips(t, args...)
-		file = "testdata/" + file
-		if *rewrite {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("differs from %s; go test ./internal/cli -run Chips -rewrite writes it anew:\n%s", file, got)
-		}
+		golden(t, file, runChips(t, args...))
 	}
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"os"
 	"strings"
@@ -13,13 +12,10 @@ import (
 
 const plans = "../huggingface/testdata/plan/"
 
+// runModelVerb runs the verb and gives what it wrote.
 func runModelVerb(t *testing.T, args ...string) string {
 	t.Helper()
-	var out, errs bytes.Buffer
-	if code := Main(Env{Args: append([]string{"mistura", "model"}, args...), Stdout: &out, Stderr: &errs}); code != 0 {
-		t.Fatalf("%v: exit code %d: %s", args, code, &errs)
-	}
-	return out.String()
+	return wrote(t, append([]string{"model"}, args...)...)
 }
 
 func TestModelLooksAsItDid(t *testing.T) {
@@ -27,20 +23,7 @@ func TestModelLooksAsItDid(t *testing.T) {
 		"model.golden":         {"ling-plus"},
 		"model_explain.golden": {plans + "deepseek-v3.json", "--ep", "64", "--pp", "16", "--explain"},
 	} {
-		got := runModelVerb(t, args...)
-		file = "testdata/" + file
-		if *rewrite {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != string(want) {
-			t.Errorf("differs from %s; go test ./internal/cli -run Model -rewrite writes it anew:\n%s", file, got)
-		}
+		golden(t, file, runModelVerb(t, args...))
 	}
 }
 

@@ -17,9 +17,11 @@ import (
 )
 
 // published are configurations with the values that their makers give.
-func published(t testing.TB, name string) []byte {
+func published(t testing.TB, name string) []byte { return config(t, "config", name) }
+
+func config(t testing.TB, folder, name string) []byte {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "config", name+".json"))
+	data, err := os.ReadFile(filepath.Join("testdata", folder, name+".json"))
 	if err != nil {
 		t.Fatal(err)
 	}

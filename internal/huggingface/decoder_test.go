@@ -16,14 +16,7 @@ import (
 	"github.com/mistura-project/mistura/internal/model"
 )
 
-func publishedPlan(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "plan", name+".json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
+func publishedPlan(t testing.TB, name string) []byte { return config(t, "plan", name) }
 
 // The weights' files of these models have so many parameters.
 func TestPlansCountPublishedWeights(t *testing.T) {
