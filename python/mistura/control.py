@@ -272,7 +272,7 @@ class Distributed(Alone):
 
     def left(self, why: Error) -> None:
         """This rank leaves alone: those that wait for it on other hosts, which may be cut off, are told."""
-        self._board.write(why)
+        self._board.write(self._elsewhere(self.rank, carried(why)))
 
     def why(self, error: BaseException) -> Error | None:
         """Why the island is over, when that is what `error` of the trainer's own code comes from: a collective of its own."""
