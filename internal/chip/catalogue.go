@@ -178,7 +178,7 @@ func (c Catalogue) Find(name string) (Chip, error) {
 	if near := c.near(name); near != "" {
 		next = "did you mean " + near + "? " + next
 	}
-	return Chip{}, &fault.Input{Where: "chip", Value: clip(name), Problem: "is not in the catalogue", Next: next}
+	return Chip{}, &fault.Input{Where: "chip", Value: fault.Clip(name), Problem: "is not in the catalogue", Next: next}
 }
 
 // near finds the chips that may have been meant: those whose name begins so, or the closest.

@@ -79,7 +79,7 @@ func (k kind) unreadable(name string, err error) error {
 	}
 	var p *csv.ParseError
 	if errors.As(err, &p) {
-		return &fault.Input{Where: fmt.Sprintf("%s:%d", name, p.Line), Problem: "is no line of comma-separated values: " + p.Err.Error(), Next: `write a cell with commas or quotes as "…", quotes in it twice`}
+		return fault.NotSeparated(name, p)
 	}
 	return &fault.Input{Where: name, Problem: "cannot be read: " + err.Error(), Next: k.begin()}
 }
@@ -96,16 +96,16 @@ func (k kind) first(at row, cells []string) (date string, err error) {
 	}
 	where := fmt.Sprintf("%s:%d", at.file, at.line)
 	if len(cells) != 3 || cells[0] != k.word {
-		return "", &fault.Input{Where: where, Value: clip(strings.Join(cells, ",")), Problem: "is not how a file of " + k.word + " begins", Next: k.begin()}
+		return "", &fault.Input{Where: where, Value: fault.Clip(strings.Join(cells, ",")), Problem: "is not how a file of " + k.word + " begins", Next: k.begin()}
 	}
 	switch n, err := strconv.Atoi(cells[1]); {
 	case err != nil || n < 1:
-		return "", &fault.Input{Where: where + ": format", Value: clip(cells[1]), Problem: "is no format", Next: k.begin()}
+		return "", &fault.Input{Where: where + ": format", Value: fault.Clip(cells[1]), Problem: "is no format", Next: k.begin()}
 	case n > k.format:
 		return "", &fault.Input{Where: where + ": format", Value: cells[1], Problem: fmt.Sprintf("is newer than %d, which this mistura reads", k.format), Next: "use a newer mistura"}
 	}
 	if !isDate(cells[2]) {
-		return "", &fault.Input{Where: where + ": date", Value: clip(cells[2]), Problem: "is no date", Next: "write it as 2026-11-29"}
+		return "", &fault.Input{Where: where + ": date", Value: fault.Clip(cells[2]), Problem: "is no date", Next: "write it as 2026-11-29"}
 	}
 	return cells[2], nil
 }
@@ -115,7 +115,7 @@ func (k kind) second(at row, cells []string) error {
 	if slices.Equal(cells, k.columns) {
 		return nil
 	}
-	return &fault.Input{Where: fmt.Sprintf("%s:%d", at.file, at.line), Value: clip(strings.Join(cells, ",")), Problem: "are not the columns", Next: "write " + strings.Join(k.columns, ",")}
+	return &fault.Input{Where: fmt.Sprintf("%s:%d", at.file, at.line), Value: fault.Clip(strings.Join(cells, ",")), Problem: "are not the columns", Next: "write " + strings.Join(k.columns, ",")}
 }
 
 // cells names the cells of a row.
@@ -128,7 +128,7 @@ func (k kind) cells(at row, cells []string) (row, error) {
 	for i, column := range k.columns {
 		at.cells[column] = cells[i]
 		if problem := unprintable(cells[i]); problem != "" {
-			at.cells[column] = clip(cells[i])
+			at.cells[column] = fault.Clip(cells[i])
 			return at, at.fault(column, problem, "write plain text")
 		}
 	}
@@ -149,16 +149,6 @@ func unprintable(s string) string {
 		return "begins or ends with a space"
 	}
 	return ""
-}
-
-// clip is the beginning of a long text, as far as it can be shown.
-func clip(s string) string {
-	const most = 80
-	s = strings.ToValidUTF8(s, "\ufffd")
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
 }
 
 // grade, source, date and note of a row, of which all but the note must be there.

@@ -75,14 +75,7 @@ func (f *fields) bad(field, problem, next string) error {
 }
 
 // shorten keeps a message on one line that can be read.
-func shorten(s string) string {
-	const most = 80
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}
+func shorten(s string) string { return fault.Clip(strings.Join(strings.Fields(s), " ")) }
 
 func (f *fields) refuse(field, problem, next string) {
 	if f.err == nil {

@@ -109,7 +109,7 @@ func Parse(name string, data []byte) ([]Run, error) {
 		case run.ID == "":
 			return nil, &fault.Input{Where: where, Problem: "is missing", Next: "give each run an id of its own"}
 		case twice:
-			return nil, &fault.Input{Where: where, Value: clip(run.ID), Problem: fmt.Sprintf("stands in line %d, too", first), Next: "give each run an id of its own"}
+			return nil, &fault.Input{Where: where, Value: fault.Clip(run.ID), Problem: fmt.Sprintf("stands in line %d, too", first), Next: "give each run an id of its own"}
 		}
 		lines[run.ID] = line
 		runs = append(runs, run)
@@ -150,7 +150,7 @@ func unreadable(name string, err error) error {
 	}
 	var p *csv.ParseError
 	if errors.As(err, &p) {
-		return &fault.Input{Where: fmt.Sprintf("%s:%d", name, p.Line), Problem: "is no line of comma-separated values: " + p.Err.Error(), Next: `write a cell with commas or quotes as "…", quotes in it twice`}
+		return fault.NotSeparated(name, p)
 	}
 	return &fault.Input{Where: name, Problem: "cannot be read: " + err.Error(), Next: "give a file of comma-separated values"}
 }
@@ -164,7 +164,7 @@ func read(name string, line int, at []place, cells []string) Run {
 			continue
 		}
 		if problem, next := p.put(&run, cell); problem != "" {
-			run.Faults[p.name] = &fault.Input{Where: fmt.Sprintf("%s:%d: %s", name, line, p.name), Value: clip(cell), Problem: problem, Next: next}
+			run.Faults[p.name] = &fault.Input{Where: fmt.Sprintf("%s:%d: %s", name, line, p.name), Value: fault.Clip(cell), Problem: problem, Next: next}
 		}
 	}
 	return run
@@ -193,19 +193,4 @@ func (c column) put(run *Run, cell string) (problem, next string) {
 		*c.amount(run) = Amount{x, true}
 	}
 	return "", ""
-}
-
-// clip is the beginning of a long text, as far as it can be shown.
-func clip(s string) string {
-	const most = 80
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return '\ufffd'
-	}, s)
-	if r := []rune(s); len(r) > most {
-		return string(r[:most]) + "…"
-	}
-	return s
 }
