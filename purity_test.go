@@ -11,6 +11,7 @@ import (
 func pure() []string {
 	return []string{
 		"internal/anatomy", "internal/audit", "internal/chip", "internal/coord", "internal/syncer", "internal/ledger", "internal/outer", "internal/model", "internal/published",
+		"internal/fleet", "internal/plan", "internal/plan/assess", "internal/plan/fit", "internal/plan/search", "internal/plan/validate",
 		"internal/fragment", "internal/gate", "internal/rng", "internal/spike", "internal/wire", "internal/fault", "internal/engine/numeric",
 	}
 }

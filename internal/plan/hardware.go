@@ -1,0 +1,87 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/chip"
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// Hardware is the chips of an island and what links them, as numbers. Rates are of
+// one chip, links of one direction.
+type Hardware struct {
+	Chip      string
+	Arch      string             // as the catalogue has it; chips of one architecture share constants
+	Peak      map[string]float64 // FLOP/s by format, dense
+	Memory    float64            // bytes
+	Bandwidth float64            // bytes/s of device memory
+	Link      float64            // bytes/s to the chips of its group together
+	Pair      float64            // bytes/s between two chips of a mesh; 0: a pair has Link
+	Group     int                // chips that Link joins
+	NodeChips int                // chips of a host
+	NIC       float64            // bytes/s beyond the group
+	Host      float64            // bytes/s between chip and host memory; 0: not known
+	MTBF      float64            // seconds of one chip between interruptions; 0: not known
+	// Share is what part of the peak products reach, where the user says so.
+	Share *Range
+	// Assumed says in words what is not a plain figure of the catalogue.
+	Assumed []string
+}
+
+// Range is a number with its bounds.
+type Range struct{ Low, Mid, High float64 }
+
+// HardwareOf takes the numbers of a chip from the catalogue: of a range the middle,
+// of variants the first, both said in Assumed. What a prediction needs and nobody knows
+// is a *fault.Input that names the field.
+func HardwareOf(c chip.Chip) (Hardware, error) {
+	h := Hardware{Chip: c.Name, Arch: c.Of(chip.Arch).Text(), Peak: map[string]float64{}}
+	for _, format := range []string{"bf16", "fp16", "fp8", "fp4", "fp32"} {
+		field, _ := chip.Peak(format)
+		if x, ok := h.number(c, field); ok {
+			h.Peak[format] = x * 1e12
+		}
+	}
+	for _, n := range []struct {
+		field  chip.Field
+		to     *float64
+		scale  float64
+		needed bool
+	}{
+		{chip.MemoryGB, &h.Memory, 1e9, true},
+		{chip.BandwidthGBs, &h.Bandwidth, 1e9, true},
+		{chip.LinkGBs, &h.Link, 1e9, true},
+		{chip.PairGBs, &h.Pair, 1e9, false},
+		{chip.NICGbits, &h.NIC, 1e9 / 8, true},
+		{chip.HostLinkGBs, &h.Host, 1e9, false},
+		{chip.MTBFHours, &h.MTBF, 3600, false},
+	} {
+		x, ok := h.number(c, n.field)
+		if !ok && n.needed && !c.Of(n.field).None() {
+			return Hardware{}, &fault.Input{Where: c.Name, Value: string(n.field), Problem: "is not known", Next: "state it for the pool in the fleet file"}
+		}
+		*n.to = x * n.scale
+	}
+	group, _ := h.number(c, chip.LinkGroup)
+	node, _ := h.number(c, chip.NodeChips)
+	h.Group, h.NodeChips = max(1, int(group)), max(1, int(node))
+	return h, nil
+}
+
+// number is a figure as one number.
+func (h *Hardware) number(c chip.Chip, field chip.Field) (float64, bool) {
+	v := c.Of(field).Value
+	if x, ok := v.Exact(); ok {
+		return x, true
+	}
+	low, high, ok := v.Range()
+	if !ok {
+		return 0, false
+	}
+	if some := v.Variants(); len(some) > 0 {
+		h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g of %s", field, some[0], v))
+		return some[0], true
+	}
+	h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g, the middle of %s", field, (low+high)/2, v))
+	return (low + high) / 2, true
+}

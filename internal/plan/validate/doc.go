@@ -1,0 +1,2 @@
+// Package validate holds predictions against published runs, row by row, and sums the errors up.
+package validate
