@@ -44,6 +44,7 @@ func layers() []layer {
 		{[]string{"internal/chip", "internal/engine/numeric", "internal/model", "internal/outer", "internal/rng", "internal/spike", "internal/wire"},
 			"values and arithmetic do not know who calls them"},
 		{[]string{"internal/authority"}, "who is trusted is settled before anybody speaks, and knows nothing of what is said"},
+		{[]string{"internal/sheet"}, "files that users write are read in one strict way, which knows no key of any"},
 		{[]string{"internal/fault", "internal/scripttest", "python"}, "bad input and scripts of tests are the same everywhere"},
 	}
 }
@@ -157,7 +158,7 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"google.golang.org/grpc":     {"internal/transport", "internal/wire"},
 		"github.com/spf13/":          {"internal/cli"},
-		"github.com/goccy/go-yaml":   {"internal/runfile"},
+		"github.com/goccy/go-yaml":   {"internal/sheet"},
 		"github.com/klauspost/cpuid": {"internal/engine/kernel"},
 		"golang.org/x/term":          {"internal/dash", "internal/cli"},
 		"github.com/mmcloughlin/avo": {"internal/engine/kernel/gen"},

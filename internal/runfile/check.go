@@ -15,6 +15,7 @@ import (
 	"github.com/mistura-project/mistura/internal/engine/numeric"
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/sheet"
 	"github.com/mistura-project/mistura/internal/spike"
 )
 
@@ -258,7 +259,7 @@ func (r Run) checkPlain() error {
 	if r.Model.Preset != "" {
 		return r.fault("model.preset", r.Model.Preset, "does not go with a model of your own", `write preset: ""`)
 	}
-	fields := fieldsOf(reflect.ValueOf(r.Model.Config))
+	fields := sheet.Fields(reflect.ValueOf(r.Model.Config))
 	for _, key := range slices.Sorted(maps.Keys(fields)) {
 		if key != "name" && !fields[key].IsZero() {
 			return r.fault("model."+key, fmt.Sprint(fields[key].Interface()), "does not go with a model of your own, of which only the tensors are known", "leave it out")

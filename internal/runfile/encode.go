@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/mistura-project/mistura/internal/sheet"
 )
 
 // Marshal writes the run as a file that Parse reads back to the same run.
@@ -51,7 +53,7 @@ func addFields(out map[string]any, v reflect.Value) {
 		f := v.Type().Field(i)
 		if f.Anonymous {
 			addFields(out, v.Field(i))
-		} else if key := keyOf(f); key != "" {
+		} else if key := sheet.Key(f); key != "" {
 			out[key] = valueOf(v.Field(i))
 		}
 	}
@@ -66,7 +68,7 @@ func encodeStruct(b *bytes.Buffer, indent string, v reflect.Value) {
 			encodeStruct(b, indent, v.Field(i))
 			continue
 		}
-		if key := keyOf(f); key != "" {
+		if key := sheet.Key(f); key != "" {
 			fmt.Fprintf(b, "%s%s:", indent, key)
 			encodeValue(b, indent, v.Field(i))
 			indent = strings.ReplaceAll(indent, "-", " ")

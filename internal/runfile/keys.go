@@ -3,67 +3,14 @@ package runfile
 import (
 	"fmt"
 	"reflect"
-	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
-	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/sheet"
 )
-
-// fieldsOf gives the settable fields of the struct v by key, those of embedded
-// structs included.
-func fieldsOf(v reflect.Value) map[string]reflect.Value {
-	fields := map[string]reflect.Value{}
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		if f.Anonymous {
-			for key, field := range fieldsOf(v.Field(i)) {
-				fields[key] = field
-			}
-			continue
-		}
-		if key := keyOf(f); key != "" {
-			fields[key] = v.Field(i)
-		}
-	}
-	return fields
-}
-
-// keyOf is the key of a field in the file, empty when it has none.
-func keyOf(f reflect.StructField) string {
-	key, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
-	if !f.IsExported() || key == "-" {
-		return ""
-	}
-	return key
-}
 
 // Keys lists every key of the run file as a dotted path, in the order of the
 // structs; a key of a list's entries reads "islands[].pace".
-func Keys() []string { return keysOf(reflect.TypeFor[Run](), "") }
-
-func keysOf(t reflect.Type, prefix string) []string {
-	var keys []string
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if f.Anonymous {
-			keys = append(keys, keysOf(f.Type, prefix)...)
-			continue
-		}
-		key := keyOf(f)
-		switch {
-		case key == "":
-		case f.Type.Kind() == reflect.Struct:
-			keys = append(keys, keysOf(f.Type, join(prefix, key))...)
-		case f.Type.Kind() == reflect.Slice && f.Type.Elem().Kind() == reflect.Struct:
-			keys = append(keys, keysOf(f.Type.Elem(), join(prefix, key)+"[]")...)
-		default:
-			keys = append(keys, join(prefix, key))
-		}
-	}
-	return keys
-}
+func Keys() []string { return sheet.KeysOf(reflect.TypeFor[Run]()) }
 
 // text is the value at a dotted path as it would be written in the file, empty when
 // there is no single value or it is empty itself.
@@ -73,7 +20,7 @@ func (r Run) text(path string) string {
 		if v.Kind() != reflect.Struct {
 			return ""
 		}
-		field, ok := fieldsOf(v)[key]
+		field, ok := sheet.Fields(v)[key]
 		if !ok {
 			return ""
 		}
@@ -89,37 +36,4 @@ func (r Run) text(path string) string {
 		v = v.Elem()
 	}
 	return fmt.Sprint(v.Interface())
-}
-
-// unknown is the fault of a key that does not exist, with the closest that does:
-// in the same section, or the same key in another section.
-func (d *decoder) unknown(n *ast.MappingValueNode, path, key string, fields map[string]reflect.Value) error {
-	where := fmt.Sprintf("%s:%d", d.file, n.Key.GetToken().Position.Line)
-	in := ""
-	if path != "" {
-		in = " in " + path
-	}
-	known := make([]string, 0, len(fields))
-	for k := range fields {
-		known = append(known, k)
-	}
-	slices.Sort(known)
-	near := fault.Closest(key, known)
-	next := "the keys are " + strings.Join(known, ", ")
-	if near != "" {
-		next = fmt.Sprintf("did you mean %q?", near)
-	} else if there := elsewhere(key); there != "" {
-		next = fmt.Sprintf("did you mean %q?", there)
-	}
-	return &fault.Input{Where: where, Problem: fmt.Sprintf("unknown key %q%s", key, in), Next: next}
-}
-
-// elsewhere finds a key in any section by its exact last part.
-func elsewhere(key string) string {
-	for _, path := range Keys() {
-		if strings.HasSuffix("."+path, "."+key) {
-			return path
-		}
-	}
-	return ""
 }

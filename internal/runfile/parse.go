@@ -6,10 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
-
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/sheet"
 )
 
 // maxBytes bounds a run file, which may list every tensor of a model.
@@ -31,23 +30,30 @@ func Parse(name string, data []byte) (Run, error) {
 
 // parse is Parse by the YAML library alone.
 func parse(name string, data []byte) (Run, error) {
-	d := &decoder{file: name, lines: map[string]int{}}
-	root, err := d.parseYAML(data)
+	d := &sheet.Reader{File: name, Page: "docs/formats/run.md", Sample: "tokens: 400k", Holds: "run", Hint: nextStep, Keys: Keys, Entry: entry}
+	root, err := d.Parse(data)
 	if err != nil {
 		return Run{}, err
 	}
 	r := Default()
-	r.origin = origin{file: name, lines: d.lines}
-	if root == nil {
+	r.origin = origin{file: name, lines: d.Lines}
+	if len(root.Keys()) == 0 {
 		return r, nil
 	}
-	if r.Model, err = d.model(root); err != nil {
+	if r.Model, err = modelOf(d, root); err != nil {
 		return Run{}, err
 	}
-	if err := d.mapping(root, "", reflect.ValueOf(&r).Elem()); err != nil {
+	if err := d.Read(root, &r); err != nil {
 		return Run{}, err
 	}
 	return r, nil
+}
+
+// entry is a new entry of a list before it is read.
+func entry(e any) {
+	if island, ok := e.(*Island); ok {
+		island.Pace = 1
+	}
 }
 
 // WithModel replaces the whole model section by a preset.
@@ -64,7 +70,7 @@ func (r Run) WithModel(name string) (Run, error) {
 // the folder of its first weights; from is empty if they are drawn. What the file
 // says about how the model is trained stays.
 func (r Run) WithConfig(cfg model.Config, from string) Run {
-	said, fields := fieldsOf(reflect.ValueOf(r.Model.Config)), fieldsOf(reflect.ValueOf(&cfg).Elem())
+	said, fields := sheet.Fields(reflect.ValueOf(r.Model.Config)), sheet.Fields(reflect.ValueOf(&cfg).Elem())
 	for _, key := range model.TrainingKeys() {
 		if _, ok := r.origin.lines["model."+key]; ok {
 			fields[key].Set(said[key])
@@ -74,74 +80,35 @@ func (r Run) WithConfig(cfg model.Config, from string) Run {
 	return r
 }
 
-// model gives the model section with its preset filled in: the base that the
+// modelOf gives the model section with its preset filled in: the base that the
 // section's other keys are then read over.
-func (d *decoder) model(root *ast.MappingNode) (Model, error) {
-	name, line := presetOf(root)
-	if line == nil && foreign(root) {
+func modelOf(d *sheet.Reader, root sheet.Section) (Model, error) {
+	section, _ := root.Child("model").Section()
+	node := section.Child("preset")
+	name, single := node.Text()
+	switch {
+	case !single && foreign(section):
 		return Model{}, nil
-	}
-	if line == nil {
+	case !single:
 		return preset(DefaultPreset), nil
-	}
-	if name == "" {
+	case name == "":
 		return Model{}, nil
 	}
 	cfg, err := model.Preset(name)
 	if err != nil {
-		return Model{}, d.at(line, "model.preset", name, "no such preset", "choose one of "+presets())
+		return Model{}, d.Fault(node, "model.preset", name, "no such preset", "choose one of "+presets())
 	}
 	return Model{Preset: name, Config: cfg}, nil
 }
 
 // foreign: the model section tells of a model that is not ours.
-func foreign(root *ast.MappingNode) bool {
-	m, ok := child(root, "model").(*ast.MappingNode)
-	if !ok {
-		return false
-	}
-	from, _ := scalar(child(m, "from"))
-	if strings.HasSuffix(from, tensorSuffix) && !slices.ContainsFunc(m.Values, describes) {
+func foreign(section sheet.Section) bool {
+	from, _ := section.Child("from").Text()
+	if strings.HasSuffix(from, tensorSuffix) && !slices.ContainsFunc(section.Keys(), describes) {
 		return true // nothing else tells whose model is in the file
 	}
-	return from == FromSeed || child(m, "tensors") != nil && child(m, "tensors").Type() != ast.NullType && !empty(child(m, "tensors"))
+	return from == FromSeed || !section.Child("tensors").Empty()
 }
 
 // describes: a key of the model section that tells of one of our models.
-func describes(kv *ast.MappingValueNode) bool {
-	key := kv.Key.GetToken().Value
-	return key != "from" && key != "name"
-}
-
-// empty: a list without entries.
-func empty(n ast.Node) bool {
-	seq, ok := n.(*ast.SequenceNode)
-	return ok && len(seq.Values) == 0
-}
-
-// presetOf finds the value of model.preset and its node, nil when there is none.
-func presetOf(root *ast.MappingNode) (string, ast.Node) {
-	section := child(root, "model")
-	m, ok := section.(*ast.MappingNode)
-	if !ok {
-		return "", nil
-	}
-	n := child(m, "preset")
-	if n == nil {
-		return "", nil
-	}
-	s, ok := scalar(n)
-	if !ok {
-		return "", nil // refused later, as the wrong kind of value
-	}
-	return s, n
-}
-
-func child(m *ast.MappingNode, key string) ast.Node {
-	for _, kv := range m.Values {
-		if kv.Key.GetToken().Value == key {
-			return kv.Value
-		}
-	}
-	return nil
-}
+func describes(key string) bool { return key != "from" && key != "name" }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/mistura-project/mistura/internal/sheet"
 )
 
 func TestResolveFillsEverything(t *testing.T) {
@@ -123,7 +125,7 @@ func draw(t *rapid.T, v reflect.Value) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		fields := fieldsOf(v)
+		fields := sheet.Fields(v)
 		for _, key := range slices.Sorted(maps.Keys(fields)) {
 			draw(t, fields[key])
 		}

@@ -2,6 +2,7 @@ package runfile
 
 import (
 	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/sheet"
 	"github.com/mistura-project/mistura/internal/spike"
 )
 
@@ -11,6 +12,15 @@ import (
 //
 //	1  first version
 const Format = 1
+
+// Count is a number of tokens, as [sheet.Count] reads and writes it.
+type Count = sheet.Count
+
+// Auto stands for a count that [Run.Resolve] works out from other values.
+const Auto = sheet.Auto
+
+// ParseCount reads a count as a person writes it.
+func ParseCount(s string) (Count, error) { return sheet.ParseCount(s) }
 
 // Run describes one run. Keys in the file are the yaml tags; docs/formats/run.md
 // gives unit, default and the meaning of zero of each.

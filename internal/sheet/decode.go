@@ -1,4 +1,4 @@
-package runfile
+package sheet
 
 import (
 	"errors"
@@ -15,46 +15,72 @@ import (
 	"github.com/mistura-project/mistura/internal/fault"
 )
 
-// decoder lays a parsed file over a value. The YAML library parses; laying it over
+// Reader lays a parsed file over a value. The YAML library parses; laying it over
 // structs is done here, because what stays unsaid must keep its default and every
 // fault needs file, line, key and next step on one line.
-type decoder struct {
-	file  string
-	lines map[string]int
+type Reader struct {
+	File   string         // as it stands in faults
+	Lines  map[string]int // out: the line of each dotted path that the file has
+	Page   string         // that describes the file
+	Sample string         // a key with its value, to show
+	Holds  string         // what one file is of, in a word
+	// Hint is the next step for a value at a path that is of the wrong kind; nil: the page.
+	Hint func(path string) string
+	// Keys are all dotted paths, for keys that stand in the wrong section; nil: none are offered.
+	Keys func() []string
+	// Entry prepares a pointer to a new entry of a list before it is read; nil: it counts from zero.
+	Entry func(entry any)
 }
 
-// parseYAML gives the mapping at the top of a file, or nil when the file is empty.
-func (d *decoder) parseYAML(data []byte) (*ast.MappingNode, error) {
+// Texter is a type whose value is read from a text of its own.
+type Texter interface {
+	// SetText sets the value, or says what is wrong with the text.
+	SetText(text string) error
+	// Wanted says what should have been written.
+	Wanted() string
+}
+
+// Parse gives the mapping at the top of a file; an empty file has no keys.
+func (d *Reader) Parse(data []byte) (Section, error) {
+	d.Lines = map[string]int{}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return nil, d.syntax(err)
+		return Section{}, d.syntax(err)
 	}
 	if len(f.Docs) == 0 || f.Docs[0].Body == nil || f.Docs[0].Body.Type() == ast.NullType || f.Docs[0].Body.Type() == ast.CommentType {
-		return nil, nil
+		return Section{}, nil
 	}
 	if len(f.Docs) > 1 {
-		return nil, d.at(f.Docs[1].Body, "", "", "a second document", "keep one run in a file")
+		return Section{}, d.at(f.Docs[1].Body, "", "", "a second document", "keep one "+d.Holds+" in a file")
 	}
 	switch n := f.Docs[0].Body.(type) {
 	case *ast.MappingNode:
-		return n, nil
+		return Section{n}, nil
 	case *ast.MappingValueNode:
-		return ast.Mapping(n.GetToken(), false, n), nil
+		return Section{ast.Mapping(n.GetToken(), false, n)}, nil
 	default:
-		return nil, d.at(n, "", n.GetToken().Value, "is not a list of keys", `write keys such as "tokens: 400k"`)
+		return Section{}, d.at(n, "", n.GetToken().Value, "is not a list of keys", fmt.Sprintf("write keys such as %q", d.Sample))
 	}
 }
 
+// Read lays the file's keys over the struct that to points to.
+func (d *Reader) Read(root Section, to any) error {
+	if root.mapping == nil {
+		return nil
+	}
+	return d.mapping(root.mapping, "", reflect.ValueOf(to).Elem())
+}
+
 // syntax turns the library's error, which is several lines long, into one.
-func (d *decoder) syntax(err error) error {
+func (d *Reader) syntax(err error) error {
 	var positioned interface {
 		GetMessage() string
 		GetToken() *token.Token
 	}
 	if !errors.As(err, &positioned) || positioned.GetToken() == nil {
-		return &fault.Input{Where: d.file, Problem: "is not YAML", Next: "see docs/formats/run.md", Err: err}
+		return &fault.Input{Where: d.File, Problem: "is not YAML", Next: "see " + d.Page, Err: err}
 	}
-	where := fmt.Sprintf("%s:%d", d.file, positioned.GetToken().Position.Line)
+	where := fmt.Sprintf("%s:%d", d.File, positioned.GetToken().Position.Line)
 	problem, next := "is not YAML: "+positioned.GetMessage(), "correct the line"
 	if strings.Contains(problem, "already defined") {
 		problem, next = "the same key twice: "+positioned.GetMessage(), "keep one of them"
@@ -62,10 +88,10 @@ func (d *decoder) syntax(err error) error {
 	return &fault.Input{Where: where, Problem: problem, Next: next}
 }
 
-func (d *decoder) at(n ast.Node, path, value, problem, next string) error {
-	where := d.file
+func (d *Reader) at(n ast.Node, path, value, problem, next string) error {
+	where := d.File
 	if n != nil && n.GetToken() != nil {
-		where = fmt.Sprintf("%s:%d", d.file, n.GetToken().Position.Line)
+		where = fmt.Sprintf("%s:%d", d.File, n.GetToken().Position.Line)
 	}
 	if path != "" {
 		where += ": " + path
@@ -74,8 +100,8 @@ func (d *decoder) at(n ast.Node, path, value, problem, next string) error {
 }
 
 // mapping sets the fields of the struct v from a mapping.
-func (d *decoder) mapping(m *ast.MappingNode, path string, v reflect.Value) error {
-	fields := fieldsOf(v)
+func (d *Reader) mapping(m *ast.MappingNode, path string, v reflect.Value) error {
+	fields := Fields(v)
 	for _, kv := range m.Values {
 		key := kv.Key.GetToken().Value
 		field, ok := fields[key]
@@ -90,9 +116,14 @@ func (d *decoder) mapping(m *ast.MappingNode, path string, v reflect.Value) erro
 }
 
 // value sets v from one node.
-func (d *decoder) value(n ast.Node, path string, v reflect.Value) error {
+func (d *Reader) value(n ast.Node, path string, v reflect.Value) error {
 	if n.GetToken() != nil {
-		d.lines[path] = n.GetToken().Position.Line
+		d.Lines[path] = n.GetToken().Position.Line
+	}
+	if own, ok := v.Addr().Interface().(Texter); ok {
+		if s, single := scalar(n); single || v.Kind() != reflect.Struct {
+			return d.text(n, path, s, single, own)
+		}
 	}
 	switch {
 	case v.Kind() == reflect.Struct:
@@ -110,25 +141,43 @@ func (d *decoder) value(n ast.Node, path string, v reflect.Value) error {
 		return d.tokens(n, path, s, v)
 	}
 	if !setScalar(v, s) {
-		return d.at(n, path, s, "is not "+wanted(v.Type()), nextStep(path))
+		return d.at(n, path, s, "is not "+wanted(v.Type()), d.hint(path))
 	}
 	return nil
 }
 
+// text sets a value that reads its own text.
+func (d *Reader) text(n ast.Node, path, s string, single bool, v Texter) error {
+	if !single {
+		return d.at(n, path, "", "needs a single value", "write "+v.Wanted())
+	}
+	if err := v.SetText(s); err != nil {
+		return d.at(n, path, s, "is not "+v.Wanted(), d.hint(path))
+	}
+	return nil
+}
+
+func (d *Reader) hint(path string) string {
+	if d.Hint == nil {
+		return "see " + d.Page
+	}
+	return d.Hint(path)
+}
+
 // tokens sets a number of tokens that is no [Count], in the same ways of writing. Minus
 // is left to whoever knows the range.
-func (d *decoder) tokens(n ast.Node, path, s string, v reflect.Value) error {
+func (d *Reader) tokens(n ast.Node, path, s string, v reflect.Value) error {
 	if c, err := ParseCount(s); err == nil && c != Auto {
 		v.SetInt(int64(c))
 		return nil
 	}
 	if !setScalar(v, s) {
-		return d.at(n, path, s, "is not "+wanted(reflect.TypeFor[Count]()), nextStep(path))
+		return d.at(n, path, s, "is not "+new(Count).Wanted(), d.hint(path))
 	}
 	return nil
 }
 
-func (d *decoder) section(n ast.Node, path string, v reflect.Value) error {
+func (d *Reader) section(n ast.Node, path string, v reflect.Value) error {
 	switch n := n.(type) {
 	case *ast.MappingNode:
 		return d.mapping(n, path, v)
@@ -138,12 +187,12 @@ func (d *decoder) section(n ast.Node, path string, v reflect.Value) error {
 		return nil // "train:" with every key commented out
 	default:
 		s, _ := scalar(n)
-		return d.at(n, path, s, "needs keys of its own", "see docs/formats/run.md")
+		return d.at(n, path, s, "needs keys of its own", "see "+d.Page)
 	}
 }
 
 // list replaces the slice v.
-func (d *decoder) list(n ast.Node, path string, v reflect.Value) error {
+func (d *Reader) list(n ast.Node, path string, v reflect.Value) error {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
 		s, _ := scalar(n)
@@ -151,8 +200,8 @@ func (d *decoder) list(n ast.Node, path string, v reflect.Value) error {
 	}
 	out := reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values))
 	for i, entry := range seq.Values {
-		if island, ok := out.Index(i).Addr().Interface().(*Island); ok {
-			island.Pace = 1
+		if d.Entry != nil {
+			d.Entry(out.Index(i).Addr().Interface())
 		}
 		if err := d.value(entry, join(path, strconv.Itoa(i)), out.Index(i)); err != nil {
 			return err
@@ -163,7 +212,7 @@ func (d *decoder) list(n ast.Node, path string, v reflect.Value) error {
 }
 
 // optional sets a pointer: nil for "auto".
-func (d *decoder) optional(n ast.Node, path string, v reflect.Value) error {
+func (d *Reader) optional(n ast.Node, path string, v reflect.Value) error {
 	if s, _ := scalar(n); s == "auto" || n.Type() == ast.NullType {
 		v.SetZero()
 		return nil
@@ -192,11 +241,6 @@ func scalar(n ast.Node) (string, bool) {
 
 // setScalar sets v from its text and says whether the text fits.
 func setScalar(v reflect.Value, s string) bool {
-	if c, ok := v.Addr().Interface().(*Count); ok {
-		n, err := ParseCount(s)
-		*c = n
-		return err == nil
-	}
 	digits := strings.ReplaceAll(s, "_", "")
 	switch v.Kind() {
 	case reflect.String:
@@ -217,16 +261,13 @@ func setScalar(v reflect.Value, s string) bool {
 		v.SetFloat(f)
 		return err == nil && !math.IsNaN(f) && !math.IsInf(f, 0)
 	default:
-		panic("runfile: field of kind " + v.Kind().String())
+		panic("sheet: field of kind " + v.Kind().String())
 	}
 	return true
 }
 
 // wanted names a type for a user.
 func wanted(t reflect.Type) string {
-	if t == reflect.TypeFor[Count]() {
-		return "a number of tokens such as 400k, 2M or 1B"
-	}
 	switch t.Kind() {
 	case reflect.Bool:
 		return "true or false"

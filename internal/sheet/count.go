@@ -1,4 +1,4 @@
-package runfile
+package sheet
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 // "auto" is [Auto].
 type Count int64
 
-// Auto stands for a count that [Run.Resolve] works out from other values.
+// Auto stands for a count that is worked out from other values.
 const Auto Count = -1
 
 var errCount = errors.New("is not a count of tokens")
@@ -51,6 +51,15 @@ func ParseCount(s string) (Count, error) {
 	}
 	return Count(math.Round(f * scale)), nil
 }
+
+// SetText makes Count a [Texter].
+func (c *Count) SetText(text string) (err error) {
+	*c, err = ParseCount(text)
+	return err
+}
+
+// Wanted makes Count a [Texter].
+func (*Count) Wanted() string { return "a number of tokens such as 400k, 2M or 1B" }
 
 // String is the shortest exact form; ParseCount reads it back.
 func (c Count) String() string {
