@@ -123,6 +123,27 @@ func TestPeaksAreDense(t *testing.T) {
 	}
 }
 
+// Case F12: how a price is had stays with it, and is not made up where the source does
+// not say.
+func TestF12PricesSayHowTheyAreHad(t *testing.T) {
+	c, err := Builtin().Find("h100-80g-sxm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	for _, p := range c.Prices("USD") {
+		got[p.Offer()]++
+	}
+	for _, offer := range append(Offers(), "") {
+		if got[offer] == 0 {
+			t.Errorf("no price of the H100 is %q: %v", offer, got)
+		}
+	}
+	if got := (Figure{Note: "spotless"}).Offer(); got != "" {
+		t.Errorf("%q is taken for an offer", got)
+	}
+}
+
 func TestUnknownIsNoNumber(t *testing.T) {
 	c, err := Builtin().Find("ppu-810e")
 	if err != nil {

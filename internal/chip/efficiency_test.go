@@ -85,7 +85,7 @@ func TestTableLookups(t *testing.T) {
 	if _, ok := nothing.Rate(); ok {
 		t.Error("nothing has a rate")
 	}
-	if rows := table.OfChip("ascend-910b2"); len(rows) != 0 {
+	if rows := table.OfChip("ppu-810e"); len(rows) != 0 {
 		t.Errorf("%v", rows)
 	}
 }

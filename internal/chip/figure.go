@@ -90,6 +90,19 @@ func (c Chip) Prices(currency string) []Figure {
 	return some
 }
 
+// Offer says how a price is had, where its source does: on-demand, spot or reserved;
+// empty: it is not known. It is the first word of the note.
+func (f Figure) Offer() string {
+	word, _, _ := strings.Cut(f.Note, ",")
+	if slices.Contains(Offers(), word) {
+		return word
+	}
+	return ""
+}
+
+// Offers are the ways of having a chip by the hour.
+func Offers() []string { return []string{"on-demand", "spot", "reserved"} }
+
 // Currencies are those in which there is a price, in the order of the entry.
 func (c Chip) Currencies() []string {
 	var some []string
