@@ -23,6 +23,7 @@ const (
 	AllGather         Operation = "all_gather"
 	ReduceScatter     Operation = "reduce_scatter"
 	AllToAll          Operation = "all_to_all"
+	MemoryCopy        Operation = "copy"
 )
 
 // Shapes that are none in particular.
@@ -35,25 +36,37 @@ const (
 type OperationInfo struct {
 	Operation  Operation
 	Means      string
-	Dimensions int // of a shape; 0: a collective, whose shape is a size in bytes
+	Dimensions int  // of a shape; 0: bytes are moved, and the shape is their number
+	Collective bool // of a group of chips
 }
 
-// Collective says that the operation is one of a group of chips.
-func (i OperationInfo) Collective() bool { return i.Dimensions == 0 }
+// Bytes says that the operation moves bytes, and computes nothing.
+func (i OperationInfo) Bytes() bool { return i.Dimensions == 0 }
+
+// infoOf finds an operation.
+func infoOf(o Operation) (OperationInfo, bool) {
+	all := Operations()
+	i := slices.IndexFunc(all, func(x OperationInfo) bool { return x.Operation == o })
+	if i < 0 {
+		return OperationInfo{}, false
+	}
+	return all[i], true
+}
 
 // Operations lists all operations.
 func Operations() []OperationInfo {
 	return []OperationInfo{
-		{Product, "product of matrices, `MxNxK`", 3},
-		{ProductGradient, "the gradient of its weights, `MxNxK`", 3},
-		{GroupedProduct, "product for each of E experts, `ExMxNxK`, M rows each", 4},
-		{GroupedGradient, "the gradient of their weights, `ExMxNxK`", 4},
-		{AttentionForward, "causal attention, forward, `TxHxD`: tokens, heads, width of a head", 3},
-		{AttentionBackward, "causal attention, backward, `TxHxD`", 3},
-		{AllReduce, "bus bandwidth", 0},
-		{AllGather, "bus bandwidth", 0},
-		{ReduceScatter, "bus bandwidth", 0},
-		{AllToAll, "bus bandwidth", 0},
+		{Product, "product of matrices, `MxNxK`", 3, false},
+		{ProductGradient, "the gradient of its weights, `MxNxK`", 3, false},
+		{GroupedProduct, "product for each of E experts, `ExMxNxK`, M rows each", 4, false},
+		{GroupedGradient, "the gradient of their weights, `ExMxNxK`", 4, false},
+		{AttentionForward, "causal attention, forward, `TxHxD`: tokens, heads, width of a head", 3, false},
+		{AttentionBackward, "causal attention, backward, `TxHxD`", 3, false},
+		{AllReduce, "bus bandwidth", 0, true},
+		{AllGather, "bus bandwidth", 0, true},
+		{ReduceScatter, "bus bandwidth", 0, true},
+		{AllToAll, "bus bandwidth", 0, true},
+		{MemoryCopy, "copying within the device's memory, bytes read and bytes written", 0, false},
 	}
 }
 
@@ -154,28 +167,31 @@ var (
 
 // check says what is wrong with a key: the column, the problem and what to write.
 func (k Key) check() (column, problem, next string) {
-	all := Operations()
-	i := slices.IndexFunc(all, func(o OperationInfo) bool { return o.Operation == k.Operation })
-	if i < 0 {
+	o, ok := infoOf(k.Operation)
+	if !ok {
 		var names []string
-		for _, o := range all {
+		for _, o := range Operations() {
 			names = append(names, string(o.Operation))
 		}
 		return "operation", "no such operation", didYouMean(string(k.Operation), names)
 	}
-	o := all[i]
+	who := "a " + string(o.Operation)
+	if o.Collective {
+		who = "a collective"
+	}
 	_, number := Peak(k.Format)
 	switch {
 	case !chipName.MatchString(k.Chip):
 		return "chip", "is no name of a chip", "write lower-case letters, digits and hyphens, such as h800-80g-sxm"
-	case o.Collective() && k.Format != "":
-		return "format", "does not matter to a collective", "leave it empty"
-	case o.Collective() && k.Shape != BestShape && !sizes.MatchString(k.Shape):
+	case o.Bytes() && k.Format != "":
+		return "format", "does not matter to " + who, "leave it empty"
+	case o.Bytes() && k.Shape != BestShape && !sizes.MatchString(k.Shape):
 		return "shape", "is no size", "write " + BestShape + " or bytes such as 32KiB, 256MiB, 16GiB"
-	case o.Collective() && k.Group < 2:
+	case o.Collective && k.Group < 2:
 		return "group", "is no group", "write how many chips took part"
-	case o.Collective():
+	case o.Collective:
 		return "", "", ""
+	case o.Bytes():
 	case !number:
 		return "format", "no such number format", "write one of fp32, tf32, hf32, bf16, fp16, fp8, int8, fp4"
 	case k.Shape == BestShape || k.Shape == TrainingShape:

@@ -2,7 +2,6 @@ package chip
 
 import (
 	_ "embed" // the built-in table
-	"slices"
 	"strconv"
 )
 
@@ -10,8 +9,8 @@ import (
 var builtinTable []byte
 
 // TableFormat is the format of tables that is written, and the newest that is read.
-// History: 1 first version.
-const TableFormat = 1
+// History: 1 first version; 2 has the operation copy.
+const TableFormat = 2
 
 func tableKind() kind {
 	return kind{"mistura efficiency", TableFormat, []string{"chip", "operation", "format", "shape", "group", "median", "low", "high", "unit", "peak",
@@ -99,10 +98,7 @@ func (r row) number(column string) (Value, error) {
 
 // sane refuses numbers that cannot be.
 func (r row) sane(m Measurement) error {
-	unit := tflops
-	if m.collective() {
-		unit = perSecond
-	}
+	unit := m.unit()
 	_, one := m.Median.Exact()
 	_, low := m.Low.Exact()
 	_, high := m.High.Exact()
@@ -137,8 +133,17 @@ func inside(m Measurement) bool {
 }
 
 // collective says that the measurement is of a group of chips.
-func (m Measurement) collective() bool {
-	return slices.ContainsFunc(Operations(), func(o OperationInfo) bool { return o.Operation == m.Operation && o.Collective() })
+func (k Key) collective() bool {
+	o, _ := infoOf(k.Operation)
+	return o.Collective
+}
+
+// unit is what rates of the operation are counted in.
+func (k Key) unit() string {
+	if o, _ := infoOf(k.Operation); o.Bytes() {
+		return perSecond
+	}
+	return tflops
 }
 
 // Marshal writes the table as a file that ParseTable reads.
