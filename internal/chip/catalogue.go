@@ -20,8 +20,8 @@ type Catalogue struct {
 var builtin []byte
 
 // CatalogueFormat is the format of catalogue files that is written, and the newest
-// that is read. History: 1 first version.
-const CatalogueFormat = 1
+// that is read. History: 1 first version; 2 the field frameworks.
+const CatalogueFormat = 2
 
 func catalogueKind() kind {
 	return kind{"mistura chips", CatalogueFormat, []string{"chip", "field", "value", "unit", "grade", "source", "date", "note"}}

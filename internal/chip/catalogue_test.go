@@ -225,10 +225,10 @@ func TestBadFiles(t *testing.T) {
 		checkRefused(t, begin+c.rows, c.want)
 	}
 	for text, want := range map[string]string{
-		"":                                `mine.csv: ends before its first row; begin with the lines "mistura chips,1,2026-11-29"`,
+		"":                                `mine.csv: ends before its first row; begin with the lines "mistura chips,2,2026-11-29"`,
 		"mistura chips,1,2026-11-29\n":    `mine.csv: ends before its first row`,
 		"chip,field\n":                    `mine.csv:1 "chip,field": is not how a file of mistura chips begins`,
-		"mistura chips,2,2026-11-29\n":    `mine.csv:1: format "2": is newer than 1, which this mistura reads; use a newer mistura`,
+		"mistura chips,3,2026-11-29\n":    `mine.csv:1: format "3": is newer than 2, which this mistura reads; use a newer mistura`,
 		"mistura chips,x,2026-11-29\n":    `mine.csv:1: format "x": is no format`,
 		"mistura chips,1,today\n":         `mine.csv:1: date "today": is no date; write it as 2026-11-29`,
 		"mistura chips,1,2026\nchip,unit": `mine.csv:2 "chip,unit": are not the columns; write chip,field,value,unit,grade,source,date,note`,

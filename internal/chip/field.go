@@ -43,6 +43,7 @@ const (
 	Numeric      Field = "numeric"
 	Torch        Field = "torch"
 	Collectives  Field = "collectives"
+	Frameworks   Field = "frameworks"
 	Resource     Field = "resource"
 	Visible      Field = "visible"
 	Quirk        Field = "quirk"
@@ -104,6 +105,7 @@ func Fields() []FieldInfo {
 		{Field: Numeric, Means: "profile of its arithmetic, see docs/engine.md"},
 		{Field: Torch, Means: "device type in PyTorch"},
 		{Field: Collectives, Means: "collective library"},
+		{Field: Frameworks, Means: "training software that names it"},
 		{Field: Resource, Means: "what Kubernetes schedules it as"},
 		{Field: Visible, Means: "environment variable that hides devices from a process"},
 		{Field: Quirk, Means: "what is unlike other chips in its arithmetic or tools", Many: true},
