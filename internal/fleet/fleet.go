@@ -63,6 +63,8 @@ type Pool struct {
 	// Own are the figures that the file states in place of the catalogue's, in its
 	// order; of those marked so Assumed is true.
 	Own []Own
+
+	where string // file, line and place in it
 }
 
 // Own is a figure of a pool's own, as it is written.

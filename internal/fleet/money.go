@@ -30,7 +30,7 @@ func (f Fleet) ChipHour(p Pool) (float64, error) {
 	price, ok := p.Price()
 	if !ok {
 		return 0, &fault.Input{
-			Where: f.File + ": pools." + p.Name + ".prices", Problem: "no price is known of these chips",
+			Where: p.where + ".prices", Value: p.Name, Problem: "the pool has no price, and cost is asked for",
 			Next: "add {amount: …, currency: …, kind: …, date: …}, for an hour of a chip" + offers(p),
 		}
 	}
