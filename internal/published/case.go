@@ -2,6 +2,7 @@ package published
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,8 +39,8 @@ func (r Run) Case(chips chip.Catalogue) (Case, error) {
 	c := Case{Run: r, Chips: r.Chips.Value, DP: r.DP.Value, Sequence: r.Sequence.Value, Batch: r.Batch.Value,
 		MicroBatch: r.MicroBatch, VPP: r.VPP, ZeRO: r.stage(), Recompute: r.recompute()}
 	var err error
-	if c.Chip, err = chips.Find(r.ChipID); err != nil {
-		return Case{}, &fault.Input{Where: "chip_id", Value: r.ChipID, Problem: "is not in the catalogue", Next: "add the chip, or write the name it has there"}
+	if err = c.find(chips); err != nil {
+		return Case{}, err
 	}
 	if c.Format, err = r.format(); err != nil {
 		return Case{}, err
@@ -50,6 +51,31 @@ func (r Run) Case(chips chip.Catalogue) (Case, error) {
 	return c, c.degrees()
 }
 
+// find takes the chip by its name in the catalogue, or by another that it has.
+func (c *Case) find(chips chip.Catalogue) error {
+	for _, name := range []string{c.Run.ChipID, c.Run.Chip} {
+		found, ok := chips.Like(name)
+		if !ok {
+			continue
+		}
+		if c.Chip = found; found.Name != name {
+			c.assume("chip %s", found.Name)
+		}
+		return nil
+	}
+	return &fault.Input{Where: "chip_id", Value: fault.Clip(c.Run.ChipID), Problem: "is not in the catalogue", Next: "add the chip, or write the name it has there"}
+}
+
+// Twin is what two runs have in common that differ only in who made them, when, and
+// with which software.
+func (c Case) Twin() string {
+	return fmt.Sprint(c.Run.Model, c.Chip.Name, c.Chips, c.Layout, c.DP, c.CP, c.Sequence, c.Batch, c.Run.Dtype)
+}
+
+// Comparable says that the run states all that a comparison needs, whether or not this
+// program can make use of it.
+func (r Run) Comparable() bool { return r.complete() == nil && r.IsStep() }
+
 // complete says what a comparison needs and the run does not state.
 func (r Run) complete() error {
 	needed := []struct {
@@ -58,7 +84,7 @@ func (r Run) complete() error {
 	}{
 		{"layers", r.Layers.Known}, {"hidden", r.Hidden.Known}, {"heads", r.Heads.Known}, {"seq", r.Sequence.Known},
 		{"global_batch_seqs", r.Batch.Known}, {"chip_id", r.ChipID != ""}, {"chips", r.Chips.Known}, {"tp", r.TP.Known}, {"pp", r.PP.Known},
-		{"dp", r.DP.Known}, {"dtype", r.Dtype != ""}, {"ep", r.EP.Known || !r.MoE()}, {"measured_value", r.Measured.Known},
+		{"dp", r.DP.Known}, {"dtype", r.Dtype != ""}, {"measured_value", r.Measured.Known},
 	}
 	var missing []string
 	for _, n := range needed {
@@ -95,21 +121,23 @@ func (r Run) recompute() anatomy.Recompute {
 	return ""
 }
 
-// format is the number format of products; how fp8 is scaled is not told apart.
+// format is the number format of products; how fp8 is scaled is not told apart. A run
+// that names two computes in the narrower one.
 func (r Run) format() (string, error) {
 	name := strings.ToLower(r.Dtype)
-	for _, f := range []struct{ prefix, format string }{{"bf16", "bf16"}, {"fp16", "fp16"}, {"fp8", "fp8"}, {"mxfp8", "fp8"}, {"nvfp4", "fp4"}, {"mxfp4", "fp4"}, {"fp4", "fp4"}} {
-		if strings.HasPrefix(name, f.prefix) {
+	for _, f := range []struct {
+		format string
+		said   []string
+	}{
+		{"fp4", []string{"fp4", "float4"}}, {"fp8", []string{"fp8", "float8"}}, {"bf16", []string{"bf16", "bfloat16"}},
+		{"fp16", []string{"fp16", "float16", "half"}}, {"tf32", []string{"tf32"}}, {"fp32", []string{"fp32", "float32"}},
+	} {
+		if slices.ContainsFunc(f.said, func(word string) bool { return strings.Contains(name, word) }) {
 			return f.format, nil
 		}
 	}
 	return "", &fault.Input{Where: "dtype", Value: r.Dtype, Problem: "is no format that is known here", Next: "write BF16, FP16, FP8, MXFP8 or NVFP4"}
 }
-
-// gptVocab is the vocabulary of models named gpt whose table leaves it out: GPT-2's
-// 50257 tokens as Megatron pads them for eight ranks (Narayanan et al., arXiv
-// 2104.04473, section 5).
-const gptVocab = 51200
 
 func (c *Case) decoder() (err error) {
 	r := c.Run
@@ -122,10 +150,7 @@ func (c *Case) decoder() (err error) {
 		tied := r.Tied.Value == 1
 		s.Tied = &tied
 	}
-	if !r.Vocab.Known && strings.HasPrefix(strings.ToLower(r.Model), "gpt") {
-		s.Vocab = gptVocab
-		c.Assumed = append(c.Assumed, fmt.Sprintf("vocab %d", gptVocab))
-	}
+	c.sizes(&s)
 	c.Decoder, err = s.Decoder()
 	return err
 }
@@ -134,27 +159,64 @@ func (c *Case) decoder() (err error) {
 func (c *Case) degrees() error {
 	r := c.Run
 	c.Layout = anatomy.Layout{TP: r.TP.Value, PP: r.PP.Value, EP: 1, ETP: 1, KVCopies: true, Whole: r.SequenceParallel == Count{0, true}}
+	if err := c.replicas(); err != nil {
+		return err
+	}
 	if r.MoE() {
-		c.Layout.EP, c.Layout.ETP = r.EP.Value, r.ETP.Or(1)
-		if !r.ETP.Known && c.Layout.TP > 1 {
-			c.Assumed = append(c.Assumed, "etp 1")
-		}
-	}
-	stages := int64(c.Layout.TP) * int64(c.Layout.PP) // degrees are below 2^31: two of them fit
-	if stages > int64(c.Chips) {
-		return c.unequal()
-	}
-	ranks := stages * int64(c.DP)
-	if int64(c.Chips)%ranks != 0 {
-		return c.unequal()
-	}
-	if c.CP = r.CP.Or(int(int64(c.Chips) / ranks)); int64(c.CP)*ranks != int64(c.Chips) {
-		return c.unequal()
+		c.experts()
 	}
 	if err := c.Layout.Check(c.Decoder); err != nil {
 		return err
 	}
 	return c.Layout.CheckDP(c.DP * c.CP)
+}
+
+// replicas settles dp and cp: chips = tp · pp · dp · cp. Some sources count the
+// ranks of a package, and some count cp within dp.
+func (c *Case) replicas() error {
+	r, n := c.Run, int64(c.Chips)
+	stages := int64(c.Layout.TP) * int64(c.Layout.PP) // degrees are below 2^31: two of them fit
+	if stages > 2*n {
+		return c.unequal()
+	}
+	ranks := stages * int64(c.DP)
+	cp := int64(r.CP.Or(1))
+	if !r.CP.Known && n%ranks == 0 {
+		cp = n / ranks
+	}
+	devices, _ := c.Chip.Of(chip.Devices).Exact()
+	switch {
+	case n%ranks == 0 && n/ranks == cp:
+	case n == ranks && c.DP%int(cp) == 0:
+		c.DP /= int(cp)
+		c.assume("dp %d, for cp is within", c.DP)
+	case devices > 1 && ranks%n == 0 && float64(ranks/n)*float64(cp) == devices && c.DP%int(devices) == 0:
+		c.DP /= int(devices)
+		c.assume("dp %d, for a chip has %v ranks", c.DP, devices)
+	case devices > 1 && ranks%n == 0 && float64(ranks/n)*float64(cp) == devices && c.Layout.TP%int(devices) == 0:
+		c.Layout.TP /= int(devices)
+		c.assume("tp %d, for a chip has %v ranks", c.Layout.TP, devices)
+	default:
+		return c.unequal()
+	}
+	c.CP = int(cp)
+	return nil
+}
+
+// experts settles how experts are shared. Where the source does not say how many
+// ranks share them, it is as many as a host has.
+func (c *Case) experts() {
+	r := c.Run
+	c.Layout.EP, c.Layout.ETP = r.EP.Or(1), r.ETP.Or(1)
+	if !r.EP.Known {
+		for c.Layout.EP < 8 && r.Experts.Value%(2*c.Layout.EP) == 0 && c.DP*c.CP%(2*c.Layout.EP) == 0 {
+			c.Layout.EP *= 2
+		}
+		c.assume("ep %d", c.Layout.EP)
+	}
+	if !r.ETP.Known && c.Layout.TP > 1 {
+		c.assume("etp 1")
+	}
 }
 
 func (c *Case) unequal() error {

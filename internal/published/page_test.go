@@ -36,11 +36,6 @@ func (t *tally) add(moe, fitted bool) {
 
 func (t tally) sum() int { return t.dense[0] + t.dense[1] + t.moe[0] + t.moe[1] }
 
-// twin is what two runs have in common that differ only in who made them, when.
-func twin(c Case) string {
-	return fmt.Sprint(c.Run.Model, c.Chip.Name, c.Chips, c.Layout, c.DP, c.CP, c.Sequence, c.Batch, c.Run.Dtype)
-}
-
 // tables writes what the page says of the split.
 func tables(t *testing.T) string {
 	s := BuiltinSplit(chip.Builtin())
@@ -59,12 +54,12 @@ func tables(t *testing.T) string {
 		count(bySource, c.Run.Source, c)
 		whole.add(c.Run.MoE(), s.Calibrates(c.Run))
 		if s.Calibrates(c.Run) {
-			fitted[twin(c)] = true
+			fitted[c.Twin()] = true
 		}
 	}
 	twins := 0
 	for _, c := range cases {
-		if !s.Calibrates(c.Run) && fitted[twin(c)] {
+		if !s.Calibrates(c.Run) && fitted[c.Twin()] {
 			twins++
 		}
 	}

@@ -180,11 +180,11 @@ func (c column) put(run *Run, cell string) (problem, next string) {
 		}
 		*c.text(run) = cell
 	case c.count != nil:
-		n, err := strconv.Atoi(cell)
-		if err != nil || n < c.least || n > maxCount {
+		x, err := strconv.ParseFloat(cell, 64) // spreadsheets write 8.0
+		if err != nil || x != math.Trunc(x) || x < float64(c.least) || x > maxCount {
 			return "is no whole number from " + strconv.Itoa(c.least), "write digits only" + leave
 		}
-		*c.count(run) = Count{n, true}
+		*c.count(run) = Count{int(x), true}
 	default:
 		x, err := strconv.ParseFloat(cell, 64)
 		if err != nil || !(x > 0) || math.IsInf(x, 0) {

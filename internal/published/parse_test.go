@@ -73,7 +73,7 @@ func TestWhatKeepsARunFromBeingCompared(t *testing.T) {
 		{",1.5,", ",NaN,", `mine.csv:2: measured_value "NaN": is no number above 0`},
 		{",1.5,", ",-1,", `mine.csv:2: measured_value "-1": is no number above 0`},
 		{"step_time", "chip_hours", `measured_metric "chip_hours": is not of a step`},
-		{",s,", ",ms,", `unit "ms": is not that of step_time`},
+		{",s,", ",h,", `unit "h": is not that of step_time`},
 	} {
 		runs, err := Parse("mine.csv", []byte(header+strings.Replace(line, c.from, c.to, 1)))
 		if err != nil {

@@ -108,14 +108,39 @@ func TestStepsOfEachMetric(t *testing.T) {
 	if s := step(rate, ""); s.Unsure <= 0 || s.Seconds <= causal.Seconds || s.Seconds >= all.Seconds {
 		t.Errorf("a source that does not say how it counts: %+v", s)
 	}
+	for to, want := range map[string]float64{"step_time,1500,ms": 1.5, "throughput,4096,tokens/s": 4, "throughput,4,samples/s": 4, "throughput,0.5,samples/s/GPU": 4} {
+		if s := step(read("step_time,1.5,s", to), ""); !near(s.Seconds, want, 1e-12) {
+			t.Errorf("%s: %+v", to, s)
+		}
+	}
+	between := step(read("h100-80g-sxm,8,2,2,2,BF16,step_time,1.5,s", "ascend-910b,8,2,2,2,BF16,mfu,50,%"), Causal)
+	if between.Unsure <= 0 || between.Unsure > mostUnsure {
+		t.Errorf("of a peak on which sources disagree: %+v", between)
+	}
+	unsaid, none, full := read("step_time,1.5,s", "hardware_flops_rate,98.9,TFLOPs/chip"), read("step_time,1.5,s", "hardware_flops_rate,98.9,TFLOPs/chip"), read("step_time,1.5,s", "hardware_flops_rate,98.9,TFLOPs/chip")
+	none.Recompute, full.Recompute = "none", "full"
+	if got, least, most := step(unsaid, Causal), step(none, Causal), step(full, Causal); !near(got.Seconds, math.Sqrt(least.Seconds*most.Seconds), 1e-12) {
+		t.Errorf("%+v is not between %+v and %+v", got, least, most)
+	}
 	for _, refused := range []struct{ from, to, want string }{
-		{"step_time,1.5,s", "hardware_flops_rate,98.9,TFLOPs/chip", "recompute"},
+		{"1024,16,h100-80g-sxm,8,2,2,2,BF16,step_time,1.5,s", "65536,16,h100-80g-sxm,8,2,2,2,BF16,hardware_flops_rate,98.9,TFLOPs/chip", "readings differ"},
 		{"1024,16,h100-80g-sxm,8,2,2,2,BF16,step_time,1.5,s", "65536,16,h100-80g-sxm,8,2,2,2,BF16,model_flops_rate,98.9,TFLOPs/chip", "readings differ"},
-		{"h100-80g-sxm,8,2,2,2,BF16,step_time,1.5,s", "ascend-910b,8,2,2,2,BF16,mfu,50,%", "sources do not agree"},
+		{"h100-80g-sxm,8,2,2,2,BF16,step_time,1.5,s", "mlu690,8,2,2,2,BF16,mfu,50,%", "nobody knows"},
+		{"step_time,1.5,s", "throughput,512,TFLOPs/chip", `unit "TFLOPs/chip": is not that of throughput`},
 		{"BF16,step_time,1.5,s", "FP8,mfu,50,%", "is not said to be that of fp8"},
 	} {
 		if s, err := read(refused.from, refused.to).Step(""); err == nil || !strings.Contains(err.Error(), refused.want) {
 			t.Errorf("%s: %+v, %v", refused.to, s, err)
+		}
+	}
+}
+
+// The page says so.
+func TestBuiltinStepsAreSure(t *testing.T) {
+	s := BuiltinSplit(chip.Builtin())
+	for _, c := range comparable(t, s) {
+		if step, err := c.Step(s.Of(c.Run.Source).Counts); err != nil || step.Unsure > 0.05 {
+			t.Errorf("%s: %+v, %v", c.Run.ID, step, err)
 		}
 	}
 }

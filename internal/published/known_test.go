@@ -1,0 +1,69 @@
+package published
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/chip"
+)
+
+// What a table leaves out is taken for granted where it can be, and said.
+func TestWhatIsTakenForGranted(t *testing.T) {
+	const moe = "id,source,model,params_b,active_b,layers,hidden,heads,ffn,moe_ffn,experts,topk,vocab,seq,global_batch_seqs,chip_id,chips,tp,pp,dp,cp,ep,etp,dtype,measured_metric,measured_value,unit\n"
+	for _, c := range []struct{ name, line, assumed string }{
+		{"nothing", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", ""},
+		{"vocabulary of the longest name", "a,s,Llama-3.1-8B,7,,32,4096,32,11008,,,,,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "vocab 128256"},
+		{"of no family", "a,s,mine,7,,32,4096,32,11008,,,,,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "vocab 32000"},
+		{"width by parameters", "a,s,llama2-7b,6.738,,32,4096,32,,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "ffn 11008, by params_b"},
+		{"a chip's other name", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,H100-SXM5-80GB,8,1,1,8,1,,,BF16,step_time,1,s", "chip h100-80g-sxm"},
+		{"cp within dp", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,2,,,BF16,step_time,1,s", "dp 4, for cp is within"},
+		{"ranks of packages", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,ascend-910c,8,2,1,8,,,,BF16,step_time,1,s", "dp 4, for a chip has 2 ranks"},
+		{"ranks of packages, one replica", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,ascend-910c,8,16,1,1,,,,BF16,step_time,1,s", "tp 8, for a chip has 2 ranks"},
+		{"whole decimals", "a,s,llama2-7b,7,,32.0,4096.0,32,11008,,,,32000,4096,16,h100-80g-sxm,8.0,1,1,8,1,,,bfloat16,step_time,1,s", ""},
+		{"an expert's width and choice", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,14336,,8,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,8,,BF16,step_time,1,s", "moe_ffn 14336, as ffn; topk 2, by active_b"},
+		{"expert-parallel ranks", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,8,2,1,4,1,,,BF16,step_time,1,s", "ep 4; etp 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			runs, err := Parse("mine.csv", []byte(moe+c.line+"\n"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !runs[0].Comparable() {
+				t.Error("not comparable")
+			}
+			got := caseOf(t, runs[0])
+			if said := strings.Join(got.Assumed, "; "); said != c.assumed {
+				t.Errorf("assumed %q, want %q", said, c.assumed)
+			}
+			if devices, _ := got.Chip.Of(chip.Devices).Exact(); got.Layout.TP*got.Layout.PP*got.DP*got.CP != got.Chips {
+				t.Errorf("%d · %d · %d · %d ranks on %d chips of %v devices", got.Layout.TP, got.Layout.PP, got.DP, got.CP, got.Chips, devices)
+			}
+		})
+	}
+}
+
+func TestFormatsByOtherNames(t *testing.T) {
+	for said, want := range map[string]string{"BF16": "bf16", "amp_bf16": "bf16", "bfloat16-mixed": "bf16", "FP8-blockwise": "fp8", "float8 + BF16": "fp8", "MXFP8": "fp8", "NVFP4": "fp4",
+		"float16": "fp16", "TF32": "tf32", "FP32": "fp32", "INT4": "", "mixed": ""} {
+		if got, err := (Run{Dtype: said}).format(); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v", said, got, err)
+		}
+	}
+}
+
+// The built-in runs keep what their sources say of them.
+func TestWhatIsTakenForGrantedOfBuiltinRuns(t *testing.T) {
+	var said []string
+	for _, c := range comparable(t, BuiltinSplit(chip.Builtin())) {
+		for _, a := range c.Assumed {
+			if !slices.Contains(said, a) {
+				said = append(said, a)
+			}
+		}
+	}
+	slices.Sort(said)
+	if got := strings.Join(said, "; "); got != "etp 1; vocab 51200" {
+		t.Error(got)
+	}
+}
