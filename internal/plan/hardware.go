@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/mistura-project/mistura/internal/chip"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -33,8 +34,8 @@ type Range struct{ Low, Mid, High float64 }
 
 // HardwareOf takes the numbers of a chip from the catalogue: of a range the middle,
 // of variants the first, both said in Assumed. What a prediction needs and nobody knows
-// is a *fault.Input that names the field.
-func HardwareOf(c chip.Chip) (Hardware, error) {
+// is a *fault.Input that names the field, unless it can be had from a sister chip of the same architecture.
+func HardwareOf(c chip.Chip, sisters ...chip.Chip) (Hardware, error) {
 	h := Hardware{Chip: c.Name, Arch: c.Of(chip.Arch).Text(), Peak: map[string]float64{}}
 	for _, format := range []string{"bf16", "fp16", "fp8", "fp4", "fp32"} {
 		field, _ := chip.Peak(format)
@@ -58,6 +59,9 @@ func HardwareOf(c chip.Chip) (Hardware, error) {
 	} {
 		x, ok := h.number(c, n.field)
 		if !ok && n.needed && !c.Of(n.field).None() {
+			x, ok = h.sister(c, n.field, sisters)
+		}
+		if !ok && n.needed && !c.Of(n.field).None() {
 			return Hardware{}, &fault.Input{Where: c.Name, Value: string(n.field), Problem: "is not known", Next: "state it for the pool in the fleet file"}
 		}
 		*n.to = x * n.scale
@@ -66,6 +70,20 @@ func HardwareOf(c chip.Chip) (Hardware, error) {
 	node, _ := h.number(c, chip.NodeChips)
 	h.Group, h.NodeChips = max(1, int(group)), max(1, int(node))
 	return h, nil
+}
+
+// sister finds a figure of another chip of the architecture, of which it is taken for granted.
+func (h *Hardware) sister(c chip.Chip, field chip.Field, sisters []chip.Chip) (float64, bool) {
+	for _, s := range sisters {
+		if s.Of(chip.Arch).Text() != h.Arch || h.Arch == "" {
+			continue
+		}
+		if x, ok := s.Of(field).Exact(); ok {
+			h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g of %s", field, x, s.Name))
+			return x, true
+		}
+	}
+	return 0, false
 }
 
 // number is a figure as one number.
@@ -84,4 +102,26 @@ func (h *Hardware) number(c chip.Chip, field chip.Field) (float64, bool) {
 	}
 	h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g, the middle of %s", field, (low+high)/2, v))
 	return (low + high) / 2, true
+}
+
+// Usual is the training software of the chip, where none is named.
+func (h Hardware) Usual() Stack {
+	switch {
+	case strings.HasPrefix(h.Arch, "Ascend"):
+		return MindSpeed
+	case strings.HasPrefix(h.Arch, "gfx"):
+		return Primus
+	}
+	return Megatron
+}
+
+// Family is the architectures that share constants.
+func (h Hardware) Family() string {
+	switch {
+	case strings.HasPrefix(h.Arch, "Ascend"):
+		return "ascend"
+	case strings.HasPrefix(h.Arch, "gfx"):
+		return "gfx"
+	}
+	return h.Arch
 }

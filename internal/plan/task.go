@@ -13,16 +13,23 @@ type Task struct {
 	// Imbalance is the load of the busiest expert-parallel rank over the mean load; 1
 	// is even, and so is 0.
 	Imbalance float64
-	Stack     Stack // training software; empty: Megatron's
+	Stack     Stack // training software; empty: as usual on the chip
+	// Unfused attention writes its scores to memory, as software did before 2023.
+	Unfused bool
 }
 
-// Stack is a family of training software, by how it splits a model.
+// Stack is a family of training software, by how it splits a model and overlaps work.
 type Stack string
 
 // The stacks that constants know.
 const (
-	Megatron Stack = "megatron" // tensor, pipeline and expert parallel, distributed optimizer
-	FSDP     Stack = "fsdp"     // weights gathered layer by layer
+	Megatron  Stack = "megatron"  // Megatron-Core and what is built on it: NeMo, Megatron-Bridge
+	Classic   Stack = "classic"   // Megatron-LM before 2023 and its forks: no overlap, attention unfused
+	FSDP      Stack = "fsdp"      // PyTorch's fully sharded data parallel, eager
+	Titan     Stack = "titan"     // torchtitan: FSDP2 with tensor parallel, mostly compiled
+	MindSpeed Stack = "mindspeed" // Megatron on Ascend
+	Primus    Stack = "primus"    // Megatron on AMD
+	Sailor    Stack = "sailor"    // research runtime
 )
 
 // Layout is how an island splits a task.

@@ -1,0 +1,106 @@
+package fit
+
+import (
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/anatomy"
+	"github.com/mistura-project/mistura/internal/chip"
+	"github.com/mistura-project/mistura/internal/plan"
+	"github.com/mistura-project/mistura/internal/published"
+)
+
+// OfCase puts a published run as a question to the cost model. What the source leaves
+// out is taken as the stack does it, and told.
+func OfCase(c published.Case) (plan.Task, plan.Hardware, plan.Layout, error) {
+	h, err := hardware(c)
+	if err != nil {
+		return plan.Task{}, plan.Hardware{}, plan.Layout{}, err
+	}
+	stack := stackOf(c)
+	t := plan.Task{Model: c.Decoder, Sequence: c.Sequence, Batch: c.Batch, Format: c.Format, Stack: stack, Unfused: stack == plan.Classic}
+	l := plan.Layout{Layout: c.Layout, DP: c.DP, CP: c.CP, VPP: c.VPP.Or(1), ZeRO: c.ZeRO.Or(1), Recompute: c.Recompute}
+	if l.Recompute == "" {
+		l.Recompute = recomputeOf(c)
+	}
+	l.MicroBatch = microBatch(c, l)
+	if l.PP > 1 && c.Decoder.Depth()%l.PP != 0 {
+		l.Stages = endsShort(c.Decoder.Depth(), l.PP)
+	}
+	return t, h, l, nil
+}
+
+// hardware is the chip as the run had it: with the network that its source states.
+func hardware(c published.Case) (plan.Hardware, error) {
+	h, err := plan.HardwareOf(c.Chip, chip.Builtin().Chips()...)
+	if err != nil {
+		return h, err
+	}
+	if n := c.Run.NodeNICGbits; n.Known {
+		h.NIC = n.Value * 1e9 / 8 / float64(h.NodeChips)
+	}
+	return h, nil
+}
+
+// stackOf tells the training software from where a run was published.
+func stackOf(c published.Case) plan.Stack {
+	from := strings.ToLower(c.Run.Source + " " + c.Run.Software)
+	for _, s := range []struct {
+		word  string
+		stack plan.Stack
+	}{
+		{"mosaicml", plan.FSDP}, {"llm-foundry", plan.FSDP}, {"torchtitan", plan.Titan}, {"sailor", plan.Sailor}, {"vtrain", plan.Classic},
+		{"mindspeed", plan.MindSpeed}, {"primus", plan.Primus}, {"simumax", plan.Megatron}, {"nemo", plan.Megatron}, {"megatron-bridge", plan.Megatron},
+	} {
+		if strings.Contains(from, s.word) {
+			return s.stack
+		}
+	}
+	switch {
+	case c.Run.Year.Or(2024) <= 2022:
+		return plan.Classic
+	case c.Run.ZeRO == "fsdp" || c.ZeRO == published.Count{Value: 3, Known: true}:
+		return plan.FSDP
+	}
+	return plan.Hardware{Arch: c.Chip.Of(chip.Arch).Text()}.Usual()
+}
+
+// recomputeOf is what software does where a run does not say.
+func recomputeOf(c published.Case) anatomy.Recompute {
+	switch {
+	case strings.Contains(c.Run.Recompute, "full"), strings.HasPrefix(c.Run.Recompute, "block"):
+		return anatomy.FullLayers
+	case strings.Contains(c.Run.Recompute, "selective"):
+		return anatomy.Selective
+	}
+	return anatomy.NoRecompute
+}
+
+// microBatch is the one stated, or the largest of one rank that divides its share,
+// not above one sequence of long context.
+func microBatch(c published.Case, l plan.Layout) int {
+	if c.MicroBatch.Known {
+		return c.MicroBatch.Value
+	}
+	if l.PP == 1 && c.Run.Accumulation.Known && c.Run.Accumulation.Value > 0 {
+		return max(1, c.Batch/(l.DP*c.Run.Accumulation.Value))
+	}
+	return 1
+}
+
+// endsShort deals layers to stages as Megatron does when embedding and head count for
+// one: what is missing to an even share is missing at the ends.
+func endsShort(depth, stages int) []int {
+	each := (depth + stages - 1) / stages
+	out := make([]int, stages)
+	for i := range out {
+		out[i] = each
+	}
+	for i := range each*stages - depth {
+		at := i / 2
+		if i%2 == 0 {
+			at = stages - 1 - i/2
+		}
+		out[at]--
+	}
+	return out
+}

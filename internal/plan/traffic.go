@@ -1,0 +1,132 @@
+package plan
+
+import "math"
+
+// inside is how many of a group's ranks share the fast links of a rank, when its ranks
+// stand a stride apart.
+func (h Hardware) inside(ranks, stride int) int {
+	return min(ranks, max(1, h.Group/stride))
+}
+
+// ring is the time of a byte that each rank sends around: by the fast links where they
+// reach, otherwise by the network, whose cards all ranks of a host use side by side.
+func (m *Model) ring(ranks, stride int) float64 {
+	r := m.chip.inside(ranks, stride)
+	if r == ranks {
+		return m.linkTime(ranks)
+	}
+	return max(m.linkTime(r), m.c.nic/float64(r))
+}
+
+// linkTime of a byte among ranks of one group: all links of a chip carry it, or on a
+// mesh only those to the ranks that take part.
+func (m *Model) linkTime(ranks int) float64 {
+	if m.chip.Pair > 0 && ranks > 1 {
+		if pairs := m.chip.Pair * float64(ranks-1); pairs < m.chip.Link {
+			return m.c.link * m.chip.Link / pairs
+		}
+	}
+	return m.c.link
+}
+
+// allToAll is the time of bytes that leave a rank for all ranks of its expert-parallel
+// group, its own share included.
+func (m *Model) allToAll(l Layout, bytes float64) float64 {
+	n := l.EP * l.ETP
+	if n == 1 {
+		return 0
+	}
+	r := m.chip.inside(n, 1)
+	near := float64(r-1) / float64(n) * m.linkTime(r)
+	far := float64(n-r) / float64(n) * m.c.nic
+	return bytes*(near+far) + m.c.hop*float64(n-1)
+}
+
+// context is what attention waits for keys and values of the other context-parallel
+// ranks, which go around while it works (Liu et al., arXiv 2310.01889, section 3), and their gradients.
+func (m *Model) context(t layerTime, l Layout, tokens, attention float64) float64 {
+	others := float64(l.CP - 1)
+	sent := t.keyBytes*tokens*others*m.ring(l.CP, l.TP) + others*m.c.hop
+	return m.beside(attention, 3*sent)
+}
+
+// beside is what traffic adds to work that it goes on beside.
+func (m *Model) beside(work, traffic float64) float64 {
+	if traffic <= 0 || m.c.overlap <= 1 {
+		return traffic
+	}
+	return math.Pow(math.Pow(work, m.c.overlap)+math.Pow(traffic, m.c.overlap), 1/m.c.overlap) - work
+}
+
+// passing is the time that a stage waits for its neighbours' stream and gradients for
+// a micro-batch.
+func (m *Model) passing(l Layout, tokens float64) float64 {
+	bytes := 2 * float64(m.task.Model.Hidden) * tokens / float64(l.TP)
+	per := m.c.nic
+	if l.TP*l.CP*l.DP*l.PP <= m.chip.Group {
+		per = m.c.link
+	}
+	return m.c.send * 2 * (bytes*per + m.c.hop)
+}
+
+// replicas is what the exchange of gradients and weights adds to a step.
+func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
+	dense, routed := m.held(s, l)
+	time := func(parameters float64, ranks, stride int) float64 {
+		if ranks < 2 || parameters == 0 {
+			return 0
+		}
+		others := float64(ranks-1) / float64(ranks)
+		return parameters * others * m.ring(ranks, stride)
+	}
+	ranks := l.DP * l.CP
+	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
+	gradients, weights := 4.0, 2.0
+	if m.task.Stack == FSDP || m.task.Stack == Titan || m.task.Stack == Classic {
+		gradients = 2
+	}
+	if l.ZeRO == 3 {
+		return batches * m.beside(stage, each*(gradients+2*weights))
+	}
+	return m.beside(stage, each*(gradients+weights))
+}
+
+// held counts the parameters of the fullest stage.
+func (m *Model) held(s *sharded, l Layout) (dense, routed float64) {
+	at, left := 0, m.order[0].count
+	for stage := range l.PP {
+		d, r := 0.0, 0.0
+		for n := m.layersOf(l, stage); n > 0; {
+			if left == 0 {
+				at++
+				left = m.order[at].count
+			}
+			k := min(n, left)
+			t := &s.layers[m.order[at].kind]
+			d += float64(k) * t.dense
+			r += float64(k) * t.routed / float64(l.EP*l.ETP)
+			n, left = n-k, left-k
+		}
+		if stage == 0 || stage == l.PP-1 {
+			d += s.ends
+		}
+		if l.PP == 1 && !m.task.Model.Tied {
+			d += s.ends
+		}
+		if d+r > dense+routed {
+			dense, routed = d, r
+		}
+	}
+	return dense, routed
+}
+
+// optimizer is the time in which AdamW moves masters, moments, gradients and weights
+// of a rank through memory.
+func (m *Model) optimizer(s *sharded, l Layout) float64 {
+	dense, routed := m.held(s, l)
+	if l.ZeRO > 0 {
+		dense /= float64(l.DP * l.CP)
+		routed /= float64(max(1, l.DP*l.CP*l.TP/(l.EP*l.ETP)))
+	}
+	return m.c.byteTime * 30 * (dense + routed)
+}
