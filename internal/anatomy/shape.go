@@ -31,17 +31,18 @@ type Shape struct {
 type style struct {
 	prefix string // of the name
 	make   func(d *Decoder, l *Layer)
+	window int // of every other layer, the first among them; 0: none
 }
 
 // styles lists the families; the first whose name fits is taken, and what none fits
 // is shaped like Llama.
 func styles() []style {
 	return []style{
-		{"gpt-oss", gptOSSStyle}, {"gpt", gptStyle}, {"megatron", gptStyle}, {"turing", gptStyle}, {"opt", gptStyle},
-		{"mpt", gptStyle}, {"nemotron", nemotronStyle},
-		{"deepseek-v2-lite", latentStyle(0)}, {"deepseek-v2", latentStyle(1536)}, {"deepseek-v3", latentStyle(1536)}, {"kimi-k2", latentStyle(1536)},
-		{"qwen3", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm, l.Attention.HeadDim = 0, HeadQKNorm, 128 }},
-		{"qwen", qwenStyle}, {"olmoe", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm = 0, WidthQKNorm }},
+		{"gpt-oss", gptOSSStyle, 128}, {"gpt", gptStyle, 0}, {"megatron", gptStyle, 0}, {"turing", gptStyle, 0}, {"opt", gptStyle, 0},
+		{"mpt", gptStyle, 0}, {"nemotron", nemotronStyle, 0},
+		{"deepseek-v2-lite", latentStyle(0), 0}, {"deepseek-v2", latentStyle(1536), 0}, {"deepseek-v3", latentStyle(1536), 0}, {"kimi-k2", latentStyle(1536), 0},
+		{"qwen3", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm, l.Attention.HeadDim = 0, HeadQKNorm, 128 }, 0},
+		{"qwen", qwenStyle, 0}, {"olmoe", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm = 0, WidthQKNorm }, 0},
 	}
 }
 
@@ -58,11 +59,13 @@ func (s Shape) Decoder() (Decoder, error) {
 	sparse := l
 	sparse.MLP = MLP{}
 	sparse.Experts = &Experts{Count: s.Experts, TopK: s.TopK, Each: MLP{Width: s.ExpertFFN, Gated: true}, Shared: MLP{Width: s.Shared * s.ExpertFFN, Gated: true}}
+	window := 0
 	for _, st := range styles() {
 		if strings.HasPrefix(strings.ToLower(s.Name), st.prefix) {
 			d.Positions = s.Positions
 			st.make(&d, &l)
 			st.make(&d, &sparse)
+			window = st.window
 			break
 		}
 	}
@@ -77,7 +80,26 @@ func (s Shape) Decoder() (Decoder, error) {
 	default:
 		d.Layers = []Run{{s.DenseLayers, l}, {s.Layers - s.DenseLayers, sparse}}
 	}
+	d.Layers = alternating(d.Layers, window)
 	return d, d.Validate()
+}
+
+// alternating gives every other layer a window, the first among them.
+func alternating(runs []Run, window int) []Run {
+	if window == 0 {
+		return runs
+	}
+	var out []Run
+	for _, r := range runs {
+		for range min(r.Count, mostLayers) {
+			l := r.Layer
+			if len(out)%2 == 0 {
+				l.Attention.Window = window
+			}
+			out = append(out, Run{1, l})
+		}
+	}
+	return out
 }
 
 // complete names the first size that is missing.
@@ -97,9 +119,14 @@ func (s Shape) complete() error {
 	return nil
 }
 
-// gptStyle: LayerNorm, biases, a plain MLP, learned positions, one embedding.
+// ownHead is the vocabulary of the models by which Megatron-LM showed its scaling in
+// 2024, whose sizes say that the head is a matrix of its own.
+const ownHead = 131072
+
+// gptStyle: LayerNorm, biases, a plain MLP, learned positions, one embedding. GPT-Neo's
+// windows are masks, which save no work.
 func gptStyle(d *Decoder, l *Layer) {
-	d.Tied, d.NormBias = true, true
+	d.Tied, d.NormBias = d.Vocab != ownHead, true
 	l.Attention.InBias, l.Attention.OutBias = true, true
 	l.MLP.Gated, l.MLP.Bias = false, true
 }

@@ -57,8 +57,12 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 
 // wide is the format in which attention multiplies: products are narrowed, scores are not.
 func wide(format string) string {
-	if format == "fp16" {
-		return "fp16"
+	switch format {
+	case "fp16", "tf32", "fp32":
+		return format
 	}
 	return "bf16"
 }
+
+// wideBytes are those of an activation.
+func wideBytes(format string) int { return int(operandBytes(wide(format))) }

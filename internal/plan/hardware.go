@@ -37,7 +37,7 @@ type Range struct{ Low, Mid, High float64 }
 // is a *fault.Input that names the field, unless it can be had from a sister chip of the same architecture.
 func HardwareOf(c chip.Chip, sisters ...chip.Chip) (Hardware, error) {
 	h := Hardware{Chip: c.Name, Arch: c.Of(chip.Arch).Text(), Peak: map[string]float64{}}
-	for _, format := range []string{"bf16", "fp16", "fp8", "fp4", "fp32"} {
+	for _, format := range []string{"bf16", "fp16", "fp8", "fp4", "tf32", "fp32"} {
 		field, _ := chip.Peak(format)
 		if x, ok := h.number(c, field); ok {
 			h.Peak[format] = x * 1e12

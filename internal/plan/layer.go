@@ -59,11 +59,11 @@ func newLayerTime(t Task, c coefficients, k anatomy.Run, tp int, whole bool) lay
 	}
 	l.attend(t, c, k.Attention, tp)
 	lay := anatomy.Layout{TP: tp, EP: 1, ETP: 1, PP: 1, KVCopies: true, Whole: whole}
-	kept := anatomy.Sum(k.Kept(hidden, anatomy.Keeping{Layout: lay, Sequence: t.Sequence, Element: 2, Recompute: anatomy.NoRecompute}))
+	kept := anatomy.Sum(k.Kept(hidden, anatomy.Keeping{Layout: lay, Sequence: t.Sequence, Element: wideBytes(t.Format), Recompute: anatomy.NoRecompute}))
 	move := c.byteTime * c.elementwise * kept
 	l.moved.forward.token += move
 	l.moved.backward.token += 2 * move
-	l.tensors(k.Layer.Traffic(hidden, lay, anatomy.Sending{Element: 2, Dispatch: 2, Combine: 2}))
+	l.tensors(k.Layer.Traffic(hidden, lay, anatomy.Sending{Element: wideBytes(t.Format), Dispatch: wideBytes(t.Format), Combine: wideBytes(t.Format)}))
 	p := anatomy.Decoder{Hidden: hidden, NormBias: t.Model.NormBias, Layers: []anatomy.Run{{Count: 1, Layer: k.Layer}}}.Whole().Parameters().Held()
 	l.dense, l.routed = float64(p.Tensor)/float64(tp)+float64(p.Copied), float64(p.Routed)
 	return l
@@ -144,7 +144,7 @@ func operandBytes(format string) float64 {
 		return 1
 	case "fp4":
 		return 0.5625 // with a scale for each 16
-	case "fp32":
+	case "fp32", "tf32":
 		return 4
 	}
 	return 2
@@ -169,7 +169,7 @@ func (l *layerTime) attend(t Task, c coefficients, a anatomy.Attention, tp int) 
 	if a.Latent != nil {
 		keys = heads * float64(a.QueryDim()+a.ValueDim())
 	}
-	l.keyBytes = 2 * keys
+	l.keyBytes = float64(wideBytes(t.Format)) * keys
 }
 
 // Bytes that an element of the scores moves: products write it, mask and softmax and
@@ -190,5 +190,5 @@ func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 		p.backward.token *= choice
 		l.experts = l.experts.plus(p)
 	}
-	l.expertBytes = float64(e.TopK) * 2 * float64(t.Model.Hidden) / float64(tp)
+	l.expertBytes = float64(e.TopK*wideBytes(t.Format)) * float64(t.Model.Hidden) / float64(tp)
 }

@@ -85,9 +85,10 @@ func (m *Model) prepare(tp int) {
 		s := &sharded{layers: layerTimes(m.task, m.c, m.kinds, tp, whole), head: m.c.multiply(wide(m.task.Format), matrix{hidden, vocabulary}), ends: vocabulary * hidden}
 		s.head.forward.token += m.c.byteTime * 8 * vocabulary // logits, read and written in fp32
 		s.head.backward.token += m.c.byteTime * 8 * vocabulary
+		head := s.head
 		for range d.MTP {
 			last := s.layers[m.order[len(m.order)-1].kind]
-			s.head = s.head.plus(s.head).plus(last.products).plus(last.scores).plus(last.moved)
+			s.head = s.head.plus(head).plus(last.products).plus(last.scores).plus(last.moved)
 		}
 		m.shards[at] = s
 	}

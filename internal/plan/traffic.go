@@ -61,7 +61,7 @@ func (m *Model) beside(work, traffic float64) float64 {
 // passing is the time that a stage waits for its neighbours' stream and gradients for
 // a micro-batch.
 func (m *Model) passing(l Layout, tokens float64) float64 {
-	bytes := 2 * float64(m.task.Model.Hidden) * tokens / float64(l.TP)
+	bytes := float64(wideBytes(m.task.Format)*m.task.Model.Hidden) * tokens / float64(l.TP)
 	per := m.c.nic
 	if l.TP*l.CP*l.DP*l.PP <= m.chip.Group {
 		per = m.c.link
@@ -81,7 +81,7 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	}
 	ranks := l.DP * l.CP
 	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
-	gradients, weights := 4.0, 2.0
+	gradients, weights := 4.0, float64(wideBytes(m.task.Format))
 	if m.task.Stack == FSDP || m.task.Stack == Titan || m.task.Stack == Classic {
 		gradients = 2
 	}

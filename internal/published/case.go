@@ -36,7 +36,8 @@ func (r Run) Case(chips chip.Catalogue) (Case, error) {
 	if err := r.complete(); err != nil {
 		return Case{}, err
 	}
-	c := Case{Run: r, Chips: r.Chips.Value, DP: r.DP.Value, Sequence: r.Sequence.Value, Batch: r.Batch.Value,
+	r, mended := r.mended()
+	c := Case{Run: r, Assumed: mended, Chips: r.Chips.Value, DP: r.DP.Value, Sequence: r.Sequence.Value, Batch: r.Batch.Value,
 		MicroBatch: r.MicroBatch, VPP: r.VPP, ZeRO: r.stage(), Recompute: r.recompute()}
 	var err error
 	if err = c.find(chips); err != nil {
@@ -204,7 +205,8 @@ func (c *Case) replicas() error {
 }
 
 // experts settles how experts are shared. Where the source does not say how many
-// ranks share them, it is as many as a host has.
+// ranks share them, it is as many as a host has; nor whether they are cut, they are as all
+// else is (Megatron's default) unless there are as many expert-parallel ranks as tensor-parallel ones.
 func (c *Case) experts() {
 	r := c.Run
 	c.Layout.EP, c.Layout.ETP = r.EP.Or(1), r.ETP.Or(1)
@@ -215,7 +217,10 @@ func (c *Case) experts() {
 		c.assume("ep %d", c.Layout.EP)
 	}
 	if !r.ETP.Known && c.Layout.TP > 1 {
-		c.assume("etp 1")
+		if c.Layout.EP < c.Layout.TP && c.DP*c.CP%c.Layout.EP == 0 {
+			c.Layout.ETP = c.Layout.TP
+		}
+		c.assume("etp %d", c.Layout.ETP)
 	}
 }
 

@@ -38,6 +38,23 @@ func vocabOf(model string) int {
 	return found
 }
 
+// mended is the run with what tables have wrong of it. Sailor's (eth-easl/sailor) have
+// its simulator's word for what its trainer did. That set no 16-bit format, in an image
+// that multiplies in TF32 unless told otherwise (ae_scripts, Dockerfile), and GPT-Neo has
+// GPT-2's vocabulary and 20 heads (profile_all.py).
+func (r Run) mended() (Run, []string) {
+	if !strings.Contains(r.Source, "eth-easl/sailor") || r.Dtype != "FP16" {
+		return r, nil
+	}
+	r.Dtype = "TF32"
+	mended := []string{"TF32, as its scripts have it"}
+	if simulated := (Count{128256, true}); strings.HasPrefix(r.Model, "gpt-neo") && r.Vocab == simulated {
+		r.Vocab.Value, r.Heads.Value, r.KVHeads = 50257, 20, Count{}
+		mended = append(mended, "vocab 50257 and 20 heads, as its trainer has it")
+	}
+	return r, mended
+}
+
 // assume notes what the source leaves out and is taken for granted.
 func (c *Case) assume(format string, of ...any) {
 	c.Assumed = append(c.Assumed, fmt.Sprintf(format, of...))
@@ -55,6 +72,7 @@ func (c *Case) sizes(s *anatomy.Shape) {
 		s.ExpertFFN = s.FFN
 		c.assume("moe_ffn %d, as ffn", s.ExpertFFN)
 	}
+	defer c.tie(s)
 	switch {
 	case s.Experts == 0 && s.FFN == 0 && r.ParamsB.Known:
 		s.FFN = widthOf(*s, r.ParamsB.Value*1e9)
@@ -62,6 +80,29 @@ func (c *Case) sizes(s *anatomy.Shape) {
 	case s.Experts > 0 && s.TopK == 0 && r.ActiveB.Known:
 		s.TopK = choiceOf(*s, r.ActiveB.Value*1e9)
 		c.assume("topk %d, by active_b", s.TopK)
+	}
+}
+
+// farOff is how far stated parameters, which are rounded, may be from those of the
+// sizes before these are doubted.
+const farOff = 0.03
+
+// tie settles whether embedding and head are one matrix where neither table nor family
+// fits the stated parameters. Models of a family differ in this with their size.
+func (c *Case) tie(s *anatomy.Shape) {
+	stated := c.Run.ParamsB
+	usual, err := s.Decoder()
+	if err != nil || s.Tied != nil || !stated.Known {
+		return
+	}
+	off := func(d anatomy.Decoder) float64 {
+		return math.Abs(float64(d.Parameters().Total())/(stated.Value*1e9) - 1)
+	}
+	other := usual
+	other.Tied = !usual.Tied
+	if off(usual) > farOff && off(other) <= farOff {
+		s.Tied = &other.Tied
+		c.assume("tied %v, by params_b", other.Tied)
 	}
 }
 

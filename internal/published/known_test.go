@@ -13,7 +13,7 @@ func TestWhatIsTakenForGranted(t *testing.T) {
 	const moe = "id,source,model,params_b,active_b,layers,hidden,heads,ffn,moe_ffn,experts,topk,vocab,seq,global_batch_seqs,chip_id,chips,tp,pp,dp,cp,ep,etp,dtype,measured_metric,measured_value,unit\n"
 	for _, c := range []struct{ name, line, assumed string }{
 		{"nothing", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", ""},
-		{"vocabulary of the longest name", "a,s,Llama-3.1-8B,7,,32,4096,32,11008,,,,,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "vocab 128256"},
+		{"vocabulary of the longest name", "a,s,Llama-3.1-8B,7.5,,32,4096,32,11008,,,,,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "vocab 128256"},
 		{"of no family", "a,s,mine,7,,32,4096,32,11008,,,,,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "vocab 32000"},
 		{"width by parameters", "a,s,llama2-7b,6.738,,32,4096,32,,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "ffn 11008, by params_b"},
 		{"a chip's other name", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,H100-SXM5-80GB,8,1,1,8,1,,,BF16,step_time,1,s", "chip h100-80g-sxm"},
@@ -22,6 +22,9 @@ func TestWhatIsTakenForGranted(t *testing.T) {
 		{"ranks of packages, one replica", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,ascend-910c,8,16,1,1,,,,BF16,step_time,1,s", "tp 8, for a chip has 2 ranks"},
 		{"whole decimals", "a,s,llama2-7b,7,,32.0,4096.0,32,11008,,,,32000,4096,16,h100-80g-sxm,8.0,1,1,8,1,,,bfloat16,step_time,1,s", ""},
 		{"an expert's width and choice", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,14336,,8,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,8,,BF16,step_time,1,s", "moe_ffn 14336, as ffn; topk 2, by active_b"},
+		{"experts cut as all else", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,16,8,1,2,1,2,,BF16,step_time,1,s", "etp 8"},
+		{"experts on ranks of their own", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,16,8,1,2,1,8,,BF16,step_time,1,s", "etp 1"},
+		{"one matrix at both ends", "a,s,llama3.2-1b,1.34,,16,2048,32,8192,,,,128256,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "tied true, by params_b"},
 		{"expert-parallel ranks", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,8,2,1,4,1,,,BF16,step_time,1,s", "ep 4; etp 1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,7 +66,7 @@ func TestWhatIsTakenForGrantedOfBuiltinRuns(t *testing.T) {
 		}
 	}
 	slices.Sort(said)
-	if got := strings.Join(said, "; "); got != "etp 1; vocab 51200" {
+	if got := strings.Join(said, "; "); got != "TF32, as its scripts have it; etp 1; etp 8; vocab 50257 and 20 heads, as its trainer has it; vocab 51200" {
 		t.Error(got)
 	}
 }
