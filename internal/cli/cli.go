@@ -61,7 +61,7 @@ Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted.`,
 	root.SuggestionsMinimumDistance = 2
 	root.SetFlagErrorFunc(flagFault)
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", ".FlagUsagesWrapped 80 "))
-	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newChips(env), newModel(env), newDebug(env))
+	root.AddCommand(newTrain(env), newServe(env), newStatus(env), newToken(env), newSample(env), newImport(env), newExport(env), newJoin(env), newVersion(env), newBench(env), newChips(env), newModel(env), newPlan(env), newDebug(env))
 	return root
 }
 

@@ -201,6 +201,9 @@ func (c *Case) replicas() error {
 		return c.unequal()
 	}
 	c.CP = int(cp)
+	if c.Batch < c.DP {
+		return &fault.Input{Where: "global_batch_seqs", Value: strconv.Itoa(c.Batch), Problem: fmt.Sprintf("leaves some of dp %d without a sequence", c.DP), Next: "give the sequences of a step of all replicas"}
+	}
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 
 // Bounds of a file and of its numbers: far above what is published.
 const (
-	maxBytes = 64 << 20
+	MaxBytes = 64 << 20
 	maxCount = 1 << 30
 )
 
@@ -76,8 +76,8 @@ func columns() []column {
 // Parse reads a table of published runs. A file that is none is refused; a cell that
 // cannot be read is unknown, and [Run.Faults] says why. Every error is a *fault.Input.
 func Parse(name string, data []byte) ([]Run, error) {
-	if len(data) > maxBytes {
-		return nil, &fault.Input{Where: name, Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxBytes), Next: "give a table of published runs"}
+	if len(data) > MaxBytes {
+		return nil, &fault.Input{Where: name, Problem: fmt.Sprintf("has %d bytes, at most %d are read", len(data), MaxBytes), Next: "give a table of published runs"}
 	}
 	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff"))))
 	r.FieldsPerRecord = -1

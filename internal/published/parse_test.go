@@ -67,6 +67,7 @@ func TestWhatKeepsARunFromBeingCompared(t *testing.T) {
 		{",2,2,2,BF16", ",,2,,BF16", "tp, dp: not stated"},
 		{",2,2,2,BF16", ",2,2,3,BF16", `chips "8": is not tp 2 · pp 2 · dp 3 · cp 1`},
 		{",2,2,2,BF16", ",3,2,2,BF16", `chips "8": is not tp 3`},
+		{"1024,16,h100-80g-sxm,8,2,2,2", "1024,16,h100-80g-sxm,64,1,1,64", `global_batch_seqs "16": leaves some of dp 64 without a sequence`},
 		{"BF16", "INT4", `dtype "INT4": is no format`},
 		{"h100-80g-sxm", "h1000", `chip_id "h1000": is not in the catalogue`},
 		{",8,1408", ",8,", `ffn "0": is missing`},
