@@ -94,7 +94,7 @@ func TestLingDevices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, f := range []Field{BandwidthGBs, LinkKind, LinkGBs, PairGBs, LinkGroup, NodeChips, NodeNICs, NICGbits, HostLinkGBs, Numeric} {
+		for _, f := range []Field{Arch, BandwidthGBs, LinkKind, LinkGBs, PairGBs, LinkGroup, NodeChips, NodeNICs, NICGbits, HostLinkGBs, Numeric} {
 			got, want := c.Of(f), model.Of(f)
 			if !got.Value.Equal(want.Value) {
 				t.Errorf("%s.%s is %v, of %s %v", c.Name, f, got, like, want)
