@@ -44,8 +44,8 @@ type Comparison struct {
 
 // Against compares a run with a reference.
 func (s Side) Against(reference Side) Comparison {
-	c := Comparison{Time: over(s.Seconds, reference.Seconds), MFURatio: s.MFU().Mid / reference.MFU().Mid, BreakEven: s.dear() / reference.dear()}
-	cost := over(s.Cost, reference.Cost)
+	c := Comparison{Time: Over(s.Seconds, reference.Seconds), MFURatio: s.MFU().Mid / reference.MFU().Mid, BreakEven: s.dear() / reference.dear()}
+	cost := Over(s.Cost, reference.Cost)
 	c.Saving = Range{1 - cost.High, 1 - cost.Mid, 1 - cost.Low}
 	if !(c.BreakEven > 0 && c.BreakEven < math.Inf(1)) {
 		c.BreakEven = math.NaN()
@@ -53,9 +53,9 @@ func (s Side) Against(reference Side) Comparison {
 	return c
 }
 
-// over divides two ranges. What one may be off says nothing of the other, so that
+// Over divides two ranges. What one may be off says nothing of the other, so that
 // their widths add up as independent errors do, in logarithms.
-func over(a, b Range) Range {
+func Over(a, b Range) Range {
 	if !(a.Low > 0 && b.Low > 0) {
 		return Range{math.NaN(), math.NaN(), math.NaN()}
 	}
