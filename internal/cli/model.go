@@ -30,6 +30,8 @@ type modelFlags struct {
 	formats  string
 	explain  bool
 	json     bool
+
+	given func(flag string) bool
 }
 
 func newModel(env *Env) *cobra.Command {
@@ -56,6 +58,7 @@ is measured; the conventions are in docs/planner.md.`,
 		RunE:      func(_ *cobra.Command, args []string) error { return runModel(env, args[0], f) },
 	}
 	flags := cmd.Flags()
+	f.given = flags.Changed
 	flags.IntVar(&f.sequence, "sequence", 0, "`N` tokens of a sequence (default 4096, or the run file's, or as many as the model has positions)")
 	flags.BoolVar(&f.full, "full-attention", false, "count attention over all pairs, as many published figures do")
 	flags.IntVar(&f.layout.TP, "tp", 1, "`N` tensor-parallel ranks")
@@ -102,15 +105,15 @@ func runModel(env *Env, file string, f *modelFlags) error {
 
 // question checks the flags.
 func (f *modelFlags) question(m asked) (anatomy.Question, error) {
-	q := anatomy.Question{Sequence: cmp.Or(f.sequence, m.sequence), Full: f.full, Layout: f.layout, DP: f.dp}
+	q := anatomy.Question{Sequence: f.sequence, Full: f.full, Layout: f.layout, DP: f.dp}
 	most := cmp.Or(m.decoder.Positions, 1<<26) // what is learned for a position ends there
-	if q.Sequence == 0 {
-		q.Sequence = min(usualSequence, most)
+	if !f.given("sequence") {
+		q.Sequence = cmp.Or(m.sequence, min(usualSequence, most))
 	}
 	if q.Sequence < 1 || q.Sequence > most {
 		return q, usage("--sequence", strconv.Itoa(q.Sequence), "is out of range", "use 1 to "+strconv.Itoa(most))
 	}
-	if f.dp < 0 {
+	if f.dp < 1 && f.given("dp") {
 		return q, usage("--dp", strconv.Itoa(f.dp), "is no number of ranks", "use 1 or more")
 	}
 	var ok bool

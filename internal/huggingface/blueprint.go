@@ -20,6 +20,10 @@ func usual(f *fields) (anatomy.Decoder, anatomy.Layer) {
 
 // headDim is the width by the heads, as the library's code divides.
 func headDim(f *fields, hidden, heads int) int {
+	if hidden < 1 {
+		f.refuse("hidden_size", "is not positive", "give the width of the stream")
+		return 0
+	}
 	if heads < 1 || hidden%heads != 0 {
 		f.refuse("num_attention_heads", "does not divide the width, and no head_dim is said", "add head_dim to the file")
 		return 0

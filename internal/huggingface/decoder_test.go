@@ -142,6 +142,7 @@ func TestPlansRefused(t *testing.T) {
 		{"llama-2-7b", "num_hidden_layers", `0`, "num_hidden_layers"},
 		{"llama-2-7b", "num_hidden_layers", `1000000000`, "out of range"},
 		{"llama-2-7b", "num_attention_heads", `0`, "does not divide the width"},
+		{"llama-2-7b", "hidden_size", `-1`, "hidden_size \"-1\": is not positive"},
 		{"llama-2-7b", "num_attention_heads", `33`, "does not divide the width"},
 		{"llama-2-7b", "num_key_value_heads", `64`, "key/value heads"},
 		{"llama-2-7b", "vocab_size", `-1`, "vocabulary"},
