@@ -34,43 +34,54 @@ type layerTime struct {
 	expertBytes   float64 // of a token on their way to experts, and again back
 	keyBytes      float64 // of a token's keys and values
 	expertCount   float64 // in the layer; 0: dense
+	topK          float64
 	dense, routed float64 // parameters on the rank, and of all experts cut by nothing
 }
 
-// layerTimes are those of the kinds of layers of a model, for one tensor-parallel degree.
-func layerTimes(t Task, c coefficients, kinds []anatomy.Run, tp int, whole bool) []layerTime {
-	var out []layerTime
-	for _, k := range kinds {
-		out = append(out, newLayerTime(t, c, k, tp, whole))
-	}
-	return out
+// layerShape is what of a layer's time no constant changes: on one rank of a
+// tensor-parallel group.
+type layerShape struct {
+	layer         anatomy.Run
+	tp            int
+	matrices      []matrix
+	kept          float64 // bytes of activations a token
+	tensorBytes   [2]float64
+	tensorCalls   [2]float64
+	dense, routed float64
 }
 
-func newLayerTime(t Task, c coefficients, k anatomy.Run, tp int, whole bool) layerTime {
+func newLayerShape(t Task, k anatomy.Run, tp int, whole bool) layerShape {
 	hidden := t.Model.Hidden
-	l := layerTime{count: k.Count}
-	l.products = c.multiply(t.Format, attentionMatrices(k.Attention, hidden, tp)...)
-	if e := k.Experts; e == nil {
-		l.products = l.products.plus(c.multiply(t.Format, mlpMatrices(k.MLP, hidden, tp)...))
-	} else {
-		l.products = l.products.plus(c.multiply(t.Format, mlpMatrices(e.Shared, hidden, tp)...))
-		l.products = l.products.plus(c.multiply(wide(t.Format), matrix{float64(hidden), float64(e.Count)}))
-		l.route(c, t, *e, tp)
+	mlp := k.MLP
+	if k.Experts != nil {
+		mlp = k.Experts.Shared
 	}
-	l.attend(t, c, k.Attention, tp)
+	l := layerShape{layer: k, tp: tp, matrices: append(attentionMatrices(k.Attention, hidden, tp), mlpMatrices(mlp, hidden, tp)...)}
 	lay := anatomy.Layout{TP: tp, EP: 1, ETP: 1, PP: 1, KVCopies: true, Whole: whole}
-	kept := anatomy.Sum(k.Kept(hidden, anatomy.Keeping{Layout: lay, Sequence: t.Sequence, Element: wideBytes(t.Format), Recompute: anatomy.NoRecompute}))
-	move := c.byteTime * c.elementwise * kept
-	l.moved.forward.token += move
-	l.moved.backward.token += 2 * move
+	l.kept = anatomy.Sum(k.Kept(hidden, anatomy.Keeping{Layout: lay, Sequence: t.Sequence, Element: wideBytes(t.Format), Recompute: anatomy.NoRecompute}))
 	l.tensors(k.Layer.Traffic(hidden, lay, anatomy.Sending{Element: wideBytes(t.Format), Dispatch: wideBytes(t.Format), Combine: wideBytes(t.Format)}))
 	p := anatomy.Decoder{Hidden: hidden, NormBias: t.Model.NormBias, Layers: []anatomy.Run{{Count: 1, Layer: k.Layer}}}.Whole().Parameters().Held()
 	l.dense, l.routed = float64(p.Tensor)/float64(tp)+float64(p.Copied), float64(p.Routed)
 	return l
 }
 
+// time is what the layer takes.
+func (s layerShape) time(t Task, c coefficients) layerTime {
+	l := layerTime{count: s.layer.Count, tensorBytes: s.tensorBytes, tensorCalls: s.tensorCalls, dense: s.dense, routed: s.routed}
+	l.products = c.multiply(t.Format, s.matrices...)
+	if e := s.layer.Experts; e != nil {
+		l.products = l.products.plus(c.multiply(wide(t.Format), matrix{float64(t.Model.Hidden), float64(e.Count)}))
+		l.route(c, t, *e, s.tp)
+	}
+	l.attend(t, c, s.layer.Attention, s.tp)
+	move := c.byteTime * c.elementwise * s.kept
+	l.moved.forward.token += move
+	l.moved.backward.token += 2 * move
+	return l
+}
+
 // tensors adds up what is sent to the tensor-parallel group.
-func (l *layerTime) tensors(messages []anatomy.Message) {
+func (l *layerShape) tensors(messages []anatomy.Message) {
 	for _, m := range messages {
 		if m.Group != "tp" {
 			continue
@@ -120,12 +131,12 @@ func mlpMatrices(m anatomy.MLP, hidden, tp int) []matrix {
 func (c coefficients) multiply(format string, some ...matrix) passes {
 	var p passes
 	for _, m := range some {
-		p = p.plus(c.product1(format, m, c.product, c.tokens))
+		p = p.plus(c.one(format, m, c.product, c.tokens))
 	}
 	return p
 }
 
-func (c coefficients) product1(format string, m matrix, rate, tokens float64) passes {
+func (c coefficients) one(format string, m matrix, rate, tokens float64) passes {
 	operations := 2 * m.in * m.out * rate * (1 + c.width/m.in) * (1 + c.width/m.out)
 	narrow := operandBytes(format)
 	forward := linear{
@@ -157,7 +168,7 @@ func (l *layerTime) attend(t Task, c coefficients, a anatomy.Attention, tp int) 
 	heads := float64(a.Heads) / float64(tp)
 	dims := heads * float64(a.QueryDim()+a.ValueDim())
 	seen := anatomy.Seen(t.Sequence, a.Window, c.unfused)
-	l.scores.forward.token = 2 * dims * seen * c.score
+	l.scores.forward.token = 2 * dims * (seen + c.keys) * c.score
 	l.scores.backward.token = 2.5 * l.scores.forward.token
 	if c.unfused {
 		l.scores.backward.token = 2 * l.scores.forward.token
@@ -183,12 +194,21 @@ const (
 // expert-parallel rank multiplies the first by its experts.
 func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 	l.expertCount = float64(e.Count)
+	rate := c.expert
+	if e.Each.Bias {
+		rate *= c.biased
+	}
 	for _, m := range mlpMatrices(e.Each, t.Model.Hidden, 1) {
-		p := c.product1(t.Format, m, c.expert, c.tokens)
+		p := c.one(t.Format, m, rate, c.tokens)
 		choice := float64(e.TopK) / float64(tp)
 		p.forward.token *= choice
 		p.backward.token *= choice
 		l.experts = l.experts.plus(p)
 	}
+	l.experts.forward.call += c.grouped
+	l.experts.backward.call += 2 * c.grouped
 	l.expertBytes = float64(e.TopK*wideBytes(t.Format)) * float64(t.Model.Hidden) / float64(tp)
+	l.topK = float64(e.TopK)
+	l.moved.forward.token += c.byteTime * c.routing * l.expertBytes
+	l.moved.backward.token += 2 * c.byteTime * c.routing * l.expertBytes
 }

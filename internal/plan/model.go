@@ -15,6 +15,7 @@ type Model struct {
 	kinds   []anatomy.Run
 	order   []run // the layers as they stand
 	depth   int
+	shapes  map[shard]*shapes
 	shards  map[shard]*sharded
 	spread  float64
 	Assumed []string // what constants of other chips stand in for
@@ -27,6 +28,12 @@ type run struct{ count, kind int }
 type shard struct {
 	tp    int
 	whole bool
+}
+
+// shapes is what of their time no constant changes.
+type shapes struct {
+	layers             []layerShape
+	vocabulary, hidden float64
 }
 
 // sharded is what ranks of a shard take.
@@ -57,8 +64,7 @@ func PrepareFor(t Task, h Hardware, k Constants, degrees ...int) (*Model, error)
 	if t.Stack == "" {
 		t.Stack = h.Usual()
 	}
-	m := &Model{task: t, chip: h, depth: t.Model.Depth(), kinds: t.Model.Kinds(), shards: map[shard]*sharded{}}
-	m.c, m.Assumed = k.coefficients(t, h)
+	m := &Model{task: t, chip: h, depth: t.Model.Depth(), kinds: t.Model.Kinds(), shapes: map[shard]*shapes{}}
 	at := map[anatomy.Layer]int{}
 	for i, kind := range m.kinds {
 		at[kind.Layer] = i
@@ -67,31 +73,50 @@ func PrepareFor(t Task, h Hardware, k Constants, degrees ...int) (*Model, error)
 		m.order = append(m.order, run{r.Count, at[r.Layer]})
 	}
 	for _, tp := range degrees {
-		m.prepare(tp)
+		m.shape(shard{tp, false})
+		m.shape(shard{tp, true})
 	}
-	return m, nil
+	return m.With(k), nil
 }
 
-// prepare counts what ranks of a tensor-parallel group take.
-func (m *Model) prepare(tp int) {
-	for _, whole := range []bool{false, true} {
-		at := shard{tp, whole}
-		lay := anatomy.Layout{TP: tp, EP: 1, ETP: 1, PP: 1, KVCopies: true, Whole: whole}
-		if m.shards[at] != nil || lay.Check(m.task.Model) != nil {
-			continue
-		}
-		d := lay.For(m.task.Model)
-		vocabulary, hidden := float64(d.Vocab)/float64(tp), float64(d.Hidden)
-		s := &sharded{layers: layerTimes(m.task, m.c, m.kinds, tp, whole), head: m.c.multiply(wide(m.task.Format), matrix{hidden, vocabulary}), ends: vocabulary * hidden}
-		s.head.forward.token += m.c.byteTime * 8 * vocabulary // logits, read and written in fp32
-		s.head.backward.token += m.c.byteTime * 8 * vocabulary
-		head := s.head
-		for range d.MTP {
-			last := s.layers[m.order[len(m.order)-1].kind]
-			s.head = s.head.plus(head).plus(last.products).plus(last.scores).plus(last.moved)
-		}
-		m.shards[at] = s
+// shape counts what ranks of a tensor-parallel group have, if the model can be cut so.
+func (m *Model) shape(at shard) {
+	lay := anatomy.Layout{TP: at.tp, EP: 1, ETP: 1, PP: 1, KVCopies: true, Whole: at.whole}
+	if m.shapes[at] != nil || lay.Check(m.task.Model) != nil {
+		return
 	}
+	s := &shapes{vocabulary: float64(lay.For(m.task.Model).Vocab) / float64(at.tp), hidden: float64(m.task.Model.Hidden)}
+	for _, k := range m.kinds {
+		s.layers = append(s.layers, newLayerShape(m.task, k, at.tp, at.whole))
+	}
+	m.shapes[at] = s
+}
+
+// With is the model with other constants.
+func (m *Model) With(k Constants) *Model {
+	out := *m
+	out.c, out.Assumed = k.coefficients(m.task, m.chip)
+	out.shards = map[shard]*sharded{}
+	for at, s := range m.shapes {
+		out.shards[at] = out.sharded(s)
+	}
+	return &out
+}
+
+// sharded says what the ranks of a tensor-parallel group take.
+func (m *Model) sharded(of *shapes) *sharded {
+	s := &sharded{head: m.c.multiply(wide(m.task.Format), matrix{of.hidden, of.vocabulary}), ends: of.vocabulary * of.hidden}
+	logits := m.c.byteTime * 8 * of.vocabulary // read and written in fp32
+	s.head.forward.token += logits
+	s.head.backward.token += logits
+	for _, l := range of.layers {
+		s.layers = append(s.layers, l.time(m.task, m.c))
+	}
+	last, once := s.layers[m.order[len(m.order)-1].kind], s.head
+	for range m.task.Model.MTP {
+		s.head = s.head.plus(once).plus(last.products).plus(last.scores).plus(last.moved)
+	}
+	return s
 }
 
 // micro is what a micro-batch takes on a stage, by term, both passes.
@@ -197,7 +222,7 @@ func (m *Model) layer(t layerTime, l Layout, tokens float64) (out micro) {
 		imbalance := max(1, m.task.Imbalance)
 		forwardExperts = t.experts.forward.call*calls + t.experts.forward.token*tokens*imbalance
 		out.terms[ExpertProducts] = forwardExperts + t.experts.backward.call*calls + t.experts.backward.token*tokens*imbalance
-		out.terms[ExpertTraffic] = 4 * c.ep * m.allToAll(l, t.expertBytes*tokens*imbalance)
+		out.terms[ExpertTraffic] = 4 * c.ep * m.allToAll(&t, l, tokens*imbalance)
 	}
 	traffic := [2]float64{}
 	if l.TP > 1 {
@@ -217,8 +242,11 @@ func (m *Model) layer(t layerTime, l Layout, tokens float64) (out micro) {
 			out.terms[Recomputed] += out.terms[ExpertTraffic] / 2
 		}
 	case anatomy.Selective:
-		if c.unfused {
+		switch {
+		case c.unfused:
 			out.terms[Recomputed] = forwardScores
+		case m.task.Stack == Titan: // "selective op" keeps scores and every second product
+			out.terms[Recomputed] = forwardProducts/2 + forwardMoved
 		}
 	}
 	for _, x := range out.terms {

@@ -16,6 +16,9 @@ type Task struct {
 	Stack     Stack // training software; empty: as usual on the chip
 	// Unfused attention writes its scores to memory, as software did before 2023.
 	Unfused bool
+	// Months is how much older the software is than the newest that constants were fitted
+	// to; 0: not, or not known.
+	Months float64
 }
 
 // Stack is a family of training software, by how it splits a model and overlaps work.
@@ -24,6 +27,7 @@ type Stack string
 // The stacks that constants know.
 const (
 	Megatron  Stack = "megatron"  // Megatron-Core and what is built on it: NeMo, Megatron-Bridge
+	Plain     Stack = "plain"     // Megatron-Core as it comes, without the overlap of tensor-parallel traffic
 	Classic   Stack = "classic"   // Megatron-LM before 2023 and its forks: no overlap, attention unfused
 	FSDP      Stack = "fsdp"      // PyTorch's fully sharded data parallel, eager
 	Titan     Stack = "titan"     // torchtitan: FSDP2 with tensor parallel, mostly compiled

@@ -29,17 +29,23 @@ func (m *Model) linkTime(ranks int) float64 {
 	return m.c.link
 }
 
-// allToAll is the time of bytes that leave a rank for all ranks of its expert-parallel
-// group, its own share included.
-func (m *Model) allToAll(l Layout, bytes float64) float64 {
+// allToAll is the time of a token's way to its experts, all tokens of a rank together:
+// a choice inside the group of fast links travels alone; beyond it, a token goes to each
+// host once, whatever it chose there (DeepSeek-V3, arXiv 2412.19437, section 3.2.2).
+func (m *Model) allToAll(t *layerTime, l Layout, tokens float64) float64 {
 	n := l.EP * l.ETP
 	if n == 1 {
 		return 0
 	}
 	r := m.chip.inside(n, 1)
-	near := float64(r-1) / float64(n) * m.linkTime(r)
-	far := float64(n-r) / float64(n) * m.c.nic
-	return bytes*(near+far) + m.c.hop*float64(n-1)
+	near := tokens * t.expertBytes * float64(r-1) / float64(r) * m.linkTime(r)
+	if r == n {
+		return near + m.c.hop*float64(n-1)
+	}
+	groups := float64(n) / float64(r)
+	visited := groups * (1 - math.Pow(1-1/groups, t.topK)) // of all groups, by even choice
+	far := tokens * t.expertBytes / t.topK * visited * (groups - 1) / groups * m.c.nic
+	return max(near, far) + m.c.hop*float64(r+int(groups)-2)
 }
 
 // context is what attention waits for keys and values of the other context-parallel
@@ -81,11 +87,9 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	}
 	ranks := l.DP * l.CP
 	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
-	gradients, weights := 4.0, float64(wideBytes(m.task.Format))
-	if m.task.Stack == FSDP || m.task.Stack == Titan || m.task.Stack == Classic {
-		gradients = 2
-	}
-	if l.ZeRO == 3 {
+	weights := float64(wideBytes(m.task.Format))
+	gradients := weights
+	if l.ZeRO == 3 && (l.PP == 1 || m.task.Stack != Titan) {
 		return batches * m.beside(stage, each*(gradients+2*weights))
 	}
 	return m.beside(stage, each*(gradients+weights))

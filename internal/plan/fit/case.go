@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
@@ -23,9 +24,13 @@ func OfCase(c published.Case) (plan.Task, plan.Hardware, plan.Layout, error) {
 		l.Recompute = recomputeOf(c)
 	}
 	l.MicroBatch = microBatch(c, l)
-	if l.PP > 1 && c.Decoder.Depth()%l.PP != 0 {
-		l.Stages = endsShort(c.Decoder.Depth(), l.PP)
+	if l.PP > 1 && c.Decoder.Depth()%(l.PP*l.VPP) != 0 {
+		l.Stages = endsShort(c.Decoder.Depth(), l.PP, l.VPP)
 	}
+	if stack == plan.Megatron && strings.HasPrefix(c.Run.Model, "deepseek-v3") && !c.Run.MTP.Known {
+		t.Model.MTP = 1 // Megatron-Bridge's recipe has it; the rates that its tables print count it
+	}
+	t.Months = monthsBefore(c.Run.Software)
 	return t, h, l, nil
 }
 
@@ -49,7 +54,7 @@ func stackOf(c published.Case) plan.Stack {
 		stack plan.Stack
 	}{
 		{"mosaicml", plan.FSDP}, {"llm-foundry", plan.FSDP}, {"torchtitan", plan.Titan}, {"sailor", plan.Sailor}, {"vtrain", plan.Classic},
-		{"mindspeed", plan.MindSpeed}, {"primus", plan.Primus}, {"simumax", plan.Megatron}, {"nemo", plan.Megatron}, {"megatron-bridge", plan.Megatron},
+		{"mindspeed", plan.MindSpeed}, {"primus", plan.Primus}, {"simumax", plan.Plain}, {"nemo", plan.Megatron}, {"megatron-bridge", plan.Megatron},
 	} {
 		if strings.Contains(from, s.word) {
 			return s.stack
@@ -87,20 +92,42 @@ func microBatch(c published.Case, l plan.Layout) int {
 	return 1
 }
 
-// endsShort deals layers to stages as Megatron does when embedding and head count for
-// one: what is missing to an even share is missing at the ends.
-func endsShort(depth, stages int) []int {
-	each := (depth + stages - 1) / stages
+// endsShort deals layers to stages where they do not divide. Up to two layers are
+// missing at the ends, as with Megatron's flags that count embedding and head for a
+// layer; more than that at the end, as in its layouts of DeepSeek-V3.
+func endsShort(depth, stages, chunks int) []int {
+	each := (depth + stages*chunks - 1) / (stages * chunks)
 	out := make([]int, stages)
 	for i := range out {
-		out[i] = each
+		out[i] = each * chunks
 	}
-	for i := range each*stages - depth {
-		at := i / 2
-		if i%2 == 0 {
-			at = stages - 1 - i/2
-		}
-		out[at]--
+	missing := each*chunks*stages - depth
+	if missing > 1 && missing <= 2 {
+		out[0]--
+		missing--
+	}
+	for at := stages - 1; missing > 0; at-- {
+		n := min(missing, out[at]-1)
+		out[at] -= n
+		missing -= n
 	}
 	return out
+}
+
+// newest is the month of the newest software that constants are fitted to, in months.
+const newest = 26*12 + 4
+
+// monthsBefore is the age of software whose version is a year and a month.
+func monthsBefore(software string) float64 {
+	i := strings.LastIndexByte(software, ' ')
+	parts := strings.Split(software[i+1:], ".")
+	if len(parts) < 2 {
+		return 0
+	}
+	year, err := strconv.Atoi(parts[0])
+	month, err2 := strconv.Atoi(parts[1])
+	if err != nil || err2 != nil || year < 20 || year > 60 || month < 1 || month > 12 {
+		return 0
+	}
+	return max(0, float64(newest-12*year-month))
 }

@@ -15,6 +15,8 @@ type Sample struct {
 	Chip    plan.Hardware
 	Layout  plan.Layout
 	Seconds float64 // of a step, measured
+
+	model *plan.Model
 }
 
 // Samples are the comparable runs of a side.
@@ -43,24 +45,15 @@ func NewSample(r published.Run, split published.Split, chips chip.Catalogue) (Sa
 		return Sample{}, err
 	}
 	s := Sample{Case: c, Seconds: step.Seconds}
-	s.Task, s.Chip, s.Layout, err = OfCase(c)
+	if s.Task, s.Chip, s.Layout, err = OfCase(c); err != nil {
+		return s, err
+	}
+	s.model, err = plan.PrepareFor(s.Task, s.Chip, plan.BuiltinConstants(), s.Layout.TP)
 	return s, err
 }
 
 // Predict is what the model says.
-func (s Sample) Predict(k plan.Constants) (plan.Step, error) {
-	m, err := plan.PrepareFor(s.Task, s.Chip, k, s.Layout.TP)
-	if err != nil {
-		return plan.Step{}, err
-	}
-	return m.Step(s.Layout), nil
-}
+func (s Sample) Predict(k plan.Constants) plan.Step { return s.model.With(k).Step(s.Layout) }
 
 // off is the logarithm of predicted over measured.
-func (s Sample) off(k plan.Constants) float64 {
-	step, err := s.Predict(k)
-	if err != nil {
-		panic("fit: " + s.Case.Run.ID + ": " + err.Error())
-	}
-	return math.Log(step.Seconds / s.Seconds)
-}
+func (s Sample) off(k plan.Constants) float64 { return math.Log(s.Predict(k).Seconds / s.Seconds) }
