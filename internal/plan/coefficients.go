@@ -39,7 +39,7 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 	} else {
 		c.product = 1 / (h.Peak[t.Format] * at("product."+t.Format+"."+h.Family()))
 	}
-	c.expert, c.biased = c.product/at("expert."+t.Format), at("biased")
+	c.expert, c.biased = c.product/at("expert."+h.Family()+"."+t.Format), at("biased")
 	c.score = 1 / (h.Peak[wide(t.Format)] * at("score."+h.Family()) * at("fused."+stack))
 	c.keys, c.routing = at("keys"), at("routing")
 	c.byteTime = 1 / (h.Bandwidth * at("bandwidth"))
@@ -48,7 +48,7 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 	if t.Format == "fp8" || t.Format == "fp4" {
 		c.cast = at("cast." + t.Format)
 	}
-	c.launch, c.grouped = at("launch."+stack), at("grouped")
+	c.launch, c.grouped = at("launch."+stack), at("grouped."+t.Format)
 	c.nic = 1 / (h.NIC * at("nic"))
 	if c.link = c.nic; h.Link > 0 {
 		c.link = 1 / (h.Link * at("link"))

@@ -212,3 +212,15 @@ func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 	l.moved.forward.token += c.byteTime * c.routing * l.expertBytes
 	l.moved.backward.token += 2 * c.byteTime * c.routing * l.expertBytes
 }
+
+// Reached is the share of the peak that products of tokens with weights of in × out
+// elements reach forward; with experts, that many of them have as many tokens each.
+func (k Constants) Reached(h Hardware, format string, experts int, tokens, in, out float64) float64 {
+	c, _ := k.coefficients(Task{Format: format, Stack: h.Usual()}, h)
+	rate, extra := c.product, 0.0
+	if experts > 0 {
+		rate, extra = c.expert, c.grouped
+	}
+	t := c.one(format, matrix{in, out}, rate, c.tokens).forward.at(tokens) + extra
+	return 2 * tokens * in * out / h.Peak[format] / t
+}

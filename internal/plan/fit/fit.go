@@ -17,6 +17,11 @@ type Free struct {
 	Low, High float64
 }
 
+// Observation is something measured that the model predicts too.
+type Observation interface {
+	off(k plan.Constants) float64 // logarithm of predicted over measured time
+}
+
 const (
 	typical = 0.08 // error of a run, as a logarithm
 	robust  = 2.0  // typical errors beyond which a run pulls no harder
@@ -25,7 +30,7 @@ const (
 
 // Fit moves the free constants so that the samples are met: Gauss-Newton with damping
 // on Huber's loss (Huber, 1964), each constant held to its first value by a prior.
-func Fit(samples []Sample, k plan.Constants, free []Free) plan.Constants {
+func Fit(samples []Observation, k plan.Constants, free []Free) plan.Constants {
 	at := make([]float64, len(free))
 	for i, f := range free {
 		at[i] = math.Log(f.First)
@@ -65,7 +70,7 @@ func apply(k plan.Constants, free []Free, at []float64) plan.Constants {
 }
 
 // total is the loss.
-func total(samples []Sample, k plan.Constants, free []Free, at []float64) float64 {
+func total(samples []Observation, k plan.Constants, free []Free, at []float64) float64 {
 	sum := 0.0
 	for _, s := range samples {
 		if e := math.Abs(s.off(k)) / typical; e > robust {
@@ -82,7 +87,7 @@ func total(samples []Sample, k plan.Constants, free []Free, at []float64) float6
 }
 
 // direction solves for a step.
-func direction(samples []Sample, k plan.Constants, free []Free, at []float64, damping float64) []float64 {
+func direction(samples []Observation, k plan.Constants, free []Free, at []float64, damping float64) []float64 {
 	n := len(free)
 	base := apply(k, free, at)
 	residual := make([]float64, len(samples))

@@ -13,6 +13,6 @@ func Predictor(k plan.Constants) func(published.Case) (plan.Step, error) {
 		if s.Task, s.Chip, s.Layout, err = OfCase(c); err != nil {
 			return plan.Step{}, err
 		}
-		return s.Predict(k)
+		return s.Predict(k), nil
 	}
 }
