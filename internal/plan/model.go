@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"fmt"
 	"math"
+	"strconv"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -17,9 +19,13 @@ type Model struct {
 	depth   int
 	shapes  map[shard]*shapes
 	shards  map[shard]*sharded
+	memory  memoryTable
 	spread  float64
 	Assumed []string // what constants of other chips stand in for
 }
+
+// mostKinds is how many kinds of layers a model may have.
+const mostKinds = 8
 
 // run is a number of equal layers, by their place among the kinds.
 type run struct{ count, kind int }
@@ -65,6 +71,9 @@ func PrepareFor(t Task, h Hardware, k Constants, degrees ...int) (*Model, error)
 		t.Stack = h.Usual()
 	}
 	m := &Model{task: t, chip: h, depth: t.Model.Depth(), kinds: t.Model.Kinds(), shapes: map[shard]*shapes{}}
+	if len(m.kinds) > mostKinds {
+		return nil, &fault.Input{Where: t.Model.Name, Value: strconv.Itoa(len(m.kinds)), Problem: "kinds of layers are more than can be told apart", Next: fmt.Sprintf("at most %d", mostKinds)}
+	}
 	at := map[anatomy.Layer]int{}
 	for i, kind := range m.kinds {
 		at[kind.Layer] = i
@@ -76,6 +85,7 @@ func PrepareFor(t Task, h Hardware, k Constants, degrees ...int) (*Model, error)
 		m.shape(shard{tp, false})
 		m.shape(shard{tp, true})
 	}
+	m.memory = newMemory(t, h)
 	return m.With(k), nil
 }
 
@@ -127,6 +137,13 @@ type micro struct {
 
 // Step predicts a layout that Check lets pass. It allocates nothing.
 func (m *Model) Step(l Layout) Step {
+	out := m.Time(l)
+	out.Memory = m.memory.of(l)
+	return out
+}
+
+// Time is a step without its memory.
+func (m *Model) Time(l Layout) Step {
 	s := m.shards[shard{l.TP, l.Whole}]
 	tokens := float64(l.MicroBatch) * float64(m.task.Sequence) / float64(l.CP)
 	batches := float64(m.task.Batch) / float64(l.DP*l.MicroBatch)
@@ -159,31 +176,40 @@ func (m *Model) Step(l Layout) Step {
 
 // stages gives what a micro-batch takes on the slowest stage, and on all of them.
 func (m *Model) stages(s *sharded, l Layout, tokens float64) (longest micro, all float64) {
-	var kinds [8]micro
+	var kinds [mostKinds]micro
 	for i := range s.layers {
-		kinds[i] = m.layer(s.layers[i], l, tokens)
+		kinds[i] = m.layer(&s.layers[i], l, tokens)
 	}
-	at, left := 0, m.order[0].count
+	head := s.head.forward.at(tokens) + s.head.backward.at(tokens)
+	var most [mostKinds]int // layers of the slowest stage, by kind
+	final := false
+	at, left, sum := 0, m.order[0].count, 0.0
 	for stage := range l.PP {
-		var this micro
+		this, counts := 0.0, [mostKinds]int{}
 		for n := m.layersOf(l, stage); n > 0; {
 			if left == 0 {
 				at++
 				left = m.order[at].count
 			}
 			k := min(n, left)
-			this.add(&kinds[m.order[at].kind], float64(k))
+			counts[m.order[at].kind] += k
+			this += float64(k) * kinds[m.order[at].kind].sum
 			n, left = n-k, left-k
 		}
 		if stage == l.PP-1 {
-			t := s.head.forward.at(tokens) + s.head.backward.at(tokens)
-			this.terms[Head] += t
-			this.sum += t
+			this += head
 		}
-		all += this.sum
-		if this.sum > longest.sum {
-			longest = this
+		all += this
+		if this > sum {
+			sum, most, final = this, counts, stage == l.PP-1
 		}
+	}
+	for kind := range s.layers {
+		longest.add(&kinds[kind], float64(most[kind]))
+	}
+	if final {
+		longest.terms[Head] += head
+		longest.sum += head
 	}
 	return longest, all
 }
@@ -209,7 +235,7 @@ func (a *micro) add(b *micro, times float64) {
 }
 
 // layer is what a layer takes of a micro-batch.
-func (m *Model) layer(t layerTime, l Layout, tokens float64) (out micro) {
+func (m *Model) layer(t *layerTime, l Layout, tokens float64) (out micro) {
 	c := &m.c
 	forwardProducts, forwardScores, forwardMoved := t.products.forward.at(tokens), t.scores.forward.at(tokens), t.moved.forward.at(tokens)
 	out.terms[Products] = forwardProducts + t.products.backward.at(tokens)
@@ -222,7 +248,7 @@ func (m *Model) layer(t layerTime, l Layout, tokens float64) (out micro) {
 		imbalance := max(1, m.task.Imbalance)
 		forwardExperts = t.experts.forward.call*calls + t.experts.forward.token*tokens*imbalance
 		out.terms[ExpertProducts] = forwardExperts + t.experts.backward.call*calls + t.experts.backward.token*tokens*imbalance
-		out.terms[ExpertTraffic] = 4 * c.ep * m.allToAll(&t, l, tokens*imbalance)
+		out.terms[ExpertTraffic] = 4 * c.ep * m.allToAll(t, l, tokens*imbalance)
 	}
 	traffic := [2]float64{}
 	if l.TP > 1 {

@@ -50,7 +50,7 @@ func (m *Model) allToAll(t *layerTime, l Layout, tokens float64) float64 {
 
 // context is what attention waits for keys and values of the other context-parallel
 // ranks, which go around while it works (Liu et al., arXiv 2310.01889, section 3), and their gradients.
-func (m *Model) context(t layerTime, l Layout, tokens, attention float64) float64 {
+func (m *Model) context(t *layerTime, l Layout, tokens, attention float64) float64 {
 	others := float64(l.CP - 1)
 	sent := t.keyBytes*tokens*others*m.ring(l.CP, l.TP) + others*m.c.hop
 	return m.beside(attention, 3*sent)
@@ -89,10 +89,16 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
 	weights := float64(wideBytes(m.task.Format))
 	gradients := weights
-	if l.ZeRO == 3 && (l.PP == 1 || m.task.Stack != Titan) {
+	if m.gathersEachTime(l) {
 		return batches * m.beside(stage, each*(gradients+2*weights))
 	}
 	return m.beside(stage, each*(gradients+weights))
+}
+
+// gathersEachTime says whether weights are gathered for each micro-batch: with a
+// pipeline torchtitan keeps them for a step.
+func (m *Model) gathersEachTime(l Layout) bool {
+	return l.ZeRO == 3 && (l.PP == 1 || m.task.Stack != Titan)
 }
 
 // held counts the parameters of the fullest stage.

@@ -8,9 +8,8 @@ import (
 // Predictor predicts published runs with these constants.
 func Predictor(k plan.Constants) func(published.Case) (plan.Step, error) {
 	return func(c published.Case) (plan.Step, error) {
-		s := Sample{Case: c}
-		var err error
-		if s.Task, s.Chip, s.Layout, err = OfCase(c); err != nil {
+		s, err := newSample(c)
+		if err != nil {
 			return plan.Step{}, err
 		}
 		return s.Predict(k), nil

@@ -44,7 +44,14 @@ func NewSample(r published.Run, split published.Split, chips chip.Catalogue) (Sa
 	if err != nil {
 		return Sample{}, err
 	}
-	s := Sample{Case: c, Seconds: step.Seconds}
+	s, err := newSample(c)
+	s.Seconds = step.Seconds
+	return s, err
+}
+
+func newSample(c published.Case) (Sample, error) {
+	s := Sample{Case: c}
+	var err error
 	if s.Task, s.Chip, s.Layout, err = OfCase(c); err != nil {
 		return s, err
 	}
@@ -56,4 +63,6 @@ func NewSample(r published.Run, split published.Split, chips chip.Catalogue) (Sa
 func (s Sample) Predict(k plan.Constants) plan.Step { return s.model.With(k).Step(s.Layout) }
 
 // off is the logarithm of predicted over measured.
-func (s Sample) off(k plan.Constants) float64 { return math.Log(s.Predict(k).Seconds / s.Seconds) }
+func (s Sample) off(k plan.Constants) float64 {
+	return math.Log(s.model.With(k).Time(s.Layout).Seconds / s.Seconds)
+}

@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/mistura-project/mistura/internal/anatomy"
+)
+
+// Explain gives the terms and the memory of a layout with their formulas: the same
+// numbers that Step gives.
+func (m *Model) Explain(l Layout) (terms, memory []Told) {
+	step := m.Step(l)
+	e := explained{Model: m, l: l, tokens: float64(l.MicroBatch) * float64(m.task.Sequence) / float64(l.CP), batches: m.task.Batch / (l.DP * l.MicroBatch)}
+	for i, formula := range e.formulas() {
+		terms = append(terms, Told{Term(i).String(), step.Terms[i], formula})
+	}
+	return terms, m.memory.explain(l)
+}
+
+type explained struct {
+	*Model
+	l       Layout
+	tokens  float64
+	batches int
+}
+
+// formulas are one a term.
+func (e explained) formulas() [Terms]string {
+	l, c, h := e.l, e.c, e.chip
+	each := fmt.Sprintf("%d micro-batches × the slowest of %d stages × %s tokens: ", e.batches, l.PP, anatomy.Number(e.tokens))
+	rate := func(perUnit, peak float64) string {
+		return fmt.Sprintf("%.0f %% of %.0f TFLOPS", 100/(perUnit*peak), peak/1e12)
+	}
+	memory := fmt.Sprintf("%.0f %% of %.0f GB/s", 100/(c.byteTime*h.Bandwidth), h.Bandwidth/1e9)
+	peak, widePeak := h.Peak[e.task.Format], h.Peak[wide(e.task.Format)]
+	return [Terms]string{
+		Products: each + fmt.Sprintf("2 in × out FLOP each way and once more for weights' gradients, at %s × in/(in + %.0f) × out/(out + %.0f), %.0f tokens more a call; operands at %s",
+			rate(c.product, peak), c.width, c.width, c.tokens, memory),
+		ExpertProducts: each + fmt.Sprintf("as products at %s, %.3g s more an expert of the rank; imbalance × %g", rate(c.expert, peak), c.grouped, max(1, e.task.Imbalance)),
+		Attention:      each + fmt.Sprintf("2 × heads × (query + value) × (keys seen + %.0f) FLOP at %s, backward × 2.5", c.keys, rate(c.score, widePeak)),
+		Head:           fmt.Sprintf("%d micro-batches × vocabulary × width, as products in %s; logits moved in fp32", e.batches, wide(e.task.Format)),
+		Elementwise:    each + fmt.Sprintf("%.2g × the bytes that a layer keeps, and %.2g × tokens on their way to experts, at %s, backward × 2", c.elementwise, c.routing, memory),
+		Recomputed:     "recompute " + string(l.Recompute) + ": forward terms of layers again",
+		TensorTraffic:  e.tensor(each),
+		ExpertTraffic:  each + fmt.Sprintf("4 × choice × width to %d ranks, %d of them by links of %.0f GB/s and hosts once by %.0f GB/s; %.0f %% not hidden", l.EP*l.ETP, h.inside(l.EP*l.ETP, 1), h.Link/1e9, h.NIC/1e9, 100*c.ep),
+		ContextTraffic: each + fmt.Sprintf("keys and values around %d ranks beside attention", l.CP),
+		StageTraffic:   fmt.Sprintf("%d micro-batches × %d virtual stages × stream and gradient; %.0f %% not hidden", e.batches, max(1, l.VPP), 100*c.send),
+		Bubble:         fmt.Sprintf("(all %d stages − the slowest) of one micro-batch / %d virtual stages", l.PP, max(1, l.VPP)),
+		DataTraffic:    e.data(),
+		Optimizer:      "30 bytes of each parameter that the rank updates, at " + memory,
+		Overhead:       each + fmt.Sprintf("2 × %.2g s a layer; %.2g %% of all for each doubling of hosts", c.launch, 100*c.scale),
+	}
+}
+
+func (e explained) tensor(each string) string {
+	if e.l.TP == 1 {
+		return "tp 1: none"
+	}
+	return each + fmt.Sprintf("gathers and scatters of the stream among %d ranks at %.0f GB/s, %.0f %% not hidden", e.l.TP, 1e-9/e.ring(e.l.TP, 1), 100*e.c.tp)
+}
+
+func (e explained) data() string {
+	ranks := e.l.DP * e.l.CP
+	if ranks == 1 {
+		return "one replica: none"
+	}
+	often := "once a step"
+	if e.gathersEachTime(e.l) {
+		often = "each micro-batch, weights twice"
+	}
+	return fmt.Sprintf("gradients and weights of a rank among %d replicas at %.0f GB/s, %s, beside work: (work^p + traffic^p)^(1/p) − work, p %.2g", ranks, 1e-9/e.ring(ranks, e.l.TP), often, e.c.overlap)
+}
+
+// MFU is the share of the dense peak of the task's format that a step's model
+// operations take: causal attention, nothing recomputed, the head counted.
+func (m *Model) MFU(s Step, chips int) float64 {
+	w := m.task.Model.Work(anatomy.Convention{Sequence: m.task.Sequence})
+	operations := (w.Forward() + w.Backward()) * float64(m.task.Batch) * float64(m.task.Sequence)
+	return operations / (s.Seconds * float64(chips) * m.chip.Peak[m.task.Format])
+}
