@@ -17,7 +17,8 @@ type Case struct {
 	Run        Run
 	Decoder    anatomy.Decoder
 	Chip       chip.Chip
-	Format     string // of products: bf16, fp16, fp8, fp4
+	Among      chip.Catalogue // where it stands
+	Format     string         // of products: bf16, fp16, fp8, fp4
 	Layout     anatomy.Layout
 	DP, CP     int
 	Chips      int
@@ -59,7 +60,7 @@ func (c *Case) find(chips chip.Catalogue) error {
 		if !ok {
 			continue
 		}
-		if c.Chip = found; found.Name != name {
+		if c.Chip, c.Among = found, chips; found.Name != name {
 			c.assume("chip %s", found.Name)
 		}
 		return nil

@@ -36,7 +36,7 @@ func OfCase(c published.Case) (plan.Task, plan.Hardware, plan.Layout, error) {
 
 // hardware is the chip as the run had it: with the network that its source states.
 func hardware(c published.Case) (plan.Hardware, error) {
-	h, err := plan.HardwareOf(c.Chip, chip.Builtin().Chips()...)
+	h, err := plan.HardwareOf(c.Chip, c.Among.Chips()...)
 	if err != nil {
 		return h, err
 	}
