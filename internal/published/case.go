@@ -47,6 +47,7 @@ func (r Run) Case(chips chip.Catalogue) (Case, error) {
 	if c.Format, err = r.format(); err != nil {
 		return Case{}, err
 	}
+	c.native()
 	if err := c.decoder(); err != nil {
 		return Case{}, err
 	}
@@ -139,6 +140,24 @@ func (r Run) format() (string, error) {
 		}
 	}
 	return "", &fault.Input{Where: "dtype", Value: r.Dtype, Problem: "is no format that is known here", Next: "write BF16, FP16, FP8, MXFP8 or NVFP4"}
+}
+
+// native takes the next wider format in which the chip's peak is known where it is not
+// known in the stated one: narrow formats are computed so where there are no units for them, and
+// products in both formats of 16 bits are equally fast.
+func (c *Case) native() {
+	wider := map[string][]string{"fp4": {"fp8", "bf16", "fp16"}, "fp8": {"bf16", "fp16"}, "bf16": {"fp16"}, "fp16": {"bf16"}, "tf32": {"fp32"}, "fp32": {"tf32"}}
+	for _, format := range append([]string{c.Format}, wider[c.Format]...) {
+		field, _ := chip.Peak(format)
+		if _, _, known := c.Chip.Of(field).Range(); !known {
+			continue
+		}
+		if format != c.Format {
+			c.assume("computed in %s", format)
+		}
+		c.Format = format
+		return
+	}
 }
 
 func (c *Case) decoder() (err error) {

@@ -20,6 +20,7 @@ func TestWhatIsTakenForGranted(t *testing.T) {
 		{"cp within dp", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,h100-80g-sxm,8,1,1,8,2,,,BF16,step_time,1,s", "dp 4, for cp is within"},
 		{"ranks of packages", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,ascend-910c,8,2,1,8,,,,BF16,step_time,1,s", "dp 4, for a chip has 2 ranks"},
 		{"ranks of packages, one replica", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,ascend-910c,8,16,1,1,,,,BF16,step_time,1,s", "tp 8, for a chip has 2 ranks"},
+		{"a format without units", "a,s,llama2-7b,7,,32,4096,32,11008,,,,32000,4096,16,a100-80g-sxm,8,1,1,8,1,,,FP8,step_time,1,s", "computed in bf16"},
 		{"whole decimals", "a,s,llama2-7b,7,,32.0,4096.0,32,11008,,,,32000,4096,16,h100-80g-sxm,8.0,1,1,8,1,,,bfloat16,step_time,1,s", ""},
 		{"an expert's width and choice", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,14336,,8,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,8,,BF16,step_time,1,s", "moe_ffn 14336, as ffn; topk 2, by active_b"},
 		{"experts cut as all else", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,16,8,1,2,1,2,,BF16,step_time,1,s", "etp 8"},
