@@ -25,8 +25,9 @@ func (q Question) Answer() Report {
 	at := q.compared(r.Scalability)
 	r.Performance = Performance{
 		Grade: chip.Worst(q.figures(chip.BF16, chip.MemoryGB, chip.BandwidthGBs, chip.LinkGBs, chip.NICGbits)...),
-		Chip:  own.side(q.Chip, at, ownErr), Reference: other.side(q.Reference, at, otherErr), Runs: q.wholeRuns(),
+		Chip:  own.side(q.Chip, at, ownErr), Reference: other.side(q.Reference, at, otherErr),
 	}
+	r.Performance.Runs = q.wholeRuns(r.Performance.Chip)
 	r.Performance.price(q.Chip, q.Reference)
 	r.Ecosystem = q.ecosystem(r.Performance.Chip)
 	r.Verdict = q.verdict(r)

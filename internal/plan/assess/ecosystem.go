@@ -14,7 +14,7 @@ func (q Question) ecosystem(own Side) Ecosystem {
 	for _, field := range []struct {
 		chip.Field
 		name string
-	}{{chip.Torch, "PyTorch device"}, {chip.Collectives, "collectives"}, {chip.Frameworks, "frameworks"}, {chip.Resource, "Kubernetes resource"}, {chip.Visible, "devices hidden by"}} {
+	}{{chip.Torch, "PyTorch"}, {chip.Collectives, "collectives"}, {chip.Frameworks, "frameworks"}, {chip.Resource, "Kubernetes"}, {chip.Visible, "visibility"}} {
 		f := q.Chip.Of(field.Field)
 		if !f.Known() {
 			e.Unknown = append(e.Unknown, field.name)
@@ -58,7 +58,7 @@ func (q Question) formats() (Item, []string) {
 			missing = append(missing, "peak in "+string(field))
 		}
 	}
-	return Item{Name: "formats, TFLOPS", Said: strings.Join(have, ", "), Grade: chip.Worst(figures...)}, missing
+	return Item{Name: "formats", Said: strings.Join(have, ", "), Grade: chip.Worst(figures...)}, missing
 }
 
 // gaps are what the predictions would need and nobody knows.

@@ -84,18 +84,29 @@ func (q Question) sister(c chip.Chip, field chip.Field) bool {
 	})
 }
 
-// alike is the range of a figure over the chips of the catalogue with a like peak.
+// alike is the range of a figure over the linked chips of the catalogue with a like
+// peak; of bandwidth over those with the same kind of memory, if any.
 func (q Question) alike(c chip.Chip, field chip.Field) (low, high float64, ok bool) {
 	from, to, ok := c.Of(chip.BF16).Range()
 	if !ok {
 		return 0, 0, false
 	}
-	var some []chip.Figure
+	var some, same []chip.Figure
+	kind := c.Of(chip.MemoryKind)
 	for _, other := range q.Catalogue.Chips() {
 		x, y, ok := other.Of(chip.BF16).Range()
-		if f := other.Of(field); ok && f.Known() && f.Grade != chip.Assumed && y*like >= from && x <= to*like {
-			some = append(some, f)
+		_, _, linked := other.Of(chip.LinkGBs).Range()
+		figure := other.Of(field)
+		if !ok || !linked || !figure.Known() || figure.Grade == chip.Assumed || y*like < from || x > to*like {
+			continue
 		}
+		some = append(some, figure)
+		if field == chip.BandwidthGBs && kind.Known() && other.Of(chip.MemoryKind).Equal(kind.Value) {
+			same = append(same, figure)
+		}
+	}
+	if len(same) > 0 {
+		some = same
 	}
 	return chip.Hull(some...).Range()
 }

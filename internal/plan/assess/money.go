@@ -1,6 +1,7 @@
 package assess
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -63,8 +64,8 @@ func (s *Side) priced(c chip.Chip, currency string) {
 }
 
 // wholeRuns are the published runs of the chip of which only the bill is known: what
-// utilisation they imply.
-func (q Question) wholeRuns() []WholeRun {
+// utilisation they imply, and how far the prediction is off. Nothing is fitted to them.
+func (q Question) wholeRuns(own Side) []WholeRun {
 	runs := []WholeRun{}
 	peak, ok := q.Chip.Of(chip.BF16).Exact()
 	for _, r := range q.Runs {
@@ -73,9 +74,22 @@ func (q Question) wholeRuns() []WholeRun {
 			continue
 		}
 		active := r.ActiveB.Or(r.ParamsB.Or(0)) * 1e9
-		runs = append(runs, WholeRun{r.ID, r.Model, r.Source, hours, plan.ImpliedMFU(plan.SixN(active, trillion), hours*3600, peak*1e12)})
+		w := WholeRun{ID: r.ID, Model: r.Model, Source: r.Source, Hours: hours, MFU: plan.ImpliedMFU(plan.SixN(active, trillion), hours*3600, peak*1e12)}
+		if own.Rate != nil && q.trains(r) {
+			gap := trillion/3600/own.Rate.Mid/hours - 1
+			w.Gap = &gap
+		}
+		runs = append(runs, w)
 	}
 	return runs
+}
+
+// trains says that the run is of the model that is asked for: its parameters, all and
+// active, are those within what rounding takes.
+func (q Question) trains(r published.Run) bool {
+	total, active := q.Model.Parameters().Total(), q.Model.Parameters().Active()
+	near := func(n int64, billions float64) bool { return math.Abs(float64(n)/1e9-billions) <= 0.02*billions }
+	return near(total, r.ParamsB.Or(0)) && near(active, r.ActiveB.Or(r.ParamsB.Or(0)))
 }
 
 var tokensOfNotes = regexp.MustCompile(`([0-9]+(?:\.[0-9]+)?)T tokens`)

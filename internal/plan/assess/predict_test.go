@@ -48,6 +48,33 @@ func TestFastestIsThatOfAllLayouts(t *testing.T) {
 	}
 }
 
+// A chip that is too small for the model says by how much.
+func TestTooSmallSaysByHowMuch(t *testing.T) {
+	q := ask(t, over(t, "ling-2025-a,memory,2,GB,A,me,2026,\n"), "ling-2025-a", "h800-80g-sxm", "ling-plus")
+	o, err := q.oracle(q.Chip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, short, ok := o.fastest(64)
+	least := math.Inf(1)
+	for _, l := range o.layouts {
+		l.DP = 64 / (l.TP * l.PP)
+		for _, s := range thrift() {
+			l.ZeRO, l.Recompute = s.ZeRO, s.Recompute
+			if o.legal(l, 64) {
+				least = min(least, o.mid.Step(l).Bytes())
+			}
+		}
+	}
+	if ok || short != least-2e9 {
+		t.Errorf("%v, lacks %v, the leanest takes %v", ok, short, least)
+	}
+	r := q.Answer()
+	if row := r.Scalability.Rows[3]; row.Chips != 64 || row.Short != short || row.Missing == "" || row.Efficiency != nil {
+		t.Errorf("%+v", row)
+	}
+}
+
 func TestBoundIsNoProduct(t *testing.T) {
 	var s plan.Step
 	s.Seconds = 10

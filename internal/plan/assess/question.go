@@ -167,4 +167,7 @@ type WholeRun struct {
 	Source string  `json:"source"`
 	Hours  float64 `json:"chip_hours_per_trillion_tokens"`
 	MFU    float64 `json:"implied_mfu"` // six operations a token and active parameter, of the bf16 peak
+	// Gap is what is predicted of its model over what was published, minus 1; null if
+	// another model was asked for.
+	Gap *float64 `json:"predicted_hours_over_published_minus_1"`
 }
