@@ -1,7 +1,283 @@
 package plan
 
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
 // Keeping is how a run guards against losing work.
 type Keeping struct {
 	Checkpoint float64 // seconds of training between two checkpoints; 0: 3600
 	Restart    float64 // seconds from an interruption until training goes on; 0: 600
+}
+
+// Filled is with the defaults.
+func (k Keeping) Filled() Keeping {
+	if k.Checkpoint == 0 {
+		k.Checkpoint = 3600
+	}
+	if k.Restart == 0 {
+		k.Restart = 600
+	}
+	return k
+}
+
+// OncePerYear is the most often that a chip is taken to be interrupted where nobody
+// knows: seconds of one chip between interruptions.
+const OncePerYear = 8760 * 3600
+
+// Members are islands of a run that are alike.
+type Members struct {
+	Name     string
+	Count    int     // islands
+	Chips    int     // of each
+	Batch    int     // sequences of a step of each
+	Step     Range   // seconds
+	Boundary Range   // seconds that one exchange of the whole model holds training up, at step boundaries
+	Transfer float64 // seconds in which its link carries the whole model, up and down at the same time
+	Save     Range   // seconds that a checkpoint holds training up
+	MTBF     float64 // seconds of a chip between interruptions; 0: not known
+	Unknown  []string
+}
+
+// Whole is a run of islands that do not wait for each other.
+type Whole struct {
+	Tokens   int64
+	Sequence int
+	Period   int64 // fleet tokens between two merges of a fragment; 0: a lone island, no exchange
+	Keeping  Keeping
+	Members  []Members
+}
+
+// Line is a share of a run's time.
+type Line struct {
+	Name    string  `json:"name"`
+	Low     float64 `json:"low"` // seconds
+	Mid     float64 `json:"mid"`
+	High    float64 `json:"high"`
+	Formula string  `json:"formula"`
+	Unknown string  `json:"unknown,omitempty"` // what is not known of it: in High only, at its worst
+}
+
+// Run is what a whole run takes.
+type Run struct {
+	Steps   int64 // of all islands' batches together
+	Seconds Range
+	Lines   []Line
+	Rates   []float64 // tokens/s of one island of each kind of members, everything counted
+	Shares  []float64 // of all tokens, of one island of each
+}
+
+// The lines of a run, in the order in which each is added to those before it.
+const (
+	training = iota
+	boundary
+	linkBound
+	checkpoints
+	interruptions
+	lines
+)
+
+// Batch is how many sequences the islands' steps have together.
+func (w Whole) Batch() int {
+	n := 0
+	for _, m := range w.Members {
+		n += m.Count * m.Batch
+	}
+	return n
+}
+
+// Steps is how many steps of all islands' batches the tokens make: whole ones.
+func (w Whole) Steps() int64 {
+	each := int64(w.Batch()) * int64(w.Sequence)
+	return (w.Tokens + each - 1) / each
+}
+
+// Run adds up a whole run. Islands take tokens by their speed, and none waits for another.
+func (w Whole) Run() Run {
+	w.Keeping = w.Keeping.Filled()
+	r := Run{Steps: w.Steps()}
+	var at [3][lines]float64
+	for i := range at {
+		at[i] = w.times(i)
+	}
+	total := func(i int) float64 { return at[i][lines-1] }
+	r.Seconds = Range{total(0), total(1), total(2)}
+	for line, formula := range w.formulas(r.Steps) {
+		each := func(i int) float64 {
+			if line == 0 {
+				return at[i][0]
+			}
+			return at[i][line] - at[i][line-1]
+		}
+		if line > 0 && each(2) == 0 && formula.Unknown == "" {
+			continue
+		}
+		formula.Low, formula.Mid, formula.High = each(0), each(1), each(2)
+		r.Lines = append(r.Lines, formula)
+	}
+	for _, m := range w.Members {
+		f := w.flow(m, 1, lines-1)
+		tokens := f.tokens(r.Seconds.Mid)
+		r.Rates = append(r.Rates, tokens/r.Seconds.Mid)
+		r.Shares = append(r.Shares, tokens/w.trained())
+	}
+	return r
+}
+
+// trained is the tokens of whole steps.
+func (w Whole) trained() float64 {
+	return float64(w.Steps()) * float64(w.Batch()) * float64(w.Sequence)
+}
+
+// times are the seconds of the run with the lines up to each, at the low, middle or high.
+func (w Whole) times(side int) (at [lines]float64) {
+	flows := make([]Flow, len(w.Members))
+	for line := range at {
+		for i, m := range w.Members {
+			flows[i] = w.flow(m, side, line)
+			flows[i].Rate *= float64(m.Count)
+		}
+		at[line] = Finish(w.trained(), flows)
+	}
+	return at
+}
+
+// flow is an island with the lines up to one.
+func (w Whole) flow(m Members, side, upTo int) Flow {
+	f := Flow{Rate: float64(m.Batch) * float64(w.Sequence) / side3(m.Step, side)}
+	if w.Period > 0 {
+		periods := w.trained() / float64(w.Period)
+		if upTo >= boundary {
+			f.Held = periods * side3(m.Boundary, side)
+		}
+		if upTo >= linkBound {
+			f.Link = periods * m.Transfer
+		}
+	}
+	if upTo >= checkpoints {
+		f.Rate /= 1 + side3(m.Save, side)/w.Keeping.Checkpoint
+	}
+	if upTo >= interruptions {
+		f.Rate /= 1 + w.Keeping.Lost(m.Chips, m.MTBF, side == 2)
+	}
+	return f
+}
+
+// Lost is what interruptions of an island's chips take for each second of training: half
+// a checkpoint's interval to do again, and the restart. Where nobody knows how often
+// they come it is nothing, or at the worst what a chip a year makes.
+func (k Keeping) Lost(chips int, mtbf float64, worst bool) float64 {
+	k = k.Filled()
+	if mtbf == 0 {
+		if !worst {
+			return 0
+		}
+		mtbf = OncePerYear
+	}
+	return float64(chips) / mtbf * (k.Checkpoint/2 + k.Restart)
+}
+
+func side3(r Range, side int) float64 { return [3]float64{r.Low, r.Mid, r.High}[side] }
+
+// Flow is islands' training over a run: tokens/s while they train, seconds of the run
+// that exchanges hold them up, and seconds that their link needs for all exchanges. An
+// island whose link cannot carry its exchanges within the run trains a part only: for a
+// transfer's time it may do one period's work.
+type Flow struct{ Rate, Held, Link float64 }
+
+// tokens is what it trains in some seconds.
+func (f Flow) tokens(seconds float64) float64 {
+	works := seconds
+	if f.Link > seconds {
+		works = seconds * seconds / f.Link
+	}
+	return f.Rate * max(0, works-f.Held)
+}
+
+// Finish is when flows have trained so many tokens together, each at its own speed.
+func Finish(tokens float64, flows []Flow) float64 {
+	rate, held, link := 0.0, 0.0, 0.0
+	for _, f := range flows {
+		rate += f.Rate
+		held += f.Rate * f.Held
+		link = max(link, f.Link)
+	}
+	low := (tokens + held) / rate
+	if link <= low && !slices.ContainsFunc(flows, func(f Flow) bool { return f.Held > low }) {
+		return low
+	}
+	enough := func(seconds float64) bool {
+		n := 0.0
+		for _, f := range flows {
+			n += f.tokens(seconds)
+		}
+		return n >= tokens
+	}
+	low = tokens / rate
+	high := low + link
+	for _, f := range flows {
+		high += f.Held
+	}
+	for range 60 {
+		if mid := (low + high) / 2; enough(mid) {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return high
+}
+
+// formulas are the lines without their times.
+func (w Whole) formulas(steps int64) [lines]Line {
+	var each, unknown, mtbf, saves, held []string
+	for _, m := range w.Members {
+		speed := fmt.Sprintf("%d sequences in %.4g s", m.Batch, m.Step.Mid)
+		if m.Count > 1 {
+			speed = fmt.Sprintf("%d × %s", m.Count, speed)
+		}
+		each = append(each, speed)
+		saves = append(saves, fmt.Sprintf("%.3g s", m.Save.Mid))
+		held = append(held, fmt.Sprintf("%.3g s", m.Boundary.Mid))
+		unknown = append(unknown, m.Unknown...)
+		if m.MTBF == 0 {
+			mtbf = append(mtbf, "how often chips of "+m.Name+" are interrupted is not known: at most once a year, 8,760 h")
+			continue
+		}
+		mtbf = append(mtbf, "")
+	}
+	var out [lines]Line
+	out[training] = Line{Name: "training", Formula: fmt.Sprintf("%d steps = ⌈%d tokens / (%d sequences × %d)⌉, at %s", steps, w.Tokens, w.Batch(), w.Sequence, strings.Join(each, " + "))}
+	if w.Period > 0 {
+		periods := w.trained() / float64(w.Period)
+		out[boundary] = Line{Name: "exchange, at step boundaries", Formula: fmt.Sprintf("%.0f exchanges of the model × %s of copies between chips and hosts", math.Ceil(periods), strings.Join(held, ", "))}
+		out[linkBound] = Line{Name: "exchange, beyond what links carry", Formula: "transfers longer than a period of " + fmt.Sprint(w.Period) + " tokens"}
+	}
+	out[checkpoints] = Line{Name: "checkpoints", Formula: fmt.Sprintf("one each %.0f s × %s of copies to hosts; written beside training", w.Keeping.Checkpoint, strings.Join(saves, ", "))}
+	mean := []string{}
+	for i, m := range w.Members {
+		if mtbf[i] == "" {
+			mean = append(mean, fmt.Sprintf("%d chips / %.0f h", m.Chips, m.MTBF/3600))
+		}
+	}
+	out[interruptions] = Line{Name: "interruptions", Formula: fmt.Sprintf("%s × (%.0f s, half of a checkpoint's interval, + %.0f s to restart)", strings.Join(mean, ", "), w.Keeping.Checkpoint/2, w.Keeping.Restart)}
+	out[checkpoints].Unknown = strings.Join(unknown, "; ")
+	if w.Period > 0 {
+		out[boundary].Unknown = out[checkpoints].Unknown
+	}
+	out[interruptions].Unknown = strings.Join(slices.DeleteFunc(mtbf, func(s string) bool { return s == "" }), "; ")
+	if len(mean) == 0 {
+		out[interruptions].Formula = fmt.Sprintf("not known; at the worst chips / 8,760 h × (%.0f s, half of a checkpoint's interval, + %.0f s to restart)", w.Keeping.Checkpoint/2, w.Keeping.Restart)
+	}
+	return out
+}
+
+// Rate is tokens/s of one of the members, checkpoints and interruptions counted, exchanges
+// not.
+func (w Whole) Rate(m Members) float64 {
+	w.Keeping, w.Period = w.Keeping.Filled(), 0
+	return w.flow(m, 1, lines-1).Rate
 }

@@ -3,6 +3,7 @@ package search
 import (
 	"time"
 
+	"github.com/mistura-project/mistura/internal/chip"
 	"github.com/mistura-project/mistura/internal/fleet"
 	"github.com/mistura-project/mistura/internal/plan"
 )
@@ -29,6 +30,11 @@ type Question struct {
 	Exchange  Exchange
 	Run       plan.Keeping // checkpoints and restarts
 	KVCopies  bool         // tensor-parallel ranks beyond the key and value heads hold copies
+	Constants plan.Constants
+	Sisters   []chip.Chip // the catalogue, for figures that only a chip of the same architecture has
+
+	// Predict makes what predicts a task on a kind of chip, for any batch; nil: package plan.
+	Predict func(plan.Task, plan.Hardware) (func(batch int) Predictor, error)
 
 	// Parallel does n things, in any order and at the same time as it can; nil: one
 	// after another. The answer is the same.
@@ -71,7 +77,7 @@ type Span struct {
 type Plan struct {
 	Islands   []Island    `json:"islands"` // in the order of the fleet's pools
 	Batch     int         `json:"batch"`   // sequences of one step of all islands together
-	Steps     float64     `json:"steps"`   // of that many sequences
+	Steps     int64       `json:"steps"`   // of that many sequences
 	Period    int64       `json:"period_tokens"`
 	Fragments int         `json:"fragments"`
 	Chips     int         `json:"chips"`
@@ -79,7 +85,7 @@ type Plan struct {
 	Cost      Span        `json:"cost"`
 	MFU       float64     `json:"mfu"`        // of the peaks of all chips
 	TokenRate float64     `json:"token_rate"` // tokens/s, everything counted
-	Run       []plan.Told `json:"run"`        // the whole run's terms, in seconds
+	Run       []plan.Line `json:"run"`        // the whole run's terms
 	Money     []Line      `json:"money"`      // what the cost is made of
 	Syncers   Syncers     `json:"syncers"`
 }
@@ -115,6 +121,7 @@ type Line struct {
 	Hourly  float64 `json:"hourly"` // 0: not by the hour
 	Amount  float64 `json:"amount"`
 	Formula string  `json:"formula"`
+	Unknown string  `json:"unknown,omitempty"` // why there is no amount
 }
 
 // Judged is what became of a pool.

@@ -1,0 +1,153 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/fleet"
+	"github.com/mistura-project/mistura/internal/plan"
+)
+
+// ground is a pool as plans are made on it.
+type ground struct {
+	name     string
+	chips    int
+	host     int // chips of one
+	hardware plan.Hardware
+	space    *space
+	thrift   []plan.Layout
+	at       func(batch int) Predictor
+	hourly   float64 // of a chip
+	lasts    float64 // seconds from the start for which it can be had
+	path     path
+	assumed  []string
+}
+
+// path is how an island reaches the syncers.
+type path struct {
+	ok    bool
+	host  float64 // bytes/s of a chip's part of its hosts' network
+	link  float64 // bytes/s that all islands of the pool share; 0: nothing but their hosts' network
+	price float64 // of a byte
+}
+
+// grounds are the pools that can be planned with, and what became of each.
+func (q Question) grounds() ([]*ground, []Judged, error) {
+	var all []*ground
+	judged := make([]Judged, len(q.Fleet.Pools))
+	for i, p := range q.Fleet.Pools {
+		judged[i] = Judged{Pool: p.Name, Chip: p.Chip.Name, Chips: p.Count}
+		g, err := q.ground(p)
+		if reason := (*fault.Input)(nil); errors.As(err, &reason) && !errors.As(err, new(missing)) {
+			judged[i].Rejected = reason.Error()
+			continue
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		judged[i].Assumed = g.assumed
+		all = append(all, g)
+	}
+	return all, judged, nil
+}
+
+// missing is a price without which nothing can be planned.
+type missing struct{ error }
+
+func (m missing) Unwrap() error { return m.error }
+
+func (q Question) ground(p fleet.Pool) (*ground, error) {
+	h, err := q.hardware(p)
+	if err != nil {
+		return nil, err
+	}
+	hourly, err := q.Fleet.ChipHour(p)
+	if err != nil {
+		return nil, missing{err}
+	}
+	model, err := q.predict(h)
+	if err != nil {
+		return nil, err
+	}
+	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, thrift: thrift(), lasts: math.Inf(1)}
+	g.space, g.at = newSpace(q.Task, h, q.KVCopies), model
+	if !q.Start.IsZero() && !p.Until.IsZero() {
+		g.lasts = p.Until.Sub(q.Start).Seconds()
+	}
+	if !q.Start.IsZero() && p.From.After(q.Start) || g.lasts <= 0 {
+		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format("2006-01-02"), Problem: "is not when the pool can be had", Next: "start between " + days(p)}
+	}
+	g.path, err = q.path(p, h)
+	g.assumed = slices.Concat(h.Assumed, p.Assumed())
+	return g, err
+}
+
+func days(p fleet.Pool) string {
+	return fmt.Sprintf("%s and %s", p.From.Format("2006-01-02"), p.Until.Format("2006-01-02"))
+}
+
+// hardware is the pool's chip in numbers.
+func (q Question) hardware(p fleet.Pool) (plan.Hardware, error) {
+	h, err := plan.HardwareOf(p.Chip, q.Sisters...)
+	if err != nil {
+		return h, err
+	}
+	if e := p.Efficiency; e != nil {
+		h.Share = &plan.Range{Low: e.Low, Mid: e.Mid(), High: e.High}
+		h.Assumed = append(h.Assumed, fmt.Sprintf("products reach %g to %g of the peak, as the fleet file says", e.Low, e.High))
+	}
+	return h, nil
+}
+
+// predict makes what predicts a pool.
+func (q Question) predict(h plan.Hardware) (func(batch int) Predictor, error) {
+	if q.Predict != nil {
+		return q.Predict(q.Task, h)
+	}
+	m, err := plan.PrepareFor(q.Task, h, q.Constants, newSpace(q.Task, h, q.KVCopies).tps...)
+	if err != nil {
+		return nil, err
+	}
+	return func(batch int) Predictor { return m.For(batch) }, nil
+}
+
+// near is the place where the syncers stand.
+func (q Question) near() string {
+	f := q.Fleet
+	if f.Syncers != nil && f.Syncers.Near != "" {
+		return f.Syncers.Near
+	}
+	for _, l := range f.Links {
+		if slices.Contains(l.Between[:], fleet.SyncersPlace) {
+			return fleet.SyncersPlace
+		}
+	}
+	return f.Pools[0].Name
+}
+
+func (q Question) path(p fleet.Pool, h plan.Hardware) (path, error) {
+	way := path{ok: true, host: h.NIC}
+	if p.Network > 0 {
+		way.host = p.Network / float64(h.NodeChips)
+	}
+	near := q.near()
+	if p.Name == near {
+		return way, nil
+	}
+	link, ok := q.Fleet.Link(p.Name, near)
+	if !ok {
+		return path{}, nil
+	}
+	way.link = link.Rate
+	if link.Price != nil {
+		each, err := q.Fleet.Convert(link.Price.Amount, link.Price.Currency)
+		if err != nil {
+			return path{}, missing{err}
+		}
+		way.price = each / 1e9
+	}
+	return way, nil
+}

@@ -1,0 +1,266 @@
+package search
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/mistura-project/mistura/internal/fault"
+)
+
+// search is a question with what was found out on the way.
+type search struct {
+	q          Question
+	parameters float64
+	most       int // equal parts of a pool
+	choices    []choice
+	grounds    []*ground
+	table      map[key]found
+	pools      [][][]*option // by choice and ground
+	counts     Counts
+}
+
+// key names an island by its pool, its chips and the number of islands that share the batch.
+type key struct{ ground, chips, islands int }
+
+// Run finds the plans. A question that has no answer is a *fault.Input that says what would do.
+func Run(q Question) (Answer, error) {
+	s, judged, err := newSearch(q)
+	if err != nil {
+		return Answer{}, err
+	}
+	s.layouts()
+	s.reject(judged)
+	if err := s.possible(judged); err != nil {
+		return Answer{}, err
+	}
+	best := s.find(s.goal())
+	if len(best) == 0 {
+		return Answer{}, s.refuse()
+	}
+	a := Answer{Currency: q.Fleet.Currency, Pools: judged}
+	for _, c := range best {
+		a.Plans = append(a.Plans, s.plan(c))
+	}
+	for _, c := range s.front() {
+		a.Front = append(a.Front, s.plan(c))
+	}
+	s.use(a.Pools, best[0])
+	a.Sensitivity = s.sensitivity(best[0])
+	a.Limits = s.limits(best[0], a.Sensitivity)
+	a.Assumed = s.assumed(best[0])
+	a.Counts = s.counts
+	return a, nil
+}
+
+func newSearch(q Question) (*search, []Judged, error) {
+	if q.Tokens <= 0 {
+		return nil, nil, &fault.Input{Where: "tokens", Value: strconv.FormatInt(q.Tokens, 10), Problem: "is nothing to train on", Next: "use a positive number"}
+	}
+	if len(q.Fleet.Pools) == 0 {
+		return nil, nil, &fault.Input{Where: q.Fleet.File, Problem: "names no pools", Next: "add one"}
+	}
+	if q.Objective == "" {
+		q.Objective = Cost
+	}
+	if q.Top == 0 {
+		q.Top = 10
+	}
+	if q.Parallel == nil {
+		q.Parallel = inTurn
+	}
+	s := &search{q: q, parameters: float64(q.Task.Model.Parameters().Total()), table: map[key]found{}}
+	var err error
+	if s.choices, err = q.choices(); err != nil {
+		return nil, nil, err
+	}
+	for _, c := range s.choices {
+		s.most = max(s.most, min(c.islands, mostParts))
+	}
+	var judged []Judged
+	s.grounds, judged, err = q.grounds()
+	return s, judged, err
+}
+
+// unlimited is no bound of a time or a cost.
+func unlimited() float64 { return math.Inf(1) }
+
+func inTurn(n int, do func(i int)) {
+	for i := range n {
+		do(i)
+	}
+}
+
+// choices are the numbers of islands with the longest period that each may have: a lone
+// island needs no permission, for it is the plain run.
+func (q Question) choices() ([]choice, error) {
+	e := q.Fleet.Exchange
+	period := max(e.Period, e.MaxPeriod)
+	lone := choice{islands: 1}
+	switch {
+	case len(e.Losses) > 0:
+		longest := map[int]int64{}
+		for _, row := range e.Losses {
+			if row.Loss <= e.MaxLoss && row.Islands > 1 {
+				longest[row.Islands] = max(longest[row.Islands], row.Period)
+			}
+		}
+		all := []choice{lone}
+		for n := range longest {
+			all = append(all, choice{n, longest[n]})
+		}
+		slices.SortFunc(all, func(a, b choice) int { return a.islands - b.islands })
+		return all, nil
+	case e.Islands == 1:
+		return []choice{lone}, nil
+	case max(e.Islands, e.MaxIslands) > 1 && period == 0:
+		return nil, &fault.Input{Where: q.Fleet.File + ": exchange", Problem: "says how many islands, not how often they exchange", Next: "add period or max_period, in tokens of the fleet"}
+	case e.Islands > 1:
+		return []choice{{e.Islands, period}}, nil
+	}
+	all := []choice{lone}
+	for n := 2; n <= min(e.MaxIslands, q.Task.Batch); n++ {
+		if n <= mostParts || n&(n-1) == 0 || n%3 == 0 && n/3&(n/3-1) == 0 {
+			all = append(all, choice{n, period})
+		}
+	}
+	return all, nil
+}
+
+// mostParts is up to how many islands each number is tried.
+const mostParts = 16
+
+// layouts finds the fastest layout of every island that a plan can have.
+func (s *search) layouts() {
+	var keys []key
+	for at, g := range s.grounds {
+		for _, n := range sizes(g.chips, g.host, s.most) {
+			for _, c := range s.choices {
+				keys = append(keys, key{at, n, c.islands})
+			}
+		}
+	}
+	all := make([]found, len(keys))
+	s.q.Parallel(len(keys), func(i int) {
+		k := keys[i]
+		all[i] = s.grounds[k.ground].fastest(k.chips, s.q.Task.Batch/k.islands, k.islands == 1)
+	})
+	for i, k := range keys {
+		s.table[k] = all[i]
+		s.counts.Layouts += all[i].Layouts
+		s.counts.Steps += all[i].Steps
+	}
+	s.offer()
+}
+
+// offer makes the options of every choice.
+func (s *search) offer() {
+	s.pools = nil
+	for _, c := range s.choices {
+		var pools [][]*option
+		for at := range s.grounds {
+			pools = append(pools, s.options(at, c))
+		}
+		s.pools = append(s.pools, pools)
+	}
+}
+
+// goal is what the question wants.
+func (s *search) goal() goal {
+	t := goal{by: s.q.Objective, deadline: unlimited(), budget: unlimited(), top: s.q.Top}
+	if s.q.Deadline > 0 {
+		t.deadline = s.q.Deadline
+	}
+	if s.q.Budget > 0 {
+		t.budget = s.q.Budget
+	}
+	return t
+}
+
+// find searches all choices.
+func (s *search) find(t goal) []combination {
+	tops := make([][]combination, len(s.choices))
+	tried := make([]int64, len(s.choices))
+	s.q.Parallel(len(s.choices), func(i int) { tops[i], tried[i] = s.pick(s.choices[i], s.pools[i], t) })
+	all := slices.Concat(tops...)
+	slices.SortFunc(all, t.best)
+	for _, n := range tried {
+		s.counts.Plans += n
+	}
+	return all[:min(len(all), t.top)]
+}
+
+// reject tells of pools that cannot hold the model.
+func (s *search) reject(judged []Judged) {
+	for at, g := range s.grounds {
+		i := slices.IndexFunc(judged, func(j Judged) bool { return j.Pool == g.name })
+		least, fits := 0.0, false
+		for k, f := range s.table {
+			if k.ground == at {
+				fits = fits || f.ok
+				if f.least > 0 && (least == 0 || f.least < least) {
+					least = f.least
+				}
+			}
+		}
+		if fits {
+			continue
+		}
+		if least == 0 {
+			judged[i].Rejected = fmt.Sprintf("no layout: no island of up to %d chips divides into a batch of %d sequences", g.chips, s.q.Task.Batch)
+			continue
+		}
+		judged[i].Short = least - g.hardware.Memory
+		judged[i].Rejected = fmt.Sprintf("too small by %.1f GB a chip: the most frugal layout of %d chips needs %.1f of %.1f GB", judged[i].Short/1e9, g.chips, least/1e9, g.hardware.Memory/1e9)
+	}
+}
+
+// possible refuses a fleet on which nothing can be planned.
+func (s *search) possible(judged []Judged) error {
+	var why []string
+	for _, j := range judged {
+		if j.Rejected == "" {
+			return nil
+		}
+		why = append(why, j.Pool+": "+j.Rejected)
+	}
+	return &fault.Input{Where: s.q.Fleet.File, Problem: "has no pool that can train the model: " + strings.Join(why, "; "), Next: "add chips, or chips with more memory"}
+}
+
+// refuse says why there is no plan, and what would do.
+func (s *search) refuse() error {
+	t := s.goal()
+	free := goal{by: Time, deadline: unlimited(), budget: t.budget, top: 1}
+	if fast := s.find(free); len(fast) > 0 {
+		return &fault.Input{Where: "deadline", Value: days2(t.deadline), Problem: "is kept by no plan" + within(t, s.q.Fleet.Currency),
+			Next: fmt.Sprintf("the earliest possible is %s, for %.4g %s", days2(fast[0].seconds), fast[0].cost, s.q.Fleet.Currency)}
+	}
+	free = goal{by: Cost, deadline: t.deadline, budget: unlimited(), top: 1}
+	if cheap := s.find(free); len(cheap) > 0 {
+		return &fault.Input{Where: "budget", Value: fmt.Sprintf("%.4g %s", t.budget, s.q.Fleet.Currency), Problem: "is enough for no plan",
+			Next: fmt.Sprintf("the least is %.4g %s, in %s", cheap[0].cost, s.q.Fleet.Currency, days2(cheap[0].seconds))}
+	}
+	free.deadline = unlimited()
+	if cheap := s.find(free); len(cheap) > 0 {
+		return &fault.Input{Where: "deadline", Value: days2(t.deadline), Problem: "is kept by no plan, and the budget is enough for none",
+			Next: fmt.Sprintf("the least is %.4g %s, in %s", cheap[0].cost, s.q.Fleet.Currency, days2(cheap[0].seconds))}
+	}
+	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers"}
+}
+
+func within(t goal, currency string) string {
+	if math.IsInf(t.budget, 1) {
+		return ""
+	}
+	return fmt.Sprintf(" of at most %.4g %s", t.budget, currency)
+}
+
+// days2 writes a time in days, the shortest ones in hours.
+func days2(seconds float64) string {
+	if seconds < 86400 {
+		return fmt.Sprintf("%.3g h", seconds/3600)
+	}
+	return fmt.Sprintf("%.4g days", seconds/86400)
+}

@@ -1,0 +1,170 @@
+package search
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mistura-project/mistura/internal/anatomy"
+	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/fleet"
+	"github.com/mistura-project/mistura/internal/model"
+	"github.com/mistura-project/mistura/internal/plan"
+)
+
+const unlike = `currency: CNY
+pools:
+  - {name: ascend, chip: ascend-910b2, count: 256, prices: [{amount: 7, currency: CNY, date: 2026-11-28}]}
+  - {name: a100, chip: a100-80g-sxm, count: 256, prices: [{amount: 10, currency: CNY, date: 2026-11-28}]}
+  - {name: h800, chip: h800-80g-sxm, count: 128, prices: [{amount: 27.5, currency: CNY, date: 2026-11-28}]}
+  - {name: h20, chip: h20, count: 256, prices: [{amount: 5.64, currency: CNY, date: 2026-11-28}]}
+  - {name: mi300x, chip: mi300x, count: 128, prices: [{amount: 20, currency: CNY, date: 2026-11-28}]}
+links:
+  - {between: [ascend, syncers], rate: 100 Gbit/s}
+  - {between: [a100, syncers], rate: 100 Gbit/s}
+  - {between: [h800, syncers], rate: 100 Gbit/s}
+  - {between: [h20, syncers], rate: 100 Gbit/s}
+  - {between: [mi300x, syncers], rate: 100 Gbit/s}
+max_islands: 4
+max_period: 100M
+`
+
+func lingPlus(t testing.TB, text string) Question {
+	t.Helper()
+	cfg, err := model.Preset("ling-plus")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := fleet.Parse("fleet.yaml", []byte(text), catalogue())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Question{Task: plan.Task{Model: anatomy.Of(cfg), Sequence: 4096, Batch: 4096, Format: "bf16"}, Tokens: 1e12, Fleet: f, Constants: plan.BuiltinConstants(), Parallel: threads(2)}
+}
+
+func threads(count int) func(n int, do func(int)) {
+	return func(n int, do func(int)) {
+		var wait sync.WaitGroup
+		next := make(chan int)
+		for range count {
+			wait.Go(func() {
+				for i := range next {
+					do(i)
+				}
+			})
+		}
+		for i := range n {
+			next <- i
+		}
+		close(next)
+		wait.Wait()
+	}
+}
+
+// The published model on a mixed fleet: a plan for each question, and each constraint kept.
+func TestLingPlusOnAMixedFleet(t *testing.T) {
+	q := lingPlus(t, unlike)
+	free, err := Run(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Deadline = 30 * 86400
+	soon, err := Run(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(free.Plans) != 10 || len(soon.Plans) != 10 || soon.Plans[0].Seconds.Mid > q.Deadline || soon.Plans[0].Cost.Mid <= free.Plans[0].Cost.Mid || len(soon.Plans[0].Islands) < 2 {
+		t.Errorf("free %+v\nsoon %+v", free.Plans[0], soon.Plans[0])
+	}
+	for i, p := range soon.Plans {
+		if i > 0 && p.Cost.Mid < soon.Plans[i-1].Cost.Mid || p.Seconds.Mid > q.Deadline {
+			t.Errorf("plan %d is out of order or late", i)
+		}
+		share, money := 0.0, 0.0
+		for _, island := range p.Islands {
+			share += float64(island.Count) * island.Share
+			if island.Bytes > island.Memory || island.Layout.Chips() != island.Chips {
+				t.Errorf("%+v", island)
+			}
+		}
+		for _, l := range p.Money {
+			money += l.Amount
+		}
+		if math.Abs(share-1) > 1e-9 || math.Abs(money/p.Cost.Mid-1) > 1e-9 {
+			t.Errorf("shares of tokens %v, money %v of %v", share, money, p.Cost.Mid)
+		}
+	}
+	for i, p := range soon.Front {
+		if i > 0 && (p.Cost.Mid >= soon.Front[i-1].Cost.Mid || p.Seconds.Mid <= soon.Front[i-1].Seconds.Mid) {
+			t.Errorf("front: %v after %v", p.Seconds, soon.Front[i-1].Seconds)
+		}
+	}
+}
+
+// What cannot be done is refused with what can.
+func TestRefusals(t *testing.T) {
+	const pool = "currency: USD\npools: [{name: p, chip: a100-80g-sxm, count: %d, prices: [{amount: 2, currency: USD, date: 2026-11-28}]}]\n"
+	for _, c := range []struct {
+		name, fleet string
+		change      func(*Question)
+		want        []string
+	}{
+		{"a deadline that no fleet meets", unlike, func(q *Question) { q.Deadline = 86400 }, []string{"deadline", "1 days", "the earliest possible is", "days, for"}},
+		{"a budget", unlike, func(q *Question) { q.Budget = 1e5 }, []string{"budget", "the least is", "CNY"}},
+		{"a pool too small", fmt.Sprintf(pool, 64), nil, []string{"no pool that can train the model", "p: too small by", "GB a chip"}},
+		{"a price that is missing", fmt.Sprintf(pool, 512), func(q *Question) { q.Fleet.Pools[0].Prices = nil }, []string{"pools.0.prices", "has no price"}},
+		{"nothing to do", fmt.Sprintf(pool, 512), func(q *Question) { q.Tokens = 0 }, []string{"tokens", "0"}},
+		{"islands without a period", fmt.Sprintf(pool, 512) + "max_islands: 3\n", nil, []string{"exchange", "add period or max_period"}},
+		{"a format that no chip has", fmt.Sprintf(pool, 512), func(q *Question) { q.Task.Format = "fp8" }, []string{"fp8", "no peak"}},
+	} {
+		q := lingPlus(t, c.fleet)
+		if c.change != nil {
+			c.change(&q)
+		}
+		_, err := Run(q)
+		if !errors.As(err, new(*fault.Input)) {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		for _, part := range c.want {
+			if !strings.Contains(err.Error(), part) {
+				t.Errorf("%s: %q does not say %q", c.name, err, part)
+			}
+		}
+	}
+}
+
+// F12: workers at the price of their kind, a controller in a line of its own.
+func TestF12ControllersAreALineOfTheirOwn(t *testing.T) {
+	q := lingPlus(t, `currency: USD
+pools:
+  - name: nodes
+    chip: a100-80g-sxm
+    count: 2
+    figures: {node_chips: 1}
+    use: spot
+    prices:
+      - {amount: 0.8, currency: USD, kind: on-demand, date: 2026-11-28}
+      - {amount: 0.3, currency: USD, kind: spot, date: 2026-11-28}
+controllers: {count: 1, price: {amount: 0.38, currency: USD, date: 2026-11-28}}
+`)
+	tiny, err := anatomy.Shape{Name: "small", Layers: 8, Hidden: 1024, Heads: 8, FFN: 4096, Vocab: 32000}.Decoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Task.Model, q.Tokens, q.Objective = tiny, 1e9, Time
+	a, err := Run(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := a.Plans[0]
+	if len(p.Money) != 2 || p.Money[0].Name != "nodes" || p.Money[0].Hourly != 0.6 || p.Money[1].Name != "controllers" || p.Money[1].Hourly != 0.38 {
+		t.Errorf("%+v", p.Money)
+	}
+	if hours := p.Seconds.Mid / 3600; math.Abs(p.Cost.Mid-hours*0.98) > 1e-9 {
+		t.Errorf("%v for %v hours", p.Cost.Mid, hours)
+	}
+}
