@@ -15,16 +15,38 @@ func (d Decoder) Whole() Stage { return Stage{Decoder: d, Held: d.Layers, First:
 // Stages cuts the layers into runs of equal length, the later ones longer by one
 // where they do not divide. There are as many stages as asked for, at most one a layer.
 func (d Decoder) Stages(count int) []Stage {
-	depth, from := d.Depth(), 0
-	longer := count - depth%count // the first of those
+	speeds := make([]float64, count)
+	for i := range speeds {
+		speeds[i] = 1
+	}
 	var out []Stage
-	for i := range count {
-		to := from + depth/count
-		if i >= longer {
-			to++
+	from := 0
+	for i, n := range Deal(d.Depth(), speeds) {
+		out = append(out, Stage{Decoder: d, Held: cut(d.Layers, from, from+n), First: i == 0, Final: i == count-1})
+		from += n
+	}
+	return out
+}
+
+// Deal gives stages of these speeds layers so that the slowest is done as early as can
+// be: each layer goes where it is done first, of equals to the last. No stage is empty while there are
+// layers for all.
+func Deal(layers int, speeds []float64) []int {
+	out := make([]int, len(speeds))
+	if layers >= len(speeds) {
+		for i := range out {
+			out[i] = 1
 		}
-		out = append(out, Stage{Decoder: d, Held: cut(d.Layers, from, to), First: i == 0, Final: i == count-1})
-		from = to
+		layers -= len(speeds)
+	}
+	for range layers {
+		best := 0
+		for i, speed := range speeds {
+			if float64(out[i]+1)/speed <= float64(out[best]+1)/speeds[best] {
+				best = i
+			}
+		}
+		out[best]++
 	}
 	return out
 }
