@@ -9,7 +9,8 @@
 //
 // Catalogue figures are what a chip can do at most. What it does was measured and
 // stands in a [Table], a file of its own, dated, which users replace by theirs;
-// [BuiltinTable] and [ParseTable] give one.
+// [BuiltinTable] and [ParseTable] give one, and [Origin.Table] makes one of times that
+// were taken on a device.
 //
 // docs/formats/chips.md describes both files. The package compares no chips and
 // estimates nothing: between two measured shapes it knows nothing.

@@ -31,14 +31,18 @@ type answer struct {
 	Error   *struct{ Where, Value, Problem, Next string }
 }
 
-// script runs before PyTorch is known to be there, and so imports it with care.
-const script = `
+// careful runs before PyTorch is known to be there, and so imports it with care.
+const careful = `
 import json, sys
 try:
     import numpy, torch
 except Exception as e:
     print(json.dumps({"python": sys.version.split()[0], "missing": " ".join(str(e).split()) or type(e).__name__}))
     sys.exit(0)
+`
+
+// script asks the reference learner.
+const script = careful + `
 from mistura import train
 sys.exit(train.main(["--probe"] + sys.argv[1:]))
 `
@@ -82,16 +86,21 @@ func probe(ctx context.Context, python, dir, where string, l Learner) (Found, er
 			Next: "name another Python in " + PythonVariable,
 		}
 	}
+	return a.Found, a.fault(where, python)
+}
+
+// fault is what the user has to mend; nil if nothing.
+func (a answer) fault(where, python string) error {
 	switch {
 	case a.Missing != "":
-		return Found{}, &fault.Input{
+		return &fault.Input{
 			Where: where, Value: "torch", Problem: fmt.Sprintf("%s (Python %s) has no PyTorch: %s", python, a.Python, a.Missing),
 			Next: "install it by: " + python + " -m pip install torch numpy",
 		}
 	case a.Error != nil:
-		return Found{}, &fault.Input{Where: where + " " + a.Error.Where, Value: a.Error.Value, Problem: a.Error.Problem, Next: a.Error.Next}
+		return &fault.Input{Where: where + " " + a.Error.Where, Value: a.Error.Value, Problem: a.Error.Problem, Next: a.Error.Next}
 	}
-	return a.Found, nil
+	return nil
 }
 
 // lastLine of what a program printed: plug-ins print as they please before it.
