@@ -45,7 +45,7 @@ func layers() []layer {
 			"values and arithmetic do not know who calls them"},
 		{[]string{"internal/authority"}, "who is trusted is settled before anybody speaks, and knows nothing of what is said"},
 		{[]string{"internal/sheet"}, "files that users write are read in one strict way, which knows no key of any"},
-		{[]string{"internal/fault", "internal/scripttest", "python"}, "bad input and scripts of tests are the same everywhere"},
+		{[]string{"examples/plans", "internal/fault", "internal/scripttest", "python"}, "files that the program carries, bad input and scripts of tests are the same everywhere"},
 	}
 }
 

@@ -38,6 +38,7 @@ func TestEndToEnd(t *testing.T) {
 	t.Run("terminal closed", func(t *testing.T) { hungUp(t, bin) })
 	t.Run("island killed", func(t *testing.T) { islandKilled(t, bin) })
 	t.Run("interrupted, parent killed, resumed", func(t *testing.T) { resumed(t, bin) })
+	t.Run("planned and trained", func(t *testing.T) { planned(t, bin) })
 }
 
 // badInput is refused within a second, on one line, and leaves nothing behind.

@@ -79,6 +79,10 @@ type asked struct {
 	decoder  anatomy.Decoder
 	sequence int // 0: not said
 	unread   []string
+
+	run    *runfile.Run // of a model that our engine trains; nil: it is only counted
+	tokens int64        // of a run file; 0: not said
+	batch  int          // sequences of a step of all its islands; 0: not said
 }
 
 func runModel(env *Env, file string, f *modelFlags) error {
@@ -105,13 +109,10 @@ func runModel(env *Env, file string, f *modelFlags) error {
 
 // question checks the flags.
 func (f *modelFlags) question(m asked) (anatomy.Question, error) {
-	q := anatomy.Question{Sequence: f.sequence, Full: f.full, Layout: f.layout, DP: f.dp}
-	most := cmp.Or(m.decoder.Positions, 1<<26) // what is learned for a position ends there
-	if !f.given("sequence") {
-		q.Sequence = cmp.Or(m.sequence, min(usualSequence, most))
-	}
-	if q.Sequence < 1 || q.Sequence > most {
-		return q, usage("--sequence", strconv.Itoa(q.Sequence), "is out of range", "use 1 to "+strconv.Itoa(most))
+	q := anatomy.Question{Full: f.full, Layout: f.layout, DP: f.dp}
+	var err error
+	if q.Sequence, err = m.length(f.sequence, f.given("sequence")); err != nil {
+		return q, err
 	}
 	if f.dp < 1 && f.given("dp") {
 		return q, usage("--dp", strconv.Itoa(f.dp), "is no number of ranks", "use 1 or more")
@@ -121,6 +122,18 @@ func (f *modelFlags) question(m asked) (anatomy.Question, error) {
 		return q, usage("--formats", f.formats, "is not known", "choose one of "+strings.Join(anatomy.FormatNames(), ", "))
 	}
 	return q, nil
+}
+
+// length is the tokens of a sequence: what --sequence says, if it is given.
+func (m asked) length(said int, given bool) (int, error) {
+	most := cmp.Or(m.decoder.Positions, 1<<26) // what is learned for a position ends there
+	if !given {
+		said = cmp.Or(m.sequence, min(usualSequence, most))
+	}
+	if said < 1 || said > most {
+		return 0, usage("--sequence", strconv.Itoa(said), "is out of range", "use 1 to "+strconv.Itoa(most))
+	}
+	return said, nil
 }
 
 // degreeAsFlag names the flag for a degree that does not fit the model.
@@ -141,7 +154,8 @@ func readModel(file string) (asked, error) {
 		if err != nil {
 			return asked{}, usage("model", file, "is no file and no preset", "give a run file, a config.json, or one of "+strings.Join(model.PresetNames(), ", "))
 		}
-		return asked{decoder: anatomy.Of(c)}, nil
+		r, err := runfile.Default().WithModel(file)
+		return asked{decoder: anatomy.Of(c), run: &r}, err
 	case err != nil:
 		return asked{}, usage("model", file, "cannot be read: "+reason(err), "give a readable file")
 	case info.IsDir() || filepath.Ext(file) == ".json":
@@ -160,11 +174,16 @@ func readRunModel(file string) (asked, error) {
 	if err != nil {
 		return asked{}, err
 	}
+	said := r
 	if r, err = r.Resolve(); err != nil {
 		return asked{}, err
 	}
 	if len(r.Model.Tensors) > 0 {
 		return asked{}, usage(file, "model.tensors", "lists tensors, which do not say what is computed", "give the model's config.json")
 	}
-	return asked{decoder: anatomy.Of(r.Model.Config), sequence: r.Train.SequenceTokens}, nil
+	m := asked{decoder: anatomy.Of(r.Model.Config), run: &said, tokens: int64(r.Tokens)}
+	if !r.Data.Own { // of own data a sample is one token, which is no sequence
+		m.sequence, m.batch = r.Train.SequenceTokens, int(r.StepSamples())*max(1, len(r.Islands))
+	}
+	return m, nil
 }
