@@ -86,22 +86,13 @@ func (h *Hardware) sister(c chip.Chip, field chip.Field, sisters []chip.Chip) (f
 	return 0, false
 }
 
-// number is a figure as one number.
+// number is a figure as one number; that it stands for several is said.
 func (h *Hardware) number(c chip.Chip, field chip.Field) (float64, bool) {
-	v := c.Of(field).Value
-	if x, ok := v.Exact(); ok {
-		return x, true
+	x, how, ok := c.Of(field).One()
+	if how != "" {
+		h.Assumed = append(h.Assumed, string(field)+" "+how)
 	}
-	low, high, ok := v.Range()
-	if !ok {
-		return 0, false
-	}
-	if some := v.Variants(); len(some) > 0 {
-		h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g of %s", field, some[0], v))
-		return some[0], true
-	}
-	h.Assumed = append(h.Assumed, fmt.Sprintf("%s %g, the middle of %s", field, (low+high)/2, v))
-	return (low + high) / 2, true
+	return x, ok
 }
 
 // Usual is the training software of the chip, where none is named.
