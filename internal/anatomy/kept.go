@@ -10,9 +10,12 @@ const (
 	NoRecompute Recompute = "none"      // everything is kept
 	Selective   Recompute = "selective" // softmax and what it takes are computed again
 	FullLayers  Recompute = "full"      // a layer keeps its input
+	// Operators keeps a layer's input and what costs most to compute: what attention gives, and every
+	// second product (torchtitan's selective "op", without what no gradient needs).
+	Operators Recompute = "operators"
 )
 
-// Recomputes lists the modes, the one that keeps most first.
+// Recomputes lists the modes of Korthikanti et al., the one that keeps most first.
 func Recomputes() []Recompute { return []Recompute{NoRecompute, Selective, FullLayers} }
 
 // Keeping says under which conditions activations are kept for the backward pass.
@@ -23,6 +26,20 @@ type Keeping struct {
 	Element   int  // bytes of an activation
 	Unfused   bool // attention writes its scores out, which a fused kernel does not
 	Dropout   bool // with masks of a byte, in attention and after each block
+	// Narrow is the bytes in which inputs of products are kept where those are narrower: of fp8 1, for
+	// the backward pass multiplies in it too (Micikevicius et al., arXiv 2209.05433). 0: Element.
+	Narrow int
+	// Weighed experts multiply their inner vectors with the router's weight, not their
+	// output, which then no gradient needs (Megatron-Core from 0.12 on).
+	Weighed bool
+}
+
+// narrow is the bytes of an input of a product.
+func (k Keeping) narrow() int {
+	if k.Narrow == 0 {
+		return k.Element
+	}
+	return k.Narrow
 }
 
 // Kept is memory that a token takes on one rank, of the tokens that the ranks of a
@@ -52,6 +69,7 @@ const (
 	KeptExperts   = "experts"
 	KeptShared    = "shared experts"
 	KeptHead      = "head"
+	KeptModules   = "MTP modules"
 )
 
 // whole is what is on every rank without sequence parallelism, split what
@@ -77,7 +95,10 @@ func (l Layer) Kept(hidden int, k Keeping) []Kept {
 	if k.Recompute == FullLayers {
 		return []Kept{k.whole(KeptStream, product(x(k.Element, "bytes"), x(hidden, "width")))}
 	}
-	streams := product(x(l.Norms+2, "norms and blocks"), x(k.Element, "bytes"), x(hidden, "width"))
+	if k.Recompute == Operators {
+		return l.keptOperators(hidden, k)
+	}
+	streams := total(product(x(l.Norms, "norms"), x(k.Element, "bytes"), x(hidden, "width")), product(x(2, "blocks"), x(k.narrow(), "bytes"), x(hidden, "width")))
 	masks := product(x(2, "masks"), x(hidden, "width")).when(k.Dropout)
 	kept := []Kept{k.whole(KeptStream, total(streams, masks))}
 	kept = append(kept, l.Attention.kept(k)...)
@@ -87,22 +108,51 @@ func (l Layer) Kept(hidden int, k Keeping) []Kept {
 	return append(kept, l.Experts.kept(hidden, k)...)
 }
 
+// keptOperators are the layer's input, what attention gives, and of the products in their
+// order, of queries, keys, values, attention's output, gate and inner vectors, every second from
+// the first on. The last product's output is an input of nothing that has a gradient.
+func (l Layer) keptOperators(hidden int, k Keeping) []Kept {
+	element, a := x(k.Element, "bytes"), l.Attention
+	kept := []Kept{k.whole(KeptStream, product(element, x(hidden, "width")))}
+	keys := a.KVHeads
+	if a.Latent != nil {
+		keys = a.Heads
+	}
+	kept = append(kept, k.split(KeptAttention, total(
+		product(element, x(a.Heads, "query heads"), x(a.QueryDim(), "each")),
+		product(element, x(keys, "value heads"), x(a.ValueDim(), "each")),
+		product(element, x(a.Heads, "heads' output"), x(a.ValueDim(), "each")),
+	)), k.split(KeptScores, product(x(4, "bytes"), x(a.Heads, "heads"))))
+	first := func(m MLP) term { return product(element, x(m.Width, "first inner vector")) }
+	if l.Experts == nil {
+		return append(kept, k.split(KeptMLP, first(l.MLP)))
+	}
+	kept = append(kept, k.split(KeptExperts, first(l.Experts.Each).times(x(l.Experts.TopK, "chosen"))))
+	if l.Experts.Shared.Width > 0 {
+		kept = append(kept, k.split(KeptShared, first(l.Experts.Shared)))
+	}
+	return kept
+}
+
 // kept are queries, keys and values, what comes out, and for the norms of latent
-// vectors and of queries and keys both sides.
+// vectors and of queries and keys both sides. What comes out is also a product's input:
+// where that is narrower it is kept twice.
 func (a Attention) kept(k Keeping) []Kept {
 	element, keys := x(k.Element, "bytes"), a.KVHeads
+	narrow := product(x(k.narrow(), "bytes"), x(a.Heads, "heads' output, narrow"), x(a.ValueDim(), "each")).when(k.narrow() != k.Element)
 	if a.Latent != nil {
 		keys = a.Heads
 	}
 	cut := total(
 		product(element, x(a.Heads+keys, "query and key heads"), x(a.QueryDim(), "each")),
 		product(element, x(keys, "value heads"), x(a.ValueDim(), "each")),
-		product(element, x(a.Heads, "heads' output"), x(a.ValueDim(), "each")),
+		product(element, x(a.Heads, "heads' output"), x(a.ValueDim(), "each")), narrow,
 		product(element, x(a.Heads+keys, "heads before their norm"), x(a.QueryDim(), "each")).when(a.QKNorm != NoQKNorm),
 	)
 	kept := []Kept{k.split(KeptAttention, cut)}
 	if m := a.Latent; m != nil {
-		kept = append(kept, k.whole(KeptAttention, product(element, x(2*m.QueryRank+2*m.KVRank+m.Rope, "latent vectors, and normed"))))
+		kept = append(kept, k.whole(KeptAttention, total(product(element, x(m.QueryRank+m.KVRank+m.Rope, "latent vectors")),
+			product(x(k.narrow(), "bytes"), x(m.QueryRank+m.KVRank, "normed")))))
 	}
 	if k.Recompute == Selective {
 		return kept
@@ -122,16 +172,23 @@ func (m MLP) kept(k Keeping) term {
 	if m.matrices() == 0 {
 		return term{}
 	}
-	return product(x(k.Element, "bytes"), x(m.matrices(), "inner vectors"), x(m.Width, "inner"))
+	if k.narrow() == k.Element {
+		return product(x(k.Element, "bytes"), x(m.matrices(), "inner vectors"), x(m.Width, "inner"))
+	}
+	return total(product(x(k.Element, "bytes"), x(m.matrices()-1, "inner vectors"), x(m.Width, "inner")), product(x(k.narrow(), "bytes"), x(m.Width, "inner, narrow")))
 }
 
 // kept are the router's probabilities, and for each chosen expert its input, its
-// inner vectors, and its output, which the router's weight multiplies. The equations
-// are of dense layers; this part is ours. Tokens are sent evenly. With experts cut by
+// inner vectors, and its output, which the router's weight multiplies unless it is
+// Weighed. The equations are of dense layers; this part is ours. Tokens are sent evenly. With experts cut by
 // etp their input is on all its ranks.
 func (e Experts) kept(hidden int, k Keeping) []Kept {
 	kept := []Kept{k.whole(KeptRouter, product(x(4, "bytes"), x(e.Count, "experts")))}
-	ends := product(x(2*k.Element, "bytes in and out"), x(hidden, "width")).times(x(k.Layout.ETP, "ranks of an expert"))
+	out := k.Element
+	if k.Weighed {
+		out = 0
+	}
+	ends := product(x(k.narrow()+out, "bytes in and out"), x(hidden, "width")).times(x(k.Layout.ETP, "ranks of an expert"))
 	kept = append(kept, k.split(KeptExperts, total(ends, e.Each.kept(k)).times(x(e.TopK, "chosen"))))
 	if shared := e.Shared.kept(k); shared.n > 0 {
 		kept = append(kept, k.split(KeptShared, shared))
@@ -151,6 +208,22 @@ func (s Stage) KeptAtEnds(k Keeping) []Kept {
 		heads := x(1+s.MTP, "heads")
 		kept = append(kept, k.whole(KeptHead, product(heads, x(2*k.Element, "bytes of norm and head"), x(s.Hidden, "width"))),
 			k.split(KeptHead, product(heads, x(4, "bytes"), x(s.Vocab, "tokens"))))
+	}
+	return kept
+}
+
+// KeptByModules is what the MTP modules keep for each token beside their heads: the
+// stream and the embedding of the next token, both normed, side by side, and what a layer
+// keeps (DeepSeek-V3, arXiv 2412.19437, section 2.2).
+func (s Stage) KeptByModules(k Keeping) []Kept {
+	if !s.Final || s.MTP == 0 {
+		return nil
+	}
+	inputs := total(product(x(2, "norms"), x(k.Element, "bytes"), x(s.Hidden, "width")), product(x(2, "normed"), x(k.narrow(), "bytes"), x(s.Hidden, "width")))
+	kept := append([]Kept{k.whole(KeptModules, inputs)}, s.Last().Kept(s.Hidden, k)...)
+	for i := range kept {
+		kept[i].Bytes *= float64(s.MTP)
+		kept[i].Formula = fmt.Sprintf("%d modules × (%s)", s.MTP, kept[i].Formula)
 	}
 	return kept
 }

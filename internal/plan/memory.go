@@ -2,8 +2,6 @@ package plan
 
 import (
 	"math"
-
-	"github.com/mistura-project/mistura/internal/anatomy"
 )
 
 // memoryTable answers what the fullest rank of a layout holds. Everything that takes
@@ -14,29 +12,29 @@ type memoryTable struct {
 	habits  habits
 	uniform bool            // all layers take the same memory
 	byTP    map[int]*shares // of every number of tensor-parallel ranks that the model can have
+
+	context, gaps float64 // constants
 }
 
 // newMemory prepares a task. The chip does not matter: what a driver takes is a
 // constant.
 func newMemory(t Task, _ Hardware) memoryTable {
-	m := memoryTable{task: t, habits: habitsOf(t.Stack), uniform: true, byTP: map[int]*shares{}}
-	heads := t.Model.Layers[0].Attention.Heads
-	for tp := 1; tp <= heads; tp++ {
-		if heads%tp == 0 {
-			m.byTP[tp] = sharesOf(t, m.habits, tp)
+	m := memoryTable{task: t, habits: habitsOf(t), uniform: true, byTP: map[int]*shares{}}
+	k := MemoryConstants()
+	context, _ := k.of("context")
+	gaps, _ := k.of("gaps")
+	m.context, m.gaps = context.Value, gaps.Value
+	for tp := 1; tp <= t.Model.Layers[0].Attention.Heads; tp++ {
+		if one := alone(tp); one.Check(t.Model) == nil {
+			m.byTP[tp] = sharesOf(t, m.habits, one)
 		}
 	}
-	first := memoryOf(t.Model.Layers[0].Layer)
+	first := t.Model.Layers[0].Layer
 	for _, r := range t.Model.Layers {
-		m.uniform = m.uniform && memoryOf(r.Layer) == first
+		r.Attention.Window = first.Attention.Window // takes no memory
+		m.uniform = m.uniform && r.Layer == first
 	}
 	return m
-}
-
-// memoryOf is what of a layer takes memory, to be compared.
-func memoryOf(l anatomy.Layer) anatomy.Layer {
-	l.Attention.Window = 0
-	return l
 }
 
 // of is the memory of the fullest rank by parts. A layout that the model cannot have
@@ -63,39 +61,48 @@ type asked struct {
 	*memoryTable
 	*shares
 	l                 Layout
-	mode              int     // of recomputation
+	virtual           int     // stages of a rank
+	mode              mode    // of recomputation
 	whole             int     // 1: without sequence parallelism
 	micros            int     // micro-batches of a rank
 	tokens            float64 // of one, on the ranks that share it
-	experts, replicas struct{ dense, routed float64 }
+	experts           float64 // ranks that share the experts
+	dense, routed     float64 // replicas of parameters
+	byDense, byRouted float64 // bytes of a parameter on a rank, shares not rounded up
+	work              float64 // bytes of a layer's backward pass
 }
 
 func (m *memoryTable) ask(s *shares, l Layout) asked {
-	a := asked{memoryTable: m, shares: s, l: l, mode: modeIndex(l.Recompute), micros: max(1, m.task.Batch/(l.DP*l.MicroBatch)),
-		tokens: float64(m.task.Sequence) * float64(l.MicroBatch) / float64(l.CP)}
-	if l.Whole {
+	a := asked{memoryTable: m, shares: s, l: l, virtual: max(1, l.VPP), mode: m.habits.modeOf(l.Recompute), micros: max(1, m.task.Batch/(l.DP*l.MicroBatch)),
+		tokens: float64(m.task.Sequence) * float64(l.MicroBatch) / float64(l.CP), experts: float64(l.EP) * float64(l.ETP)}
+	if l.Whole || m.habits.whole {
 		a.whole = 1
 	}
 	r := l.Replicas(l.DP * l.CP)
-	a.replicas.dense, a.replicas.routed = float64(r.Dense), float64(max(1, r.Routed))
+	a.dense, a.routed = float64(r.Dense), float64(max(1, r.Routed))
+	a.byDense, a.byRouted = m.habits.flat, m.habits.flat
+	for _, s := range a.states() {
+		if s.shared {
+			a.byDense += s.bytes / a.dense
+			a.byRouted += s.bytes / a.routed
+		} else {
+			a.byDense += s.bytes
+			a.byRouted += s.bytes
+		}
+	}
+	a.work = a.backward()
 	return a
 }
 
-// modeIndex is the place of a mode in the arrays. What is not stated recomputes
-// nothing.
-func modeIndex(r anatomy.Recompute) int {
-	switch r {
-	case anatomy.Selective:
-		return 1
-	case anatomy.FullLayers:
-		return 2
-	}
-	return 0
-}
+// load is what one rank holds: parameters, bytes of activations of all micro-batches
+// under way, and of the head.
+type load struct{ dense, routed, kept, head float64 }
 
-// load is what one rank holds: parameters, and bytes of activations of all
-// micro-batches under way.
-type load struct{ dense, routed, kept, logits float64 }
+// bytes is the memory of a load but for what all ranks have alike: to compare ranks
+// by. Of the head's loss and a layer's backward pass one comes after the other.
+func (a *asked) bytes(r load) float64 {
+	return a.byDense*r.dense + a.byRouted*r.routed/a.experts + r.kept + max(r.head, a.work)
+}
 
 // fullest finds the rank with the most bytes. Ranks with equal layers hold fewer
 // micro-batches the later they stand, so that of layers all alike three ranks are looked at: the
@@ -112,10 +119,9 @@ func (a *asked) fullest() (rank int, most load) {
 		}
 	}
 	if a.uniform && a.l.Stages == nil {
-		stages := a.l.PP * a.l.VPP
-		longer := (stages - (len(a.sums)-1)%stages) % a.l.PP
+		stages := a.l.PP * a.virtual
 		try(0)
-		try(longer)
+		try((stages - (len(a.sums)-1)%stages) % a.l.PP)
 		try(a.l.PP - 1)
 		return rank, most
 	}
@@ -128,39 +134,38 @@ func (a *asked) fullest() (rank int, most load) {
 // rank is what a rank of the pipeline holds.
 func (a *asked) rank(i int) load {
 	var r load
-	for v := range a.l.VPP {
+	for v := range a.virtual {
 		from, to := a.layers(i, v)
-		flight := float64(inFlight(a.l.PP, a.l.VPP, a.micros, i, v)) * a.tokens
-		r.add(a, &a.sums[from], &a.sums[to], flight)
+		r.add(a, &a.sums[from], &a.sums[to], a.passes(i, v)*a.tokens)
 	}
 	switch {
 	case a.l.PP == 1:
-		r.end(a, &a.both, 1)
+		r.end(a, &a.both, a.tokens)
 	case i == 0:
-		r.end(a, &a.first, float64(inFlight(a.l.PP, a.l.VPP, a.micros, i, 0)))
+		r.end(a, &a.first, a.passes(i, 0)*a.tokens)
 	case i == a.l.PP-1:
-		r.end(a, &a.final, float64(inFlight(a.l.PP, a.l.VPP, a.micros, i, a.l.VPP-1)))
+		r.end(a, &a.final, a.passes(i, a.virtual-1)*a.tokens)
 	}
 	return r
 }
 
-// add adds the layers between two sums.
-func (r *load) add(a *asked, from, to *layerSums, flight float64) {
+func (a *asked) passes(rank, virtual int) float64 {
+	return float64(inFlight(a.l.PP, a.virtual, a.micros, rank, virtual))
+}
+
+// add adds the layers between two sums, with so many tokens under way.
+func (r *load) add(a *asked, from, to *layerSums, tokens float64) {
 	r.dense += to.dense - from.dense
 	r.routed += to.routed - from.routed
 	kept := to.kept[a.mode][a.whole] - from.kept[a.mode][a.whole]
-	if a.mode != modeIndex(anatomy.FullLayers) {
-		kept += a.imbalance * (to.inner - from.inner + float64(a.l.ETP)*(to.ends-from.ends))
-	}
-	r.kept += flight * kept
+	experts := to.inner[a.mode] - from.inner[a.mode] + float64(a.l.ETP)*(to.ends[a.mode]-from.ends[a.mode])
+	r.kept += tokens * (kept + a.imbalance*experts)
 }
 
 // end adds an end of the model.
-func (r *load) end(a *asked, e *endShares, flight float64) {
-	r.dense += e.dense
-	r.routed += e.routed
-	r.kept += flight * a.tokens * e.kept[a.whole]
-	r.logits += flight * a.tokens * e.logits[a.whole]
+func (r *load) end(a *asked, e *endShares, tokens float64) {
+	r.add(a, &layerSums{}, &e.layerSums, tokens)
+	r.head += tokens * e.head[a.whole]
 }
 
 // layers are those of a virtual stage, the last not included: dealt evenly, later ones
@@ -168,7 +173,7 @@ func (r *load) end(a *asked, e *endShares, flight float64) {
 // virtual stages.
 func (a *asked) layers(rank, virtual int) (from, to int) {
 	if a.l.Stages == nil {
-		stages, n := a.l.PP*a.l.VPP, virtual*a.l.PP+rank
+		stages, n := a.l.PP*a.virtual, virtual*a.l.PP+rank
 		return dealt(len(a.sums)-1, stages, n), dealt(len(a.sums)-1, stages, n+1)
 	}
 	before := 0
@@ -176,7 +181,7 @@ func (a *asked) layers(rank, virtual int) (from, to int) {
 		before += n
 	}
 	n := a.l.Stages[rank]
-	return before + dealt(n, a.l.VPP, virtual), before + dealt(n, a.l.VPP, virtual+1)
+	return before + dealt(n, a.virtual, virtual), before + dealt(n, a.virtual, virtual+1)
 }
 
 // dealt is how many of n layers lie before a stage.

@@ -1,76 +1,107 @@
 package plan
 
 import (
-	"cmp"
-
 	"github.com/mistura-project/mistura/internal/anatomy"
 )
+
+// mode is a place in arrays by way of recomputation.
+type mode int
+
+const (
+	keepAll mode = iota
+	keepSelected
+	keepInputs
+	keepOperators
+	modes
+)
+
+func modeRecomputes() [modes]anatomy.Recompute {
+	return [modes]anatomy.Recompute{anatomy.NoRecompute, anatomy.Selective, anatomy.FullLayers, anatomy.Operators}
+}
 
 // shares are what a rank has of layers and ends, by anatomy, for one number of tensor-parallel
 // ranks.
 type shares struct {
 	sums               []layerSums // of all layers before each
-	largest            layerSums   // of one layer, by its parts apart
+	largest            layerSums   // of one layer, each of its numbers
 	first, final, both endShares
 	imbalance          float64
 }
 
 // layerSums are sums over layers: parameters of a rank, routed ones of all expert-parallel
 // ranks; and bytes a token, by mode and with and without sequence parallelism. What
-// experts keep stands apart: imbalance multiplies it, and of its two ends each of an expert's ranks
+// experts keep stands apart: imbalance multiplies it, and of its ends each of an expert's ranks
 // has a copy.
 type layerSums struct {
 	dense, routed float64
-	kept          [3][2]float64
-	inner, ends   float64
+	kept          [modes][2]float64
+	inner, ends   [modes]float64
+	// Gradients of what goes into the activation of an MLP, or of all chosen experts.
+	grads, expertGrads float64
 }
 
-// endShares is what embedding or head take.
+// endShares is what embedding or head take: also, a token, what is there while the
+// loss is taken.
 type endShares struct {
-	dense, routed float64
-	kept, logits  [2]float64
+	layerSums
+	head [2]float64
 }
 
-func sharesOf(t Task, h habits, tp int) *shares {
-	one := anatomy.Layout{TP: tp, EP: 1, ETP: 1, PP: 1, KVCopies: true}
+// alone is a tensor-parallel degree and nothing else.
+func alone(tp int) anatomy.Layout {
+	return anatomy.Layout{TP: tp, EP: 1, ETP: 1, PP: 1, KVCopies: true}
+}
+
+func sharesOf(t Task, h habits, one anatomy.Layout) *shares {
 	d := one.For(t.Model)
-	s := &shares{sums: make([]layerSums, 1, d.Depth()+1), imbalance: cmp.Or(t.Imbalance, 1)}
+	s := &shares{sums: make([]layerSums, 1, d.Depth()+1), imbalance: max(1, t.Imbalance)}
 	s.first = endOf(t, h, one, anatomy.Stage{Decoder: d, First: true})
 	s.final = endOf(t, h, one, anatomy.Stage{Decoder: d, Final: true})
 	s.both = endOf(t, h, one, anatomy.Stage{Decoder: d, First: true, Final: true})
 	for _, r := range d.Layers {
-		layer := layerOf(t, h, one, d, r.Layer)
-		s.largest = s.largest.most(layer)
+		stage := anatomy.Stage{Decoder: d, Held: []anatomy.Run{{Count: 1, Layer: r.Layer}}}
+		layer := sumsOf(one, stage.Parameters(), func(l anatomy.Layout, m anatomy.Recompute) []anatomy.Kept {
+			return r.Kept(d.Hidden, h.keeping(t, l, m))
+		})
+		layer.grads, layer.expertGrads = h.grads(r.Layer, one.TP)
+		s.largest = s.largest.with(layer, func(a, b float64) float64 { return max(a, b) })
 		for range r.Count {
-			s.sums = append(s.sums, s.sums[len(s.sums)-1].plus(layer))
+			s.sums = append(s.sums, s.sums[len(s.sums)-1].with(layer, func(a, b float64) float64 { return a + b }))
 		}
 	}
 	return s
 }
 
-// layerOf asks anatomy about one layer.
-func layerOf(t Task, h habits, one anatomy.Layout, d anatomy.Decoder, layer anatomy.Layer) layerSums {
-	held := anatomy.Stage{Decoder: d, Held: []anatomy.Run{{Count: 1, Layer: layer}}}.Parameters().Held()
+// sumsOf asks anatomy.
+func sumsOf(one anatomy.Layout, p anatomy.Parameters, kept func(anatomy.Layout, anatomy.Recompute) []anatomy.Kept) layerSums {
+	held := p.Held()
 	s := layerSums{dense: float64(held.Tensor)/float64(one.TP) + float64(held.Copied), routed: float64(held.Routed)}
-	for whole := range 2 {
-		one.Whole = whole == 1
-		for _, mode := range anatomy.Recomputes() {
-			for _, k := range layer.Kept(d.Hidden, h.keeping(t, one, mode)) {
-				if k.Name != anatomy.KeptExperts {
-					s.kept[modeIndex(mode)][whole] += k.Bytes
-				}
-			}
-		}
+	whole, two := one, one
+	whole.Whole, two.ETP = true, 2
+	for i, m := range modeRecomputes() {
+		all := kept(one, m)
+		experts := named(all, anatomy.KeptExperts)
+		s.kept[i] = [2]float64{anatomy.Sum(all) - experts, anatomy.Sum(kept(whole, m)) - experts}
+		// The ends of experts grow with their ranks: what two have more is one end.
+		s.ends[i] = named(kept(two, m), anatomy.KeptExperts) - experts
+		s.inner[i] = experts - s.ends[i]
 	}
-	// The ends of experts grow with their ranks: what two ranks have more is one end.
-	two := one
-	two.ETP = 2
-	ofExperts := func(l anatomy.Layout) float64 {
-		return named(layer.Kept(d.Hidden, h.keeping(t, l, anatomy.NoRecompute)), anatomy.KeptExperts)
-	}
-	s.ends = ofExperts(two) - ofExperts(one)
-	s.inner = ofExperts(one) - s.ends
 	return s
+}
+
+// grads are bytes a token.
+func (h habits) grads(l anatomy.Layer, tp int) (dense, experts float64) {
+	of := func(m anatomy.MLP) float64 {
+		vectors := 1.0
+		if m.Gated {
+			vectors = 2
+		}
+		return float64(h.element) * vectors * float64(m.Width) / float64(tp)
+	}
+	if l.Experts == nil {
+		return of(l.MLP), 0
+	}
+	return of(l.Experts.Shared), float64(l.Experts.TopK) * of(l.Experts.Each)
 }
 
 func endOf(t Task, h habits, one anatomy.Layout, stage anatomy.Stage) endShares {
@@ -78,13 +109,25 @@ func endOf(t Task, h habits, one anatomy.Layout, stage anatomy.Stage) endShares 
 	if stage.Final {
 		p = append(p, stage.Modules()...)
 	}
-	held := p.Held()
-	e := endShares{dense: float64(held.Tensor)/float64(one.TP) + float64(held.Copied), routed: float64(held.Routed)}
-	for whole := range 2 {
-		one.Whole = whole == 1
-		kept := stage.KeptAtEnds(h.keeping(t, one, anatomy.NoRecompute))
-		e.logits[whole] = named(kept, anatomy.KeptHead)
-		e.kept[whole] = anatomy.Sum(kept) - e.logits[whole]
+	ends := func(l anatomy.Layout) []anatomy.Kept {
+		return stage.KeptAtEnds(h.keeping(t, l, anatomy.NoRecompute))
+	}
+	e := endShares{layerSums: sumsOf(one, p, func(l anatomy.Layout, m anatomy.Recompute) []anatomy.Kept {
+		kept := stage.KeptByModules(h.keeping(t, l, m))
+		for _, k := range ends(l) {
+			if k.Name != anatomy.KeptHead {
+				kept = append(kept, k)
+			}
+		}
+		return kept
+	})}
+	if !stage.Final {
+		return e
+	}
+	for i := range e.head {
+		l := one
+		l.Whole = i == 1
+		e.head[i] = named(ends(l), anatomy.KeptHead) + h.lossOf(stage.Vocab, one.TP) + h.gathered(stage.Hidden, l)
 	}
 	return e
 }
@@ -100,19 +143,12 @@ func named(kept []anatomy.Kept, name string) float64 {
 	return n
 }
 
-func (s layerSums) plus(o layerSums) layerSums {
-	return s.with(o, func(a, b float64) float64 { return a + b })
-}
-
-func (s layerSums) most(o layerSums) layerSums {
-	return s.with(o, func(a, b float64) float64 { return max(a, b) })
-}
-
 func (s layerSums) with(o layerSums, f func(a, b float64) float64) layerSums {
-	s.dense, s.routed, s.inner, s.ends = f(s.dense, o.dense), f(s.routed, o.routed), f(s.inner, o.inner), f(s.ends, o.ends)
-	for mode := range s.kept {
-		for whole := range s.kept[mode] {
-			s.kept[mode][whole] = f(s.kept[mode][whole], o.kept[mode][whole])
+	s.dense, s.routed, s.grads, s.expertGrads = f(s.dense, o.dense), f(s.routed, o.routed), f(s.grads, o.grads), f(s.expertGrads, o.expertGrads)
+	for m := range modes {
+		s.inner[m], s.ends[m] = f(s.inner[m], o.inner[m]), f(s.ends[m], o.ends[m])
+		for whole := range s.kept[m] {
+			s.kept[m][whole] = f(s.kept[m][whole], o.kept[m][whole])
 		}
 	}
 	return s

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
 )
@@ -19,40 +20,53 @@ func (m *memoryTable) explain(l Layout) []Told {
 	}
 	a := m.ask(s, l)
 	rank, most := a.fullest()
-	f, flight := a.habits.formats, inFlight(l.PP, l.VPP, a.micros, rank, 0)
-	for p, text := range [Parts]string{
-		Weights:     a.toldState(most, a.weightBytes(), 3),
-		Gradients:   a.toldState(most, f.Gradient, 2),
-		Masters:     a.toldState(most, f.Master, 1),
-		Moments:     a.toldState(most, f.Moments, 1),
-		Activations: fmt.Sprintf("stage %d of %d: %d micro-batches of %s tokens, %s bytes a token in all", rank+1, l.PP, flight, anatomy.Number(a.tokens), anatomy.Number(most.kept/(a.tokens*float64(flight)))),
-		Logits:      fmt.Sprintf("%s tokens × %s bytes", anatomy.Number(a.tokens), anatomy.Number(most.logits/a.tokens)),
-		Buffers:     a.toldBuffers(),
-		Framework:   "driver, collectives and allocator",
-	} {
-		told[p].Formula = text
+	states := a.states()
+	for p := range Activations {
+		told[p].Formula = a.toldState(most, states[p])
 	}
+	flight := a.passes(rank, 0) * a.tokens
+	told[Activations].Formula = fmt.Sprintf("stage %d of %d: %s tokens under way × %s bytes in its layers", rank+1, l.PP, anatomy.Number(flight), short(most.kept/flight))
+	told[Logits].Formula = "the fullest stage has no head"
+	if most.head > 0 {
+		told[Logits].Formula = fmt.Sprintf("%s tokens × %s bytes of the head's inputs, logits and their gradient", anatomy.Number(a.tokens), short(most.head/a.tokens))
+	}
+	told[Buffers].Formula = a.toldBuffers(most)
+	told[Framework].Formula = fmt.Sprintf("%s of driver and collectives + %s × what is allocated, for the allocator's gaps", bytesOf(m.context), short(m.gaps))
 	return told
 }
 
-func (a *asked) toldState(r load, bytes, from int) string {
-	experts := r.routed / (float64(a.l.EP) * float64(a.l.ETP))
-	if a.l.ZeRO < from {
-		return fmt.Sprintf("%d bytes × (%s + %s of experts)", bytes, anatomy.Count(int64(r.dense)), anatomy.Count(int64(experts)))
+func short(x float64) string { return fmt.Sprintf("%.5g", x) }
+
+func bytesOf(n float64) string { return anatomy.Scaled(n, "B", "kB", "MB", "GB", "TB") }
+
+func (a *asked) toldState(r load, s state) string {
+	dense, experts := anatomy.Count(int64(r.dense)), anatomy.Count(int64(r.routed/a.experts))
+	switch {
+	case !s.shared && r.routed == 0:
+		return fmt.Sprintf("%g bytes × %s parameters", s.bytes, dense)
+	case !s.shared:
+		return fmt.Sprintf("%g bytes × (%s parameters + %s of experts)", s.bytes, dense, experts)
+	case r.routed == 0:
+		return fmt.Sprintf("%g bytes × %s parameters / %g replicas", s.bytes, dense, a.dense)
 	}
-	return fmt.Sprintf("%d bytes × (%s / %g + %s of experts / %g)", bytes, anatomy.Count(int64(r.dense)), a.replicas.dense, anatomy.Count(int64(experts)), a.replicas.routed)
+	return fmt.Sprintf("%g bytes × (%s parameters / %g replicas + %s of experts / %g)", s.bytes, dense, a.dense, experts, a.routed)
 }
 
-func (a *asked) toldBuffers() string {
-	text := "work that is under way"
-	if a.l.ZeRO == 3 {
-		text += fmt.Sprintf("; %d gathered layers and the gradients of one", a.habits.gathered)
+func (a *asked) toldBuffers(r load) string {
+	var words []string
+	if n := a.gatheredWeights(); n > 0 {
+		words = append(words, bytesOf(n)+" of gathered weights")
 	}
-	if a.l.TP > 1 && !a.l.Whole {
-		text += "; the input that the ranks gather"
+	if a.habits.flat > 0 {
+		words = append(words, fmt.Sprintf("%g bytes of each parameter to exchange gradients", a.habits.flat))
 	}
-	if a.mode == modeIndex(anatomy.FullLayers) {
-		text += "; what one layer keeps while it is computed again"
+	switch {
+	case a.work > r.head && r.head > 0:
+		words = append(words, bytesOf(a.work-r.head)+" that a layer's backward pass takes beyond the logits, which are gone by then")
+	case a.work > r.head:
+		words = append(words, bytesOf(a.work)+" of a layer's backward pass")
+	default:
+		words = append(words, "a layer's backward pass fits in what the logits leave")
 	}
-	return text
+	return strings.Join(words, " + ")
 }

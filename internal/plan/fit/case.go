@@ -23,7 +23,7 @@ func OfCase(c published.Case) (plan.Task, plan.Hardware, plan.Layout, error) {
 	if l.Recompute == "" {
 		l.Recompute = recomputeOf(c)
 	}
-	l.MicroBatch = microBatch(c, l)
+	l.MicroBatch = microBatch(c, l, stack)
 	if l.PP > 1 && c.Decoder.Depth()%(l.PP*l.VPP) != 0 {
 		l.Stages = endsShort(c.Decoder.Depth(), l.PP, l.VPP)
 	}
@@ -81,10 +81,14 @@ func recomputeOf(c published.Case) anatomy.Recompute {
 }
 
 // microBatch is the one stated, or the largest of one rank that divides its share,
-// not above one sequence of long context.
-func microBatch(c published.Case, l plan.Layout) int {
+// not above one sequence of long context. torchtitan makes as many micro-batches as there are
+// stages (its pipeline_llama).
+func microBatch(c published.Case, l plan.Layout, stack plan.Stack) int {
 	if c.MicroBatch.Known {
 		return c.MicroBatch.Value
+	}
+	if stack == plan.Titan && l.PP > 1 {
+		return max(1, c.Batch/(l.DP*l.PP))
 	}
 	if l.PP == 1 && c.Run.Accumulation.Known && c.Run.Accumulation.Value > 0 {
 		return max(1, c.Batch/(l.DP*c.Run.Accumulation.Value))
