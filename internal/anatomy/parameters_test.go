@@ -147,43 +147,6 @@ func TestF17StagesDifferByOneAtMost(t *testing.T) {
 	if got := choices(sizes); got != "2 2 2 3 3" {
 		t.Errorf("stages of %s layers", got)
 	}
-	if got := choices(Deal(12, []float64{3, 1})); got != "9 3" {
-		t.Errorf("stages of speeds 3 and 1 have %s layers", got)
-	}
-}
-
-// No other way of dealing layers is done earlier.
-func TestF17DealtLayersAreDoneFirst(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		speeds := rapid.SliceOfN(rapid.Float64Range(0.1, 9), 1, 4).Draw(t, "speeds")
-		layers := rapid.IntRange(len(speeds), 14).Draw(t, "layers")
-		done := func(dealt []int) float64 {
-			last := 0.0
-			for i, n := range dealt {
-				last = max(last, float64(n)/speeds[i])
-			}
-			return last
-		}
-		least := math.Inf(1)
-		var every func(dealt []int, left int)
-		every = func(dealt []int, left int) {
-			if len(dealt) == len(speeds)-1 {
-				least = min(least, done(append(dealt, left)))
-				return
-			}
-			for n := 1; n <= left-(len(speeds)-len(dealt)-1); n++ {
-				every(append(dealt[:len(dealt):len(dealt)], n), left-n)
-			}
-		}
-		every(nil, layers)
-		dealt, sum := Deal(layers, speeds), 0
-		for _, n := range dealt {
-			sum += n
-		}
-		if sum != layers || done(dealt) > least*(1+1e-12) {
-			t.Errorf("%v are done after %g, another way after %g", dealt, done(dealt), least)
-		}
-	})
 }
 
 // A formula comes to its number.

@@ -21,32 +21,10 @@ func (d Decoder) Stages(count int) []Stage {
 	}
 	var out []Stage
 	from := 0
-	for i, n := range Deal(d.Depth(), speeds) {
+	shares, _ := Deal(d.Depth(), speeds, nil)
+	for i, n := range shares {
 		out = append(out, Stage{Decoder: d, Held: cut(d.Layers, from, from+n), First: i == 0, Final: i == count-1})
 		from += n
-	}
-	return out
-}
-
-// Deal gives stages of these speeds layers so that the slowest is done as early as can
-// be: each layer goes where it is done first, of equals to the last. No stage is empty while there are
-// layers for all.
-func Deal(layers int, speeds []float64) []int {
-	out := make([]int, len(speeds))
-	if layers >= len(speeds) {
-		for i := range out {
-			out[i] = 1
-		}
-		layers -= len(speeds)
-	}
-	for range layers {
-		best := 0
-		for i, speed := range speeds {
-			if float64(out[i]+1)/speed <= float64(out[best]+1)/speeds[best] {
-				best = i
-			}
-		}
-		out[best]++
 	}
 	return out
 }

@@ -1,4 +1,4 @@
-package plan
+package anatomy
 
 // Deal shares n equal things among parties by their speeds, whole things only, so that
 // the last party is done as early as it can be: sequences of a batch among unlike
