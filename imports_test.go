@@ -17,7 +17,7 @@ type layer struct {
 // layers is the import order, highest first.
 func layers() []layer {
 	return []layer{
-		{[]string{"bench/engine", "bench/join", "bench/joiner", "bench/lone", "bench/mixed", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
+		{[]string{"bench/engine", "bench/join", "bench/joiner", "bench/lone", "bench/mixed", "bench/plan", "bench/sgemm", "cmd/mistura"}, "a program holds signals, stdio and the exit code; nobody can import it"},
 		{[]string{"bench/cast"}, "a run of processes is played in one way, whatever is measured"},
 		{[]string{"bench/rows"}, "an experiment's rows are kept in one way, whatever is measured"},
 		{[]string{"bench/peer"}, "what the engine is measured against is started and asked in one way, whoever measures"},

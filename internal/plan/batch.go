@@ -9,3 +9,6 @@ func (m *Model) For(batch int) *Model {
 
 // ProductShare is the part of the peak that large products reach.
 func (m *Model) ProductShare() float64 { return 1 / (m.c.product * m.chip.Peak[m.task.Format]) }
+
+// Memory is that of a step, in bytes, without its time.
+func (m *Model) Memory(l Layout) [Parts]float64 { return m.memory.of(l) }

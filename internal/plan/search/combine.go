@@ -83,7 +83,7 @@ type pick struct {
 // pick finds the best combinations of a choice, at most as many as the goal wants.
 func (s *search) pick(c choice, options [][]*option, t goal) ([]combination, int64) {
 	p := pick{search: s, goal: t, choice: c, options: options}
-	p.bound = newBound(options, c.islands, s.hourly(c)/3600, float64(s.q.Tokens))
+	p.bound = newBound(options, c, s.hourly(c)/3600, float64(s.q.Tokens))
 	p.tighten()
 	p.walk(0, c.islands, 0, p.bound.fixed)
 	return p.top, p.tried
@@ -115,10 +115,10 @@ func (p *pick) walk(pool, left int, rate, price float64) {
 	if p.with != pool+1 {
 		p.walk(pool+1, left, rate, price)
 	}
-	for _, o := range p.options[pool] {
+	for i, o := range p.options[pool] {
 		if o.count <= left {
 			p.chosen = append(p.chosen, o)
-			p.walk(pool+1, left-o.count, rate+o.rate, price+o.hourly/3600)
+			p.walk(pool+1, left-o.count, rate+p.bound.rates[pool][i], price+o.hourly/3600)
 			p.chosen = p.chosen[:len(p.chosen)-1]
 		}
 	}

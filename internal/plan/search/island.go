@@ -12,6 +12,7 @@ import (
 type Predictor interface {
 	Step(plan.Layout) plan.Step
 	Time(plan.Layout) plan.Step // without memory
+	Memory(plan.Layout) [plan.Parts]float64
 }
 
 // found is the fastest layout of an island that fits its memory.
@@ -25,75 +26,122 @@ type found struct {
 	Counts
 }
 
-// rated is a frame with the rate that no layout of it exceeds.
+// rated is a frame, by its place, with the rate that no layout of it exceeds.
 type rated struct {
-	frame
+	at   int
 	most float64
 }
 
 // fastest finds the fastest layout that fits, the first in the order of less when several
 // are as fast.
 //
-// A frame is given up when its bound is below what was found. The bound rests on three
-// properties of predictions, which a test holds: saving memory (ZeRO beyond stage 2,
-// recomputation) never makes a step shorter; virtual stages shorten it by no more than the
-// bubble; and no layout of a frame takes less memory than frugal says.
+// What cannot fit or cannot be faster is passed over. That rests on properties of
+// predictions, which the test against trying everything holds: recomputation never makes a
+// step shorter, nor does another stage of ZeRO than 2; virtual stages shorten it by no more than the bubble, and
+// take no less memory than none; and of ZeRO with full recomputation 2 or 3 takes the
+// least.
 func (g *ground) fastest(chips, batch int, exact bool) found {
-	out := found{least: 0}
-	var all []rated
+	s := island{ground: g, models: map[int]Predictor{}}
+	var all []frame
+	var order []rated
 	g.space.frames(chips, batch, exact, func(f frame) {
-		out.Layouts += int64(len(g.space.stages(f)) * len(g.thrift))
-		out.Steps++
-		f.ZeRO = 2
-		s := g.at(f.batch).Step(f.Layout)
-		all = append(all, rated{f, g.rate(f.batch, s.Seconds*(1-bubbles(s)))})
+		s.Layouts += int64(len(g.space.stages(f)) * len(g.thrift))
+		if !s.holds(f) {
+			return
+		}
+		step := s.time(f, anatomy.NoRecompute)
+		order = append(order, rated{len(all), g.speed(f.batch, step.Seconds*(1-bubbles(&step)))})
+		all = append(all, f)
 	})
-	slices.SortStableFunc(all, func(a, b rated) int { return cmp.Compare(b.most, a.most) })
-	for _, r := range all {
-		if out.ok && r.most < out.rate {
+	slices.SortFunc(order, func(a, b rated) int { return cmp.Or(cmp.Compare(b.most, a.most), a.at-b.at) })
+	for _, r := range order {
+		if s.ok && r.most < s.rate {
 			break
 		}
-		for _, v := range g.space.stages(r.frame) {
-			r.VPP = v
-			g.refine(r.frame, &out)
+		f := all[r.at]
+		for _, v := range g.space.stages(f) {
+			f.VPP = v
+			s.refine(f)
 		}
 	}
-	return out
+	return s.found
 }
 
-// refine tries the ways to save memory.
-func (g *ground) refine(f frame, out *found) {
-	p := g.at(f.batch)
-	if bytes := frugal(p, f, out); bytes > g.hardware.Memory {
-		if out.least == 0 || bytes < out.least {
-			out.least = bytes
+// island is the search for the layout of one.
+type island struct {
+	*ground
+	found
+	models map[int]Predictor // by batch
+}
+
+func (s *island) model(batch int) Predictor {
+	m, ok := s.models[batch]
+	if !ok {
+		m = s.at(batch)
+		s.models[batch] = m
+	}
+	return m
+}
+
+// time is the step with a mode of recomputation and the stage of ZeRO that is never slower.
+func (s *island) time(f frame, mode anatomy.Recompute) plan.Step {
+	s.Steps++
+	f.ZeRO, f.Recompute = 2, mode
+	return s.model(f.batch).Time(f.Layout)
+}
+
+// bytes is the memory with a mode of recomputation and a stage of ZeRO.
+func (s *island) bytes(f frame, mode anatomy.Recompute, zero int) float64 {
+	s.Steps++
+	f.ZeRO, f.Recompute = zero, mode
+	return plan.Step{Memory: s.model(f.batch).Memory(f.Layout)}.Bytes()
+}
+
+// holds says whether the most frugal layout of a frame fits: everything computed again,
+// and everything or all but weights shared, for gathered weights take a buffer.
+func (s *island) holds(f frame) bool {
+	least := s.bytes(f, anatomy.FullLayers, 2)
+	if least > s.hardware.Memory {
+		least = min(least, s.bytes(f, anatomy.FullLayers, 3))
+	}
+	if least > s.hardware.Memory && (s.least == 0 || least < s.least) {
+		s.least = least
+	}
+	return least <= s.hardware.Memory
+}
+
+// refine tries the ways to save memory, what takes no time first.
+func (s *island) refine(f frame) {
+	for _, mode := range anatomy.Recomputes() {
+		if quickest := s.time(f, mode); s.ok && s.speed(f.batch, quickest.Seconds) < s.rate {
+			return
 		}
+		for _, t := range s.thrift {
+			if t.Recompute != mode {
+				continue
+			}
+			if s.bytes(f, mode, t.ZeRO) > s.hardware.Memory {
+				continue
+			}
+			f.ZeRO, f.Recompute = t.ZeRO, mode
+			s.take(f)
+		}
+	}
+}
+
+// take keeps a layout that fits if it is the best so far.
+func (s *island) take(f frame) {
+	s.Steps++
+	step := s.model(f.batch).Step(f.Layout)
+	rate := s.speed(f.batch, step.Seconds)
+	if s.ok && (rate < s.rate || rate == s.rate && !less(f, s.frame)) {
 		return
 	}
-	for _, t := range g.thrift {
-		f.ZeRO, f.Recompute = t.ZeRO, t.Recompute
-		out.Steps++
-		s := p.Step(f.Layout)
-		rate := g.rate(f.batch, s.Seconds)
-		if s.Bytes() > g.hardware.Memory || out.ok && (rate < out.rate || rate == out.rate && !less(f, out.frame)) {
-			continue
-		}
-		out.frame, out.step, out.rate, out.ok = f, s, rate, true
-	}
-}
-
-// frugal is the least memory of a frame with some virtual stages: with everything
-// computed again, and everything or all but weights shared, for gathered weights take a buffer.
-func frugal(p Predictor, f frame, out *found) float64 {
-	f.Recompute, f.ZeRO = anatomy.FullLayers, 3
-	all := p.Step(f.Layout).Bytes()
-	f.ZeRO = 2
-	out.Steps += 2
-	return min(all, p.Step(f.Layout).Bytes())
+	s.frame, s.step, s.rate, s.ok = f, step, rate, true
 }
 
 // bubbles is the part of a step that is bubble.
-func bubbles(s plan.Step) float64 {
+func bubbles(s *plan.Step) float64 {
 	all := 0.0
 	for _, t := range s.Terms {
 		all += t
@@ -101,8 +149,8 @@ func bubbles(s plan.Step) float64 {
 	return s.Terms[plan.Bubble] / all
 }
 
-// rate is tokens/s.
-func (g *ground) rate(batch int, seconds float64) float64 {
+// speed is tokens/s.
+func (g *ground) speed(batch int, seconds float64) float64 {
 	return float64(batch) * float64(g.space.sequence) / seconds
 }
 

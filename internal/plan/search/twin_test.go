@@ -113,7 +113,7 @@ func slowest(g *ground, chips, batch int, exact bool) (out found) {
 			for _, t := range g.thrift {
 				f.VPP, f.ZeRO, f.Recompute = v, t.ZeRO, t.Recompute
 				s := g.at(f.batch).Step(f.Layout)
-				rate := g.rate(f.batch, s.Seconds)
+				rate := g.speed(f.batch, s.Seconds)
 				if s.Bytes() > g.hardware.Memory || out.ok && (rate < out.rate || rate == out.rate && !less(f, out.frame)) {
 					continue
 				}
