@@ -35,6 +35,9 @@ func (s *search) plan(c combination) Plan {
 		}
 	}
 	p.Cost = Span{r.Seconds.Low/3600*hourly + once, c.cost, r.Seconds.High/3600*hourly + once}
+	if s.unpriced {
+		p.Cost = Span{math.NaN(), math.NaN(), math.NaN()}
+	}
 	peak := 0.0
 	for i, o := range c.options {
 		island := s.island(o, r.Rates[i], r.Shares[i])

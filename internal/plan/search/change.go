@@ -23,8 +23,10 @@ func (s *search) sensitivity(first combination) []Change {
 		if !first.uses(at) {
 			continue
 		}
+		if !s.unpriced {
+			all = append(all, s.among("price of "+g.name+" −5 %", func(g *ground) { g.hourly *= 0.95 }, at))
+		}
 		all = append(all,
-			s.among("price of "+g.name+" −5 %", func(g *ground) { g.hourly *= 0.95 }, at),
 			s.without("without "+g.name, at),
 			s.among("twice the chips of "+g.name+", in islands no larger", func(g *ground) { g.chips *= 2 }, at))
 	}
@@ -45,7 +47,11 @@ func (s *search) sensitivity(first combination) []Change {
 		}})
 	}
 	out := make([]Change, len(all))
-	s.q.Parallel(len(all), func(i int) { out[i] = all[i].against(first) })
+	s.q.Parallel(len(all), func(i int) {
+		if out[i] = all[i].against(first); s.unpriced {
+			out[i].Cost = math.NaN()
+		}
+	})
 	return out
 }
 
@@ -206,6 +212,9 @@ func (s *search) again(first combination, at int, do func(*plan.Hardware)) ([]co
 
 // front is the cheapest plan for each of some times from the fastest to the cheapest.
 func (s *search) front() []combination {
+	if s.unpriced {
+		return nil
+	}
 	t := s.goal()
 	t.by, t.top = Time, 1
 	fast := s.find(t)
@@ -244,6 +253,9 @@ func (s *search) unused(pool string, first combination) string {
 		with := s.find(t)
 		if len(with) == 0 {
 			return "no plan with it keeps what is asked for"
+		}
+		if s.unpriced {
+			return fmt.Sprintf("the best plan with it takes %+.1f %%", 100*(with[0].seconds/first.seconds-1))
 		}
 		return fmt.Sprintf("the best plan with it costs %+.1f %% and takes %+.1f %%", 100*over(with[0].cost, first.cost), 100*(with[0].seconds/first.seconds-1))
 	}

@@ -65,8 +65,10 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 		return nil, err
 	}
 	hourly, err := q.Fleet.ChipHour(p)
-	if err != nil {
+	if err != nil && q.money() {
 		return nil, missing{err}
+	} else if err != nil {
+		hourly = math.NaN()
 	}
 	model, err := q.predict(h)
 	if err != nil {
@@ -144,8 +146,10 @@ func (q Question) path(p fleet.Pool, h plan.Hardware) (path, error) {
 	way.link = link.Rate
 	if link.Price != nil {
 		each, err := q.Fleet.Convert(link.Price.Amount, link.Price.Currency)
-		if err != nil {
+		if err != nil && q.money() {
 			return path{}, missing{err}
+		} else if err != nil {
+			each = math.NaN()
 		}
 		way.price = each / 1e9
 	}

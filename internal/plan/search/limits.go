@@ -53,7 +53,7 @@ func (s *search) bounds(first combination) []limit {
 			gain = 1 - free[0].seconds/first.seconds
 		}
 		if gain > 1e-9 {
-			all = append(all, limit{gain, fmt.Sprintf("%s: without it the run takes %s and costs %.4g %s", what, days2(free[0].seconds), free[0].cost, s.q.Fleet.Currency)})
+			all = append(all, limit{gain, fmt.Sprintf("%s: without it the run takes %s and costs %s", what, days2(free[0].seconds), s.amount(free[0].cost))})
 		}
 	}
 	none := goal{deadline: unlimited(), budget: unlimited()}

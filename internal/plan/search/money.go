@@ -88,7 +88,11 @@ func (s *search) money(c combination) []Line {
 	hours := c.seconds / 3600
 	for _, o := range c.options {
 		g := s.grounds[o.ground]
-		all = append(all, Line{Name: g.name, Hourly: o.hourly, Amount: hours * o.hourly, Formula: fmt.Sprintf("%d chips × %g an hour", o.count*o.chips, g.hourly)})
+		line := Line{Name: g.name, Hourly: o.hourly, Amount: hours * o.hourly, Formula: fmt.Sprintf("%d chips × %g an hour", o.count*o.chips, g.hourly)}
+		if s.unpriced {
+			line = Line{Name: g.name, Formula: fmt.Sprintf("%d chips", o.count*o.chips), Unknown: "not all pools have a price"}
+		}
+		all = append(all, line)
 	}
 	for _, l := range s.fixed(c.choice) {
 		l.Amount = hours * l.Hourly

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -20,6 +21,7 @@ type search struct {
 	table      map[key]found
 	pools      [][][]*option // by choice and ground
 	counts     Counts
+	unpriced   bool // the price of a pool is not known, and nobody asked for money
 }
 
 // key names an island by its pool, its chips and the number of islands that share the batch.
@@ -81,8 +83,17 @@ func newSearch(q Question) (*search, []Judged, error) {
 	}
 	var judged []Judged
 	s.grounds, judged, err = q.grounds()
+	s.unpriced = slices.ContainsFunc(s.grounds, func(g *ground) bool { return math.IsNaN(g.hourly) || math.IsNaN(g.path.price) })
+	for _, g := range s.grounds {
+		if s.unpriced { // a sum without one of its parts is no sum: nothing is told of money
+			g.hourly, g.path.price = 0, 0
+		}
+	}
 	return s, judged, err
 }
+
+// money says that the answer hangs on prices.
+func (q Question) money() bool { return q.Objective == Cost || q.Budget > 0 }
 
 // unlimited is no bound of a time or a cost.
 func unlimited() float64 { return math.Inf(1) }
@@ -235,7 +246,7 @@ func (s *search) refuse() error {
 	free := goal{by: Time, deadline: unlimited(), budget: t.budget, top: 1}
 	if fast := s.find(free); len(fast) > 0 {
 		return &fault.Input{Where: "deadline", Value: days2(t.deadline), Problem: "is kept by no plan" + within(t, s.q.Fleet.Currency),
-			Next: fmt.Sprintf("the earliest possible is %s, for %.4g %s", days2(fast[0].seconds), fast[0].cost, s.q.Fleet.Currency)}
+			Next: fmt.Sprintf("the earliest possible is %s%s, for %s", days2(fast[0].seconds), s.on(fast[0].seconds), s.amount(fast[0].cost))}
 	}
 	free = goal{by: Cost, deadline: t.deadline, budget: unlimited(), top: 1}
 	if cheap := s.find(free); len(cheap) > 0 {
@@ -248,6 +259,22 @@ func (s *search) refuse() error {
 			Next: fmt.Sprintf("the least is %.4g %s, in %s", cheap[0].cost, s.q.Fleet.Currency, days2(cheap[0].seconds))}
 	}
 	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers"}
+}
+
+// on is the first day before which a run of some seconds is done, where its start is known.
+func (s *search) on(seconds float64) string {
+	if s.q.Start.IsZero() {
+		return ""
+	}
+	return ", by " + s.q.Start.AddDate(0, 0, int(math.Ceil(seconds/86400))).Format(time.DateOnly)
+}
+
+// amount writes money.
+func (s *search) amount(cost float64) string {
+	if s.unpriced {
+		return "an amount that is not known"
+	}
+	return fmt.Sprintf("%.4g %s", cost, s.q.Fleet.Currency)
 }
 
 func within(t goal, currency string) string {

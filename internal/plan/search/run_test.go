@@ -168,3 +168,40 @@ controllers: {count: 1, price: {amount: 0.38, currency: USD, date: 2026-11-28}}
 		t.Errorf("%v for %v hours", p.Cost.Mid, hours)
 	}
 }
+
+// Who asks for the fastest plan need not know prices: nothing is told of money then, and
+// it is the plan that it would be with them.
+func TestTheFastestNeedsNoPrices(t *testing.T) {
+	priced := lingPlus(t, unlike)
+	q := lingPlus(t, strings.Replace(unlike, ", prices: [{amount: 27.5, currency: CNY, date: 2026-11-28}]", "", 1))
+	if _, err := Run(q); err == nil || !strings.Contains(err.Error(), `"h800": the pool has no price`) {
+		t.Errorf("%v", err)
+	}
+	priced.Objective, q.Objective = Time, Time
+	want, err := Run(priced)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Run(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	best := got.Plans[0]
+	if best.Seconds != want.Plans[0].Seconds || !math.IsNaN(best.Cost.Mid) || len(got.Front) > 0 || best.Money[0].Unknown == "" || best.Money[0].Amount != 0 {
+		t.Errorf("%+v", best)
+	}
+	for _, c := range got.Sensitivity {
+		if !math.IsNaN(c.Cost) && c.Missing == "" || strings.HasPrefix(c.What, "price") {
+			t.Errorf("%+v", c)
+		}
+	}
+	for _, text := range got.Limits {
+		if strings.Contains(text, "CNY") {
+			t.Error(text)
+		}
+	}
+	q.Budget = 1e9
+	if _, err := Run(q); err == nil || !strings.Contains(err.Error(), `"h800": the pool has no price`) {
+		t.Errorf("with a budget: %v", err)
+	}
+}
