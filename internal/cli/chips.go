@@ -84,7 +84,7 @@ A file of your own adds chips, or replaces figures, prices say.`,
 		},
 	}
 	f.add(cmd)
-	cmd.AddCommand(newChipsShow(env), newChipsMeasure(env))
+	cmd.AddCommand(newChipsShow(env), newChipsMeasure(env), newChipsAssess(env))
 	return cmd
 }
 

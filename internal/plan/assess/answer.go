@@ -89,8 +89,7 @@ func unfit(n int, short float64) Row {
 
 // side predicts a chip at n chips.
 func (o oracle) side(c chip.Chip, n int, err error) Side {
-	s := Side{Chip: c.Name, Chips: n, Assumed: []string{}, Terms: []Share{}}
-	s.Evidence = o.question.evidence(c.Name)
+	s := Side{Chip: c.Name, Chips: n, Assumed: []string{}, Terms: []Share{}, Evidence: evidenceOf(c.Name)}
 	if err != nil {
 		s.Missing = reason(err)
 		return s
@@ -106,14 +105,6 @@ func (o oracle) side(c chip.Chip, n int, err error) Side {
 	rate := span.under(float64(o.task.Batch) * float64(o.task.Sequence) / float64(n))
 	s.Layout, s.Step, s.MFU, s.Rate, s.Bytes, s.Terms = layoutOf(l), &span, &mfu, &rate, step.Bytes(), shares(step)
 	return s
-}
-
-// evidence is that of the caller; without one nothing is proven.
-func (q Question) evidence(name string) Evidence {
-	if q.Evidence == nil {
-		return Evidence{}
-	}
-	return q.Evidence(name)
 }
 
 // failures says how often a chip interrupts a job.

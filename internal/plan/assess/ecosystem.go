@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/chip"
+	"github.com/mistura-project/mistura/internal/plan"
 )
 
 // ecosystem is what the catalogue says of software.
@@ -76,7 +77,7 @@ func (q Question) gaps(own Side) []string {
 	case e.Runs == 0:
 		all = append(all, "how fast it trains: no published run can be compared")
 	case !e.Proven():
-		all = append(all, fmt.Sprintf("how fast it trains: %d published runs, fewer than %d", e.Runs, enough))
+		all = append(all, fmt.Sprintf("how fast it trains: %d published runs, fewer than %d", e.Runs, plan.Proven))
 	}
 	return all
 }

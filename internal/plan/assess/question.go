@@ -1,6 +1,8 @@
 package assess
 
 import (
+	"math"
+
 	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/chip"
 	"github.com/mistura-project/mistura/internal/plan"
@@ -14,7 +16,6 @@ type Question struct {
 	Table           chip.Table     // of measured efficiency
 	Constants       plan.Constants
 	Runs            []published.Run
-	Evidence        func(chip string) Evidence // of predictions for a chip
 
 	Model    anatomy.Decoder
 	Sequence int    // tokens
@@ -32,10 +33,17 @@ type Evidence struct {
 }
 
 // Proven says that there are published runs enough to speak of an error.
-func (e Evidence) Proven() bool { return e.Runs >= enough && e.Median != nil }
+func (e Evidence) Proven() bool { return e.Runs >= plan.Proven && e.Median != nil }
 
-// enough is the fewest runs that a statement may rest on.
-const enough = 5
+// evidenceOf is what is known of predictions of a chip.
+func evidenceOf(name string) Evidence {
+	e, ok := plan.EvidenceOf(name)
+	out := Evidence{Runs: e.Rows, Tests: e.Tests}
+	if ok && !math.IsNaN(e.Median) && !math.IsNaN(e.P90) {
+		out.Median, out.P90 = &e.Median, &e.P90
+	}
+	return out
+}
 
 // Report is the answer. What is not known is null.
 type Report struct {
