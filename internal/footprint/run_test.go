@@ -2,11 +2,13 @@ package footprint
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/plan"
 	"github.com/mistura-project/mistura/internal/runfile"
 )
 
@@ -100,6 +102,35 @@ func TestMemoryOfAForeignModel(t *testing.T) {
 	var input *fault.Input
 	if err := m.Fits(run, 1000); !errors.As(err, &input) || input.Where != "run.yaml:2: model" {
 		t.Errorf("%v", err)
+	}
+}
+
+// What a plan says that an exchange takes of hosts is what is counted of the run.
+func TestPlansCountTheSame(t *testing.T) {
+	const size = 6 * 1000 * 5000
+	for _, gate := range []string{"on", "off"} {
+		text := "model:\n  tensors:\n    - {name: a, shape: [3000, 5000]}\n    - {name: b, shape: [3000, 5000]}\ndata: {own: true}\nexchange: {fragments: 2}\nislands: [{engine: external}, {engine: external}]"
+		run, err := runfile.Parse("run.yaml", []byte(text))
+		if err == nil {
+			run, err = run.Resolve()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gate == "off" {
+			run.Gate = runfile.GateOff
+		}
+		m := of(run)
+		h := plan.Exchanging{Parameters: size, Fragments: 2, Islands: 2, Whole: true, Gate: gate == "on"}.HostMemory()
+		for _, of := range []struct {
+			name    string
+			counted int64
+			told    []plan.Told
+		}{{"island", m.Islands[0], h.Island}, {"syncer", m.Parent, h.Syncer}} {
+			if got := plan.Sum(of.told); math.Abs(got/float64(of.counted)-1) > 1e-6 {
+				t.Errorf("gate %s, %s: the plan says %g bytes, the run takes %d", gate, of.name, got, of.counted)
+			}
+		}
 	}
 }
 
