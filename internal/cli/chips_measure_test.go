@@ -26,8 +26,8 @@ func aMeasurement(t *testing.T, given, device string) *measured {
 		tried: gauge.Tried{
 			Device: gauge.Device{Name: device, Kind: "npu", Software: "PyTorch 2.6.0, cann 8.1\x1b[31m, driver 25.0.1", MemoryBytes: 65_452_113_920, Devices: 8, Arch: "Ascend910B2"},
 			Trials: []chip.Trial{
-				{Key: product, Seconds: []float64{0.0006, 0.0005, 0.0007}}, {Key: larger, Seconds: []float64{0.004, 0.0041, 0.0039}},
-				{Key: experts, Seconds: []float64{0.003}}, {Key: reduce, Seconds: []float64{0.001, 0.002, 0.001}},
+				{Key: product, Seconds: []float64{0.0006, 0.0005, 0.0007}}, {Key: larger, Seconds: []float64{0.004, 0.0081, 0.0039}},
+				{Key: experts, Seconds: []float64{0.003}}, {Key: reduce, Seconds: []float64{0.001, 0.0021, 0.001}},
 			},
 			Left: []gauge.Left{{Key: chip.Key{Operation: chip.Product, Format: "fp8", Shape: "4096x4096x4096"}, Why: "PyTorch 2.6.0 has no fp8"},
 				{Key: chip.Key{Operation: chip.Product, Format: "fp8", Shape: "8192x8192x8192"}, Why: "PyTorch 2.6.0 has no fp8"}},
@@ -99,12 +99,13 @@ func TestMeasuredInJSON(t *testing.T) {
 	var said struct {
 		Chip, Device, Date, Out string
 		Measured                []map[string]any
+		Unsteady                int
 		NotMeasured             []map[string]any `json:"not_measured"`
 	}
 	if err := json.Unmarshal(out.Bytes(), &said); err != nil || strings.Count(out.String(), "\n") != 1 {
 		t.Fatalf("%v\n%s", err, &out)
 	}
-	if said.Chip != "new-chip" || said.Out != "mine.csv" || len(said.Measured) != 7 || said.Measured[0]["peak"] != nil || len(said.NotMeasured) != 2 {
+	if said.Chip != "new-chip" || said.Out != "mine.csv" || len(said.Measured) != 7 || said.Measured[0]["peak"] != nil || len(said.NotMeasured) != 2 || said.Unsteady != 2 {
 		t.Errorf("%+v", said)
 	}
 }

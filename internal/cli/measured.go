@@ -167,6 +167,9 @@ func (m *measured) leftOut() (lines []string) {
 func (m *measured) closing(f *measureFlags, self string) (lines []string) {
 	lines = append(lines, fmt.Sprintf("All of this was measured, in %.0f s; nothing is predicted. Samples are repeats, or shapes where the shape is %s or %s.",
 		m.seconds, chip.BestShape, chip.TrainingShape))
+	if n, of := m.unsteady(); 4*n > of {
+		lines = append(lines, fmt.Sprintf("Of %d of %d shapes repeats differ more than twofold: something else runs on this machine. Measure again when it does not.", n, of))
+	}
 	if f.out == "" && f.catalogueOut == "" {
 		return append(lines, "Nothing was written: --out FILE keeps it as a table.")
 	}
@@ -180,6 +183,17 @@ func (m *measured) closing(f *measureFlags, self string) (lines []string) {
 	return append(lines, "Written. To see it: "+strings.Join(next, " "))
 }
 
+// unsteady is of how many shapes the fastest repeat was more than twice as fast as the slowest.
+func (m *measured) unsteady() (n, of int) {
+	for _, t := range m.tried.Trials {
+		of++
+		if slices.Max(t.Seconds) > 2*slices.Min(t.Seconds) {
+			n++
+		}
+	}
+	return n, of
+}
+
 // leftJSON is what was not measured.
 type leftJSON struct {
 	Operation chip.Operation `json:"operation"`
@@ -191,6 +205,7 @@ type leftJSON struct {
 
 func (m *measured) printJSON(out io.Writer, f *measureFlags) error {
 	left := []leftJSON{}
+	unsteady, _ := m.unsteady()
 	for _, l := range m.tried.Left {
 		left = append(left, leftJSON{l.Key.Operation, l.Key.Format, l.Key.Shape, l.Key.Group, cell(l.Why)})
 	}
@@ -204,5 +219,6 @@ func (m *measured) printJSON(out io.Writer, f *measureFlags) error {
 		CatalogueOut string             `json:"catalogue_out"`
 		Measured     []chip.Measurement `json:"measured"`
 		NotMeasured  []leftJSON         `json:"not_measured"`
-	}{m.chip.Name, cell(m.tried.Device.Name), cell(m.tried.Device.Software), m.date, m.seconds, f.out, f.catalogueOut, m.table.Rows, left})
+		Unsteady     int                `json:"unsteady"` // shapes
+	}{m.chip.Name, cell(m.tried.Device.Name), cell(m.tried.Device.Software), m.date, m.seconds, f.out, f.catalogueOut, m.table.Rows, left, unsteady})
 }

@@ -8,11 +8,16 @@ import (
 	"github.com/mistura-project/mistura/internal/chip"
 )
 
-// ShareOf is the part of the peak that products of the shapes of training were
-// measured to reach on a chip in a format, for Hardware.Share: the median, lowest and highest of
-// its newest training rows. Without any it is not known: other chips and formats say
-// nothing of it.
+// ShareOf is the part of the peak that products were measured to reach on a chip in a
+// format, for Hardware.Share. That is the share of large products, since the model itself
+// says how much sizes slow smaller ones down: each shape of the newest measurements is
+// taken for as much more, of those that are slowed down slightly; median, lowest and highest
+// of them. A table without such shapes gives that of its newest training rows, whatever
+// their sizes were. Without any the share is not known: other chips and formats say nothing of it.
 func ShareOf(t chip.Table, name, format string) (Range, bool) {
+	if r, ok := shareOfShapes(t, name, format); ok {
+		return r, true
+	}
 	rows := newest(t.Of(chip.Key{Chip: name, Operation: chip.Product, Format: format, Shape: chip.TrainingShape}))
 	var mids, ends []float64
 	for _, m := range rows {
@@ -23,6 +28,41 @@ func ShareOf(t chip.Table, name, format string) (Range, bool) {
 			ends = append(ends, low/peak, high/peak)
 		}
 	}
+	return rangeOf(mids, ends)
+}
+
+const (
+	slightly    = 1.5 // times the time: above, the share is more the model's than the measurement's
+	leastShapes = 3
+)
+
+// shareOfShapes is the share of large products by those of known shapes.
+func shareOfShapes(t chip.Table, name, format string) (Range, bool) {
+	k := BuiltinConstants()
+	tokens, _ := k.of("tokens")
+	width, _ := k.of("width")
+	var rows []chip.Measurement
+	for _, m := range t.OfChip(name) {
+		if m.Operation == chip.Product && m.Format == format && m.Extents() != nil {
+			rows = append(rows, m)
+		}
+	}
+	var shares []float64
+	for _, m := range newest(rows) {
+		x := m.Extents()
+		slower := (1 + tokens.Value/float64(x[0])) * (1 + width.Value/float64(x[1])) * (1 + width.Value/float64(x[2]))
+		if share, _ := m.Share(); slower <= slightly {
+			shares = append(shares, min(1, share*slower))
+		}
+	}
+	if len(shares) < leastShapes {
+		return Range{}, false
+	}
+	return rangeOf(shares, shares)
+}
+
+// rangeOf has the median of the one, and of the other the ends.
+func rangeOf(mids, ends []float64) (Range, bool) {
 	if len(mids) == 0 {
 		return Range{}, false
 	}
@@ -50,10 +90,10 @@ func AssumedShareOf(t chip.Table, name, format string) (share Range, assumed str
 			mids, ends = append(mids, training.Mid/top), append(ends, training.Low/top, min(1, training.High/top))
 		}
 	}
-	if len(mids) == 0 {
+	r, ok := rangeOf(mids, ends)
+	if !ok {
 		return Range{}, "", false
 	}
-	r := Range{Low: slices.Min(ends), Mid: middleOf(mids), High: slices.Max(ends)}
 	assumed = fmt.Sprintf("products of training reach %.0f %% (%.0f–%.0f) of the best product, as on %s", 100*r.Mid, 100*r.Low, 100*r.High, strings.Join(chips, ", "))
 	return Range{Low: best * r.Low, Mid: best * r.Mid, High: best * r.High}, assumed, true
 }

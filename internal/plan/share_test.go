@@ -1,8 +1,11 @@
 package plan
 
 import (
+	"fmt"
 	"math"
 	"testing"
+
+	"pgregory.net/rapid"
 
 	"github.com/mistura-project/mistura/internal/chip"
 )
@@ -47,6 +50,49 @@ func TestShareOfATable(t *testing.T) {
 			t.Errorf("%v: %v", k, got)
 		}
 	}
+}
+
+// Products that take as long as the model says of a share come back as that share, so that a
+// prediction with it is of the products that were measured.
+func TestShareOfShapesIsTheModelsOwn(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		share, peak := rapid.Float64Range(0.1, 0.95).Draw(rt, "share"), 312e12
+		constants := BuiltinConstants()
+		tokens, _ := constants.of("tokens")
+		width, _ := constants.of("width")
+		c := coefficients{product: 1 / (share * peak), tokens: tokens.Value, width: width.Value} // memory is no limit
+		var trials []chip.Trial
+		seen := map[[3]int]bool{}
+		for range 12 {
+			var x [3]int
+			for i := range x {
+				x[i] = 64 * rapid.IntRange(1, 200).Draw(rt, "size")
+			}
+			if seen[x] {
+				continue
+			}
+			seen[x] = true
+			seconds := c.one("bf16", matrix{float64(x[2]), float64(x[1])}, c.product, c.tokens).forward.at(float64(x[0]))
+			key := chip.Key{Operation: chip.Product, Format: "bf16", Shape: fmt.Sprintf("%dx%dx%d", x[0], x[1], x[2])}
+			trials = append(trials, chip.Trial{Key: key, Seconds: []float64{seconds}})
+		}
+		a100, err := chip.Builtin().Find("a100-80g-sxm")
+		if err != nil {
+			rt.Fatal(err)
+		}
+		made := chip.Origin{Chip: a100, Software: "s", Source: "us", Date: "2026-11-29"}.Table(trials)
+		got, ok := ShareOf(made, "a100-80g-sxm", "bf16")
+		if _, shapes := shareOfShapes(made, "a100-80g-sxm", "bf16"); !shapes {
+			training := made.Of(chip.Key{Chip: "a100-80g-sxm", Operation: chip.Product, Format: "bf16", Shape: chip.TrainingShape})
+			if want, _ := training[0].Share(); !ok || math.Abs(got.Mid-want) > 1e-9 {
+				rt.Fatalf("too few large shapes: %v %v, training says %v", got, ok, want)
+			}
+			return
+		}
+		if !ok || math.Abs(got.Low-share) > 1e-3 || math.Abs(got.Mid-share) > 1e-3 || math.Abs(got.High-share) > 1e-3 {
+			rt.Fatalf("got %v %v, want %v", got, ok, share)
+		}
+	})
 }
 
 // From the best product only with the assumption said: x reaches 65 of 80 %.
