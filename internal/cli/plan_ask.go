@@ -15,7 +15,6 @@ import (
 
 	example "github.com/mistura-project/mistura/examples/plans"
 	"github.com/mistura-project/mistura/internal/anatomy"
-
 	"github.com/mistura-project/mistura/internal/fleet"
 	"github.com/mistura-project/mistura/internal/plan"
 	"github.com/mistura-project/mistura/internal/plan/search"
@@ -38,6 +37,9 @@ func (f *planFlags) ask(p *planned) error {
 		return err
 	}
 	if err := f.askModel(p); err != nil {
+		return err
+	}
+	if err := f.askEfficiency(p); err != nil {
 		return err
 	}
 	q := &p.question
@@ -67,32 +69,7 @@ func (f *planFlags) askFleet(p *planned) error {
 	} else {
 		p.question.Fleet, err = f.readFleet("--fleet", f.fleet, p.catalogue)
 	}
-	if err == nil {
-		err = f.measured(&p.question.Fleet)
-	}
 	return err
-}
-
-// measured takes what products reach from the user's table, for pools of which the
-// fleet file does not say it.
-func (f *planFlags) measured(some *fleet.Fleet) error {
-	if f.efficiency == "" {
-		return nil
-	}
-	table, err := tableOf(f.efficiency)
-	if err != nil {
-		return err
-	}
-	for i := range some.Pools {
-		p := &some.Pools[i]
-		share, ok := plan.ShareOf(table, p.Chip.Name, f.format)
-		if !ok || p.Efficiency != nil {
-			continue
-		}
-		p.Efficiency = &fleet.Span{Low: share.Low, High: share.High}
-		p.Own = append(slices.Clone(p.Own), fleet.Own{Key: "efficiency", Text: fmt.Sprintf("%.3g..%.3g", share.Low, share.High), Source: f.efficiency})
-	}
-	return nil
 }
 
 // askModel reads the model and what is done with it.

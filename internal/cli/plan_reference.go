@@ -26,7 +26,7 @@ func (f *planFlags) compare(p *planned) (*referenced, error) {
 	if r.fleet, err = f.readFleet("--reference", f.reference, p.catalogue); err != nil {
 		return nil, err
 	}
-	if err := f.measured(&r.fleet); err != nil {
+	if _, _, err := f.measured(&r.fleet); err != nil {
 		return nil, err
 	}
 	if err := sameMoney(&r.fleet, p.question.Fleet); err != nil {

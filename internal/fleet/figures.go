@@ -56,7 +56,7 @@ func (b *builder) efficiency(path string, f figure, p *Pool) {
 		b.refuse(path, f.Value, "is no share of the peak", "write a number above 0 and at most 1, or a range such as 0.35..0.45")
 		return
 	}
-	p.Efficiency = &Span{low, high}
+	p.Efficiency = &Span{Low: low, High: high}
 	p.Own = append(p.Own, Own{Key: efficiencyKey, Text: value.String(), Assumed: f.Assumed, Source: f.Source})
 }
 

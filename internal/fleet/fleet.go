@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -76,10 +77,14 @@ type Own struct {
 }
 
 // Span is a number that lies somewhere between two.
-type Span struct{ Low, High float64 }
+type Span struct {
+	Low, High float64
+	Likely    float64 // what it is most likely; 0: nobody says, and the middle is taken
+	By        string  // who says so, in words; empty: the fleet file
+}
 
-// Mid is its middle.
-func (s Span) Mid() float64 { return (s.Low + s.High) / 2 }
+// Mid is what to reckon with.
+func (s Span) Mid() float64 { return cmp.Or(s.Likely, (s.Low+s.High)/2) }
 
 // Kind is how chips are paid for.
 type Kind string

@@ -77,8 +77,11 @@ func parsed(t *testing.T, text string) Fleet {
 func TestParseReadsWhatTheFileSays(t *testing.T) {
 	f := good(t)
 	a := f.Pools[0]
-	if a.Count != 512 || a.Use != Reserved || a.Network != 12.5e9 || *a.Efficiency != (Span{0.35, 0.45}) || a.From.IsZero() || a.Until.IsZero() {
+	if a.Count != 512 || a.Use != Reserved || a.Network != 12.5e9 || *a.Efficiency != (Span{Low: 0.35, High: 0.45}) || a.From.IsZero() || a.Until.IsZero() {
 		t.Errorf("%+v", a)
+	}
+	if mid := a.Efficiency.Mid(); mid != 0.4 || (Span{Low: 0.1, High: 0.9, Likely: 0.7}).Mid() != 0.7 {
+		t.Errorf("reckoned with %v", mid)
 	}
 	if got := a.Assumed(); !slices.Equal(got, []string{"efficiency"}) {
 		t.Errorf("assumed %v", got)

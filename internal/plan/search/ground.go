@@ -1,6 +1,7 @@
 package search
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -99,7 +100,7 @@ func (q Question) hardware(p fleet.Pool) (plan.Hardware, error) {
 	}
 	if e := p.Efficiency; e != nil {
 		h.Share = &plan.Range{Low: e.Low, Mid: e.Mid(), High: e.High}
-		h.Assumed = append(h.Assumed, fmt.Sprintf("products reach %g to %g of the peak, as the fleet file says", e.Low, e.High))
+		h.Assumed = append(h.Assumed, fmt.Sprintf("products reach %.3g to %.3g of the peak, %s", e.Low, e.High, cmp.Or(e.By, "as the fleet file says")))
 	}
 	return h, nil
 }
