@@ -33,9 +33,6 @@ type Question struct {
 	Constants plan.Constants
 	Sisters   []chip.Chip // the catalogue, for figures that only a chip of the same architecture has
 
-	// Predict makes what predicts a task on a kind of chip, for any batch; nil: package plan.
-	Predict func(plan.Task, plan.Hardware) (func(batch int) Predictor, error)
-
 	// Parallel does n things, in any order and at the same time as it can; nil: one
 	// after another. The answer is the same.
 	Parallel func(n int, do func(i int))

@@ -55,11 +55,7 @@ func (s *search) island(o *option, rate, share float64) Island {
 	f := o.found
 	i := Island{Pool: g.name, Chip: g.hardware.Chip, Count: o.count, Chips: o.chips, Batch: f.batch, Layout: f.Layout, Step: span(o.members.Step),
 		Rate: rate, Share: share, MFU: rate * s.work() / (float64(o.chips) * s.peak(o)), Bytes: f.step.Bytes(), Memory: g.hardware.Memory}
-	if m, ok := g.at(f.batch).(interface {
-		Explain(plan.Layout) (terms, memory []plan.Told)
-	}); ok {
-		i.Terms, i.Parts = m.Explain(f.Layout)
-	}
+	i.Terms, i.Parts = g.model.For(f.batch).Explain(f.Layout)
 	return i
 }
 

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -33,7 +34,7 @@ func (s *search) sensitivity(first combination) []Change {
 	if first.choice.period > 0 {
 		all = append(all, s.slower("links between islands −5 %", 0.95), s.slower("links between islands at half", 0.5))
 	}
-	all = append(all, s.among("interruptions twice as often", func(g *ground) { g.hardware.MTBF /= 2 }))
+	all = append(all, s.failing(first))
 	for at, g := range s.grounds {
 		if first.uses(at) {
 			all = append(all, s.chipChanges(at, g)...)
@@ -130,6 +131,20 @@ func (s *search) among(what string, do func(*ground), at ...int) change {
 	}}
 }
 
+// failing is chips that are interrupted twice as often, where somebody knows how often.
+func (s *search) failing(first combination) change {
+	for _, o := range first.options {
+		if s.grounds[o.ground].hardware.MTBF > 0 {
+			return s.among(failing, func(g *ground) { g.hardware.MTBF /= 2 })
+		}
+	}
+	return change{failing, func(combination) ([]combination, error) {
+		return nil, errors.New("how often the chips are interrupted is not known")
+	}}
+}
+
+const failing = "interruptions twice as often"
+
 func (s *search) without(what string, at int) change {
 	return change{what, func(combination) ([]combination, error) {
 		other := s.alone()
@@ -178,13 +193,10 @@ func (s *search) chipChanges(at int, g *ground) []change {
 		faster("memory of "+g.name+" +10 %", func(h *plan.Hardware) { h.Memory *= 1.1 }),
 		faster("memory of "+g.name+" −10 %", func(h *plan.Hardware) { h.Memory *= 0.9 }),
 	}
-	if m, ok := g.at(s.q.Task.Batch).(interface{ ProductShare() float64 }); ok {
-		share := m.ProductShare() + 0.01
-		all = append(all, faster(fmt.Sprintf("products of %s at %.0f %% of the peak, a point more", g.name, 100*share), func(h *plan.Hardware) {
-			h.Share = &plan.Range{Low: share, Mid: share, High: share}
-		}))
-	}
-	return all
+	share := g.model.ProductShare() + 0.01
+	return append(all, faster(fmt.Sprintf("products of %s at %.0f %% of the peak, a point more", g.name, 100*share), func(h *plan.Hardware) {
+		h.Share = &plan.Range{Low: share, Mid: share, High: share}
+	}))
 }
 
 // again finds the layouts of a plan's islands on a pool whose chips have changed.
@@ -193,7 +205,7 @@ func (s *search) again(first combination, at int, do func(*plan.Hardware)) ([]co
 	g := other.grounds[at]
 	do(&g.hardware)
 	var err error
-	if g.at, err = s.q.predict(g.hardware); err != nil {
+	if g.model, err = s.q.predict(g.hardware); err != nil {
 		return nil, err
 	}
 	options := append([]*option(nil), first.options...)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/fleet"
@@ -20,7 +21,7 @@ type ground struct {
 	hardware plan.Hardware
 	space    *space
 	thrift   []plan.Layout
-	at       func(batch int) Predictor
+	model    *plan.Model
 	hourly   float64 // of a chip
 	lasts    float64 // seconds from the start for which it can be had
 	path     path
@@ -76,19 +77,22 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 		return nil, err
 	}
 	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, thrift: thrift(), lasts: math.Inf(1)}
-	g.space, g.at = newSpace(q.Task, h, q.KVCopies), model
+	g.space, g.model = newSpace(q.Task, h, q.KVCopies), model
 	if !q.Start.IsZero() && !p.Until.IsZero() {
 		g.lasts = p.Until.Sub(q.Start).Seconds()
 	}
 	if !q.Start.IsZero() && p.From.After(q.Start) || g.lasts <= 0 {
-		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format("2006-01-02"), Problem: "is not when the pool can be had", Next: "start between " + days(p)}
+		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format("2006-01-02"), Problem: "is not when the pool can be had", Next: "start between " + window(p)}
 	}
 	g.path, err = q.path(p, h)
 	g.assumed = slices.Concat(h.Assumed, p.Assumed())
+	if len(model.Assumed) > 0 {
+		g.assumed = append(g.assumed, "constants fitted to other chips: "+strings.Join(model.Assumed, ", "))
+	}
 	return g, err
 }
 
-func days(p fleet.Pool) string {
+func window(p fleet.Pool) string {
 	return fmt.Sprintf("%s and %s", p.From.Format("2006-01-02"), p.Until.Format("2006-01-02"))
 }
 
@@ -105,16 +109,9 @@ func (q Question) hardware(p fleet.Pool) (plan.Hardware, error) {
 	return h, nil
 }
 
-// predict makes what predicts a pool.
-func (q Question) predict(h plan.Hardware) (func(batch int) Predictor, error) {
-	if q.Predict != nil {
-		return q.Predict(q.Task, h)
-	}
-	m, err := plan.PrepareFor(q.Task, h, q.Constants, newSpace(q.Task, h, q.KVCopies).tps...)
-	if err != nil {
-		return nil, err
-	}
-	return func(batch int) Predictor { return m.For(batch) }, nil
+// predict makes what predicts a pool's chips.
+func (q Question) predict(h plan.Hardware) (*plan.Model, error) {
+	return plan.PrepareFor(q.Task, h, q.Constants, newSpace(q.Task, h, q.KVCopies).tps...)
 }
 
 // near is the place where the syncers stand.

@@ -8,13 +8,6 @@ import (
 	"github.com/mistura-project/mistura/internal/plan"
 )
 
-// Predictor says what a step takes.
-type Predictor interface {
-	Step(plan.Layout) plan.Step
-	Time(plan.Layout) plan.Step // without memory
-	Memory(plan.Layout) [plan.Parts]float64
-}
-
 // found is the fastest layout of an island that fits its memory.
 type found struct {
 	frame
@@ -41,7 +34,7 @@ type rated struct {
 // take no less memory than none; and of ZeRO with full recomputation 2 or 3 takes the
 // least.
 func (g *ground) fastest(chips, batch int, exact bool) found {
-	s := island{ground: g, models: map[int]Predictor{}}
+	s := island{ground: g, models: map[int]*plan.Model{}}
 	var all []frame
 	var order []rated
 	g.space.frames(chips, batch, exact, func(f frame) {
@@ -71,13 +64,13 @@ func (g *ground) fastest(chips, batch int, exact bool) found {
 type island struct {
 	*ground
 	found
-	models map[int]Predictor // by batch
+	models map[int]*plan.Model // by batch
 }
 
-func (s *island) model(batch int) Predictor {
+func (s *island) of(batch int) *plan.Model {
 	m, ok := s.models[batch]
 	if !ok {
-		m = s.at(batch)
+		m = s.model.For(batch)
 		s.models[batch] = m
 	}
 	return m
@@ -87,14 +80,14 @@ func (s *island) model(batch int) Predictor {
 func (s *island) time(f frame, mode anatomy.Recompute) plan.Step {
 	s.Steps++
 	f.ZeRO, f.Recompute = 2, mode
-	return s.model(f.batch).Time(f.Layout)
+	return s.of(f.batch).Time(f.Layout)
 }
 
 // bytes is the memory with a mode of recomputation and a stage of ZeRO.
 func (s *island) bytes(f frame, mode anatomy.Recompute, zero int) float64 {
 	s.Steps++
 	f.ZeRO, f.Recompute = zero, mode
-	return plan.Step{Memory: s.model(f.batch).Memory(f.Layout)}.Bytes()
+	return plan.Step{Memory: s.of(f.batch).Memory(f.Layout)}.Bytes()
 }
 
 // holds says whether the most frugal layout of a frame fits: everything computed again,
@@ -132,7 +125,7 @@ func (s *island) refine(f frame) {
 // take keeps a layout that fits if it is the best so far.
 func (s *island) take(f frame) {
 	s.Steps++
-	step := s.model(f.batch).Step(f.Layout)
+	step := s.of(f.batch).Step(f.Layout)
 	rate := s.speed(f.batch, step.Seconds)
 	if s.ok && (rate < s.rate || rate == s.rate && !less(f, s.frame)) {
 		return

@@ -53,17 +53,17 @@ func (s *search) bounds(first combination) []limit {
 			gain = 1 - free[0].seconds/first.seconds
 		}
 		if gain > 1e-9 {
-			all = append(all, limit{gain, fmt.Sprintf("%s: without it the run takes %s and costs %s", what, days2(free[0].seconds), s.amount(free[0].cost))})
+			all = append(all, limit{gain, fmt.Sprintf("%s: without it the run takes %s and costs %s", what, days(free[0].seconds), s.amount(free[0].cost))})
 		}
 	}
 	none := goal{deadline: unlimited(), budget: unlimited()}
 	if t := s.goal(); s.q.Deadline > 0 {
 		t.deadline = none.deadline
-		better("the deadline of "+days2(s.q.Deadline), t)
+		better("the deadline of "+days(s.q.Deadline), t)
 	}
 	if t := s.goal(); s.q.Budget > 0 {
 		t.budget = none.budget
-		better(fmt.Sprintf("the budget of %.4g %s", s.q.Budget, s.q.Fleet.Currency), t)
+		better("the budget of "+s.amount(s.q.Budget), t)
 	}
 	if most := s.choices[len(s.choices)-1].islands; first.choice.islands == most && len(s.choices) > 1 {
 		all = append(all, limit{0, fmt.Sprintf("the number of islands: all %d that are allowed", most)})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/fault"
 )
 
@@ -245,18 +246,18 @@ func (s *search) refuse() error {
 	t := s.goal()
 	free := goal{by: Time, deadline: unlimited(), budget: t.budget, top: 1}
 	if fast := s.find(free); len(fast) > 0 {
-		return &fault.Input{Where: "deadline", Value: days2(t.deadline), Problem: "is kept by no plan" + within(t, s.q.Fleet.Currency),
-			Next: fmt.Sprintf("the earliest possible is %s%s, for %s", days2(fast[0].seconds), s.on(fast[0].seconds), s.amount(fast[0].cost))}
+		return &fault.Input{Where: "deadline", Value: days(t.deadline), Problem: "is kept by no plan" + s.within(t),
+			Next: fmt.Sprintf("the earliest possible is %s%s, for %s", days(fast[0].seconds), s.on(fast[0].seconds), s.amount(fast[0].cost))}
 	}
 	free = goal{by: Cost, deadline: t.deadline, budget: unlimited(), top: 1}
 	if cheap := s.find(free); len(cheap) > 0 {
-		return &fault.Input{Where: "budget", Value: fmt.Sprintf("%.4g %s", t.budget, s.q.Fleet.Currency), Problem: "is enough for no plan",
-			Next: fmt.Sprintf("the least is %.4g %s, in %s", cheap[0].cost, s.q.Fleet.Currency, days2(cheap[0].seconds))}
+		return &fault.Input{Where: "budget", Value: s.amount(t.budget), Problem: "is enough for no plan",
+			Next: fmt.Sprintf("the least is %s, in %s", s.amount(cheap[0].cost), days(cheap[0].seconds))}
 	}
 	free.deadline = unlimited()
 	if cheap := s.find(free); len(cheap) > 0 {
-		return &fault.Input{Where: "deadline", Value: days2(t.deadline), Problem: "is kept by no plan, and the budget is enough for none",
-			Next: fmt.Sprintf("the least is %.4g %s, in %s", cheap[0].cost, s.q.Fleet.Currency, days2(cheap[0].seconds))}
+		return &fault.Input{Where: "deadline", Value: days(t.deadline), Problem: "is kept by no plan, and the budget is enough for none",
+			Next: fmt.Sprintf("the least is %s, in %s", s.amount(cheap[0].cost), days(cheap[0].seconds))}
 	}
 	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers"}
 }
@@ -274,18 +275,18 @@ func (s *search) amount(cost float64) string {
 	if s.unpriced {
 		return "an amount that is not known"
 	}
-	return fmt.Sprintf("%.4g %s", cost, s.q.Fleet.Currency)
+	return anatomy.Scaled(cost, "", "k", "M", "B") + " " + s.q.Fleet.Currency
 }
 
-func within(t goal, currency string) string {
+func (s *search) within(t goal) string {
 	if math.IsInf(t.budget, 1) {
 		return ""
 	}
-	return fmt.Sprintf(" of at most %.4g %s", t.budget, currency)
+	return " of at most " + s.amount(t.budget)
 }
 
-// days2 writes a time in days, the shortest ones in hours.
-func days2(seconds float64) string {
+// days writes a time in days, the shortest ones in hours.
+func days(seconds float64) string {
 	if seconds < 86400 {
 		return fmt.Sprintf("%.3g h", seconds/3600)
 	}

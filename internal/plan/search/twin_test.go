@@ -112,7 +112,7 @@ func slowest(g *ground, chips, batch int, exact bool) (out found) {
 		for _, v := range g.space.stages(f) {
 			for _, t := range g.thrift {
 				f.VPP, f.ZeRO, f.Recompute = v, t.ZeRO, t.Recompute
-				s := g.at(f.batch).Step(f.Layout)
+				s := g.model.For(f.batch).Step(f.Layout)
 				rate := g.speed(f.batch, s.Seconds)
 				if s.Bytes() > g.hardware.Memory || out.ok && (rate < out.rate || rate == out.rate && !less(f, out.frame)) {
 					continue
