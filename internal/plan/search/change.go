@@ -204,8 +204,7 @@ func (s *search) again(first combination, at int, do func(*plan.Hardware)) ([]co
 	other := s.alone()
 	g := other.grounds[at]
 	do(&g.hardware)
-	var err error
-	if g.model, err = s.q.predict(g.hardware); err != nil {
+	if err := g.predict(s.q); err != nil {
 		return nil, err
 	}
 	options := append([]*option(nil), first.options...)

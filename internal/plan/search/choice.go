@@ -57,8 +57,7 @@ func (s *search) option(at, chips, count int, c choice, f found) *option {
 
 // members are the islands as the arithmetic of whole runs takes them.
 func (s *search) members(g *ground, chips, count int, c choice, f found) plan.Members {
-	m := plan.Members{Name: g.name, Count: count, Chips: chips, Batch: f.batch, MTBF: g.hardware.MTBF,
-		Step: plan.Range{Low: f.step.Low, Mid: f.step.Seconds, High: f.step.High}}
+	m := plan.Members{Name: g.name, Count: count, Chips: chips, Batch: f.batch, MTBF: g.hardware.MTBF, Step: g.took(f)}
 	each := s.parameters / float64(chips)
 	m.Save = copies(12*each, g.hardware)
 	if g.hardware.Host == 0 {

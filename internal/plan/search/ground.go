@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/fleet"
@@ -22,8 +23,9 @@ type ground struct {
 	space    *space
 	thrift   []plan.Layout
 	model    *plan.Model
-	hourly   float64 // of a chip
-	lasts    float64 // seconds from the start for which it can be had
+	bounds   [2]*plan.Model // at the highest and the lowest share of the peak, where the user gives a range; nil: none
+	hourly   float64        // of a chip
+	lasts    float64        // seconds from the start for which it can be had
 	path     path
 	assumed  []string
 }
@@ -72,28 +74,34 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 	} else if err != nil {
 		hourly = math.NaN()
 	}
-	model, err := q.predict(h)
-	if err != nil {
+	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, thrift: thrift(), lasts: math.Inf(1)}
+	g.space = newSpace(q.Task, h, q.KVCopies)
+	if err := g.predict(q); err != nil {
 		return nil, err
 	}
-	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, thrift: thrift(), lasts: math.Inf(1)}
-	g.space, g.model = newSpace(q.Task, h, q.KVCopies), model
 	if !q.Start.IsZero() && !p.Until.IsZero() {
 		g.lasts = p.Until.Sub(q.Start).Seconds()
 	}
 	if !q.Start.IsZero() && p.From.After(q.Start) || g.lasts <= 0 {
-		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format("2006-01-02"), Problem: "is not when the pool can be had", Next: "start between " + window(p)}
+		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format(time.DateOnly), Problem: "is not when the pool can be had", Next: "start " + window(p)}
 	}
 	g.path, err = q.path(p, h)
 	g.assumed = slices.Concat(h.Assumed, p.Assumed())
-	if len(model.Assumed) > 0 {
-		g.assumed = append(g.assumed, "constants fitted to other chips: "+strings.Join(model.Assumed, ", "))
+	if len(g.model.Assumed) > 0 {
+		g.assumed = append(g.assumed, "constants fitted to other chips: "+strings.Join(g.model.Assumed, ", "))
 	}
 	return g, err
 }
 
+// window is when a pool can be had.
 func window(p fleet.Pool) string {
-	return fmt.Sprintf("%s and %s", p.From.Format("2006-01-02"), p.Until.Format("2006-01-02"))
+	switch {
+	case p.Until.IsZero():
+		return "on " + p.From.Format(time.DateOnly) + " or later"
+	case p.From.IsZero():
+		return "before " + p.Until.Format(time.DateOnly)
+	}
+	return "from " + p.From.Format(time.DateOnly) + " on and before " + p.Until.Format(time.DateOnly)
 }
 
 // hardware is the pool's chip in numbers.
@@ -109,9 +117,36 @@ func (q Question) hardware(p fleet.Pool) (plan.Hardware, error) {
 	return h, nil
 }
 
-// predict makes what predicts a pool's chips.
-func (q Question) predict(h plan.Hardware) (*plan.Model, error) {
-	return plan.PrepareFor(q.Task, h, q.Constants, newSpace(q.Task, h, q.KVCopies).tps...)
+// predict makes what predicts the pool's chips.
+func (g *ground) predict(q Question) (err error) {
+	prepare := func(h plan.Hardware) (*plan.Model, error) {
+		return plan.PrepareFor(q.Task, h, q.Constants, g.space.tps...)
+	}
+	h, share := g.hardware, g.hardware.Share
+	g.bounds = [2]*plan.Model{}
+	if g.model, err = prepare(h); err != nil || share == nil || share.Low == share.High {
+		return err
+	}
+	for i, x := range []float64{share.High, share.Low} {
+		h.Share = &plan.Range{Low: x, Mid: x, High: x}
+		if g.bounds[i], err = prepare(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// took is the time of an island's step, with its range: what published runs lay in, and
+// what the share of the peak may be, are off independently of each other.
+func (g *ground) took(f found) plan.Range {
+	r := plan.Range{Low: f.step.Low, Mid: f.step.Seconds, High: f.step.High}
+	if g.bounds[0] == nil {
+		return r
+	}
+	quick, slow := g.bounds[0].For(f.batch).Time(f.Layout).Seconds, g.bounds[1].For(f.batch).Time(f.Layout).Seconds
+	r.Low = r.Mid * math.Exp(-math.Hypot(math.Log(r.Mid/r.Low), math.Log(r.Mid/quick)))
+	r.High = r.Mid * math.Exp(math.Hypot(math.Log(r.High/r.Mid), math.Log(slow/r.Mid)))
+	return r
 }
 
 // near is the place where the syncers stand.

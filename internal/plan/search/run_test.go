@@ -205,3 +205,25 @@ func TestTheFastestNeedsNoPrices(t *testing.T) {
 		t.Errorf("with a budget: %v", err)
 	}
 }
+
+// A share of the peak that the user gives as a range widens the range of a step; what is
+// taken for granted of a pool is told.
+func TestEfficiencyOfTheUserIsARange(t *testing.T) {
+	const pool = "currency: USD\npools: [{name: p, chip: a100-80g-sxm, count: 512, prices: [{amount: 2, currency: USD, date: 2026-11-28}], figures: {efficiency: %s}}]\n"
+	width := func(share string) (wide float64, told string) {
+		a, err := Run(lingPlus(t, fmt.Sprintf(pool, share)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		step := a.Plans[0].Islands[0].Step
+		if !(step.Low <= step.Mid && step.Mid <= step.High) {
+			t.Errorf("%+v", step)
+		}
+		return step.High / step.Low, strings.Join(a.Pools[0].Assumed, "; ")
+	}
+	exact, _ := width("0.5")
+	wide, told := width("{value: 0.4..0.6, assumed: true}")
+	if wide < exact*1.1 || !strings.Contains(told, "0.4 to 0.6 of the peak") {
+		t.Errorf("a range of %v beside %v, told %q", wide, exact, told)
+	}
+}
