@@ -8,14 +8,10 @@ import (
 	"github.com/mistura-project/mistura/internal/plan/search"
 )
 
-// unproven is the number of published runs below which nothing is said to be known of
-// how wrong predictions of a chip are.
-const unproven = 5
-
 // pools shows each pool: what became of it, and what predictions of its chip are worth.
 func (p *planned) pools(out *page) {
 	out.section("The pools")
-	rows := []string{cells("pool", "chip", "chips", "used", "rows", "error: half, 90 % below", "fate")}
+	rows := []string{cells("pool", "chip", "chips", "used", "rows", "error, p90", "fate")}
 	for _, j := range p.answer.Pools {
 		e := evidenceOf(j.Chip)
 		rows = append(rows, cells(clipped(j.Pool), clipped(j.Chip), fmt.Sprint(j.Chips), fmt.Sprint(j.Used), fmt.Sprint(e.Rows), e.text(), fate(j)))
@@ -29,7 +25,7 @@ func (p *planned) pools(out *page) {
 			out.note(j.Pool + ", assumed: " + strings.Join(j.Assumed, "; "))
 		}
 	}
-	out.note(fmt.Sprintf("Rows are published runs on that chip; errors those of step times predicted for them. Fewer than %d: unproven.", unproven))
+	out.note(fmt.Sprintf("Rows are published runs on that chip; errors those of step times predicted for them, median and 90th percentile. Fewer than %d: unproven.", plan.Proven))
 }
 
 // fate is what became of a pool, in a word.
@@ -52,10 +48,11 @@ type evidence struct {
 	Unproven bool     `json:"unproven"`
 }
 
-func evidenceOf(chip string) evidence {
-	e, ok := plan.EvidenceOf(chip)
-	out := evidence{Rows: e.Rows, Tests: e.Tests, Unproven: e.Rows < unproven}
-	if ok && e.Rows > 0 {
+func evidenceOf(chip string) evidence { return weighed(plan.EvidenceOf(chip)) }
+
+func weighed(e plan.Evidence, some bool) evidence {
+	out := evidence{Rows: e.Rows, Tests: e.Tests, Unproven: e.Rows < plan.Proven}
+	if some && e.Rows > 0 {
 		out.Median, out.P90 = &e.Median, &e.P90
 	}
 	return out

@@ -184,15 +184,11 @@ func (p *planned) others(out *page) {
 
 // shortPools is what a plan uses, in the width that a table has left.
 func shortPools(plan search.Plan) string {
-	const room = 56
-	text := []rune(poolsOf(plan))
+	text := poolsOf(plan)
 	if len(plan.Islands) == 1 {
-		text = []rune(string(text) + ": " + inWords(plan.Islands[0].Layout))
+		text += ": " + inWords(plan.Islands[0].Layout)
 	}
-	if len(text) > room {
-		text = append(text[:room-1], '…')
-	}
-	return string(text)
+	return clippedTo(text, 60)
 }
 
 // changes shows how the answer moves with the question.
@@ -203,15 +199,15 @@ func (p *planned) changes(out *page) {
 	out.section("One thing changed, and planned anew")
 	rows := []string{cells("change", "cost", "time", "islands")}
 	for _, c := range p.answer.Sensitivity {
-		kept := "others"
+		what, kept := clippedTo(c.What, 56), "others"
 		if c.Kept {
 			kept = "the same"
 		}
 		if c.Missing != "" {
-			rows = append(rows, cells(c.What, unknown, unknown, c.Missing))
+			rows = append(rows, cells(what, unknown, unknown, clippedTo(c.Missing, 22)))
 			continue
 		}
-		rows = append(rows, cells(c.What, changeOf(c.Cost), changeOf(c.Seconds), kept))
+		rows = append(rows, cells(what, changeOf(c.Cost), changeOf(c.Seconds), kept))
 	}
 	out.table(rows...)
 }

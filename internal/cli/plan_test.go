@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -139,6 +140,45 @@ func TestPlanLooksAsItDid(t *testing.T) {
 	text := p.text(true)
 	fits(t, text)
 	golden(t, "plan.golden", text)
+}
+
+// Whatever pools and chips are called, and whatever is wrong, lines stay within a terminal.
+func TestPlanFitsATerminalWithLongNames(t *testing.T) {
+	p, long := madeUp(), strings.Repeat("long-", 8)
+	for i := range p.answer.Plans {
+		for j := range p.answer.Plans[i].Islands {
+			p.answer.Plans[i].Islands[j].Pool = long
+		}
+		p.answer.Plans[i].Money[0].Name = "traffic of " + long
+		p.answer.Plans[i].Seconds.Mid *= 1e5
+	}
+	for i := range p.answer.Pools {
+		p.answer.Pools[i].Pool, p.answer.Pools[i].Chip, p.answer.Pools[i].Chips = long, long, 10_000_000
+	}
+	for i := range p.answer.Sensitivity {
+		p.answer.Sensitivity[i].What = "twice the chips of " + long + ", in islands no larger"
+	}
+	p.answer.Sensitivity[2].Missing = strings.Repeat("why not ", 20)
+	fits(t, p.text(true))
+}
+
+// What predictions of a chip are worth is that of its own published runs, and nothing is
+// claimed of a chip with few.
+func TestPlanShowsHowPredictionsHaveHeld(t *testing.T) {
+	e, ok := plan.EvidenceOf("a100-80g-sxm")
+	if !ok || e.Rows < plan.Proven {
+		t.Fatalf("%+v", e)
+	}
+	want := fmt.Sprintf(`a100 +a100-80g-sxm +64 +\d+ +%d +%.1f %%, %.1f %% +used`, e.Rows, 100*e.Median, 100*e.P90)
+	text := wrote(t, "plan", "--model", "ling-lite", "--tokens", "1T", "--fleet", "testdata/plan/a100.yaml")
+	if !regexp.MustCompile(want).MatchString(text) || !regexp.MustCompile(`ppu +ppu-810e .* unproven `).MatchString(text) {
+		t.Errorf("want %s:\n%s", want, text)
+	}
+	for rows, want := range map[int]bool{0: true, 4: true, 5: false} {
+		if got := weighed(plan.Evidence{Rows: rows, Median: 0.1, P90: 0.2}, true).text(); (got == "unproven") != want {
+			t.Errorf("%d rows: %s", rows, got)
+		}
+	}
 }
 
 func TestDeadlines(t *testing.T) {

@@ -49,12 +49,14 @@ func poolsOf(p search.Plan) string {
 }
 
 // clipped is a name in a table.
-func clipped(name string) string {
-	const room = 24
-	if text := []rune(name); len(text) > room {
-		return string(text[:room-1]) + "…"
+func clipped(name string) string { return clippedTo(name, 20) }
+
+// clippedTo is the beginning of a text that is longer than there is room.
+func clippedTo(text string, room int) string {
+	if letters := []rune(text); len(letters) > room {
+		return string(letters[:room-1]) + "…"
 	}
-	return name
+	return text
 }
 
 // times writes a number of islands and the chips of each.
