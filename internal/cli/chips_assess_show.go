@@ -45,7 +45,7 @@ func assessPerformance(out *page, r assess.Report) {
 	both("step", func(s assess.Side) string { return predictedOr(s, s.Step, spanOfTime) })
 	both("MFU", func(s assess.Side) string { return predictedOr(s, s.MFU, spanOfPercent) })
 	both("tokens/s a chip", func(s assess.Side) string { return predictedOr(s, s.Rate, spanOf) })
-	both("layout", func(s assess.Side) string { return layoutInWords(s.Layout) })
+	both("layout", func(s assess.Side) string { return shortened(layoutInWords(s.Layout), sideRoom) })
 	both("memory a chip", memoryInWords)
 	for i, name := range []string{"most of a step", "then", "then"} {
 		both(name, func(s assess.Side) string { return nthTerm(s, i) })
@@ -59,6 +59,7 @@ func assessPerformance(out *page, r assess.Report) {
 	})
 	both("published runs", func(s assess.Side) string { return provenInWords(s.Evidence) })
 	out.table(rows...)
+	out.note("Published runs: those that can be compared, on how many of them nothing was fitted, and the median and 90th percentile of the error of their step times.")
 	if p.Rate != nil {
 		out.note(fmt.Sprintf("A %s does %s of the work of a %s.", p.Chip.Chip, spanOfPercent(search.Span(*p.Rate)), p.Reference.Chip))
 	}
@@ -98,11 +99,14 @@ func assessScale(out *page, r assess.Report) {
 		rows = append(rows, cells(fmt.Sprint(row.Chips), lasting(row.Step.Mid), roughly(row.MFU.Mid), roughly(*row.Efficiency), other, bound, shortened(layoutInWords(row.Layout), layoutRoom)))
 	}
 	out.table(rows...)
-	out.note("eff.: efficiency, tokens/s of a chip over those at the fewest chips that hold the model; ref.: that of the reference. Bound by: what takes most of a step beside the model's own products. Failures: " + s.Failure + ".")
+	out.note("eff.: efficiency, tokens/s of a chip over those where they are highest; ref.: that of the reference. Bound by: what takes most of a step beside the model's own products. Failures: " + s.Failure + ".")
 }
 
-// layoutRoom is what the table of scales has left for a layout.
-const layoutRoom = 34
+// What tables have left for a layout: that of scales, and a column of two.
+const (
+	layoutRoom = 34
+	sideRoom   = 37
+)
 
 // shortened is a text of at most so many characters.
 func shortened(s string, most int) string {
@@ -194,5 +198,5 @@ func provenInWords(e assess.Evidence) string {
 	case !e.Proven():
 		return fmt.Sprintf("%d: unproven", e.Runs)
 	}
-	return fmt.Sprintf("%d: error %.1f %%, 9 of 10 below %.1f %%", e.Runs, 100**e.Median, 100**e.P90)
+	return fmt.Sprintf("%d (%d unseen): %.1f %%, p90 %.1f %%", e.Runs, e.Tests, 100**e.Median, 100**e.P90)
 }

@@ -55,28 +55,44 @@ func (q Question) figures(fields ...chip.Field) []chip.Figure {
 
 // rows predicts every number of chips. With an error of the chip none is predicted.
 func (o oracle) rows(err error) []Row {
-	var all []Row
-	base := math.NaN() // tokens/s of a chip, at the fewest chips
+	all := make([]Row, 0, len(Sizes()))
 	for _, n := range Sizes() {
 		if err != nil {
 			all = append(all, Row{Chips: n, Missing: reason(err)})
 			continue
 		}
-		l, step, short, ok := o.fastest(n)
-		if !ok {
-			all = append(all, unfit(n, short))
-			continue
+		all = append(all, o.row(n))
+	}
+	most := 0.0
+	for _, r := range all {
+		most = max(most, r.rate())
+	}
+	for i, r := range all {
+		if r.Missing == "" {
+			efficiency := r.rate() / most
+			all[i].Efficiency = &efficiency
 		}
-		span := o.span(l, step)
-		mfu := o.mfu(span, n)
-		rate := 1 / (step.Seconds * float64(n))
-		if math.IsNaN(base) {
-			base = rate
-		}
-		efficiency, most := rate/base, bound(step)
-		all = append(all, Row{Chips: n, Layout: layoutOf(l), Step: &span, MFU: &mfu, Efficiency: &efficiency, Bound: most.Name, BoundShare: most.Share})
 	}
 	return all
+}
+
+// row predicts one number of chips.
+func (o oracle) row(n int) Row {
+	l, step, short, ok := o.fastest(n)
+	if !ok {
+		return unfit(n, short)
+	}
+	span, most := o.span(l, step), bound(step)
+	mfu := o.mfu(span, n)
+	return Row{Chips: n, Layout: layoutOf(l), Step: &span, MFU: &mfu, Bound: most.Name, BoundShare: most.Share}
+}
+
+// rate is steps a second and chip; 0 if nothing is predicted.
+func (r Row) rate() float64 {
+	if r.Step == nil {
+		return 0
+	}
+	return 1 / (r.Step.Mid * float64(r.Chips))
 }
 
 // unfit is a number of chips that cannot have the model.

@@ -64,6 +64,22 @@ func TestEveryChipGetsAnAnswer(t *testing.T) {
 	}
 }
 
+// Efficiency is that of the best number of chips, and of none above it.
+func TestEfficiencyIsOfTheBest(t *testing.T) {
+	best := 0.0
+	for _, row := range ask(t, chip.Builtin(), "h800-80g-sxm", "h800-80g-sxm", "ling-plus").Answer().Scalability.Rows {
+		if (row.Efficiency != nil) != (row.Missing == "") {
+			t.Errorf("%+v", row)
+		}
+		if row.Efficiency != nil {
+			best = max(best, *row.Efficiency)
+		}
+	}
+	if best != 1 {
+		t.Errorf("the best is %v", best)
+	}
+}
+
 // A chip does just the work of itself, and costs the same.
 func TestAgainstItself(t *testing.T) {
 	r := ask(t, chip.Builtin(), "ling-2025-d", "ling-2025-d", "ling-lite").Answer()

@@ -146,7 +146,7 @@ type Row struct {
 	Layout     *Layout  `json:"layout"`
 	Step       *Span    `json:"step_seconds"`
 	MFU        *Span    `json:"mfu"`
-	Efficiency *float64 `json:"efficiency"` // of a chip's tokens/s over those at the fewest chips that hold the model
+	Efficiency *float64 `json:"efficiency"` // of a chip's tokens/s over those at the number of chips where they are highest
 	Bound      string   `json:"bound"`      // the term that takes most beside the model's own products
 	BoundShare float64  `json:"bound_share"`
 }
