@@ -90,7 +90,10 @@ func (f *planFlags) askModel(p *planned) error {
 	if q.Tokens == 0 && p.example {
 		q.Tokens = exampleTokens
 	}
-	if q.Tokens <= 0 {
+	switch {
+	case f.given("tokens") && f.tokens.n < 1:
+		return usage("--tokens", "0", "is nothing to train on", "say how many, 1T for a trillion")
+	case q.Tokens <= 0:
 		return usage("--tokens", "", "is missing", "say how many tokens to train on, 1T for a trillion")
 	}
 	if !slices.Contains(planFormats(), f.format) {

@@ -232,13 +232,17 @@ func (s *search) reject(judged []Judged) {
 // possible refuses a fleet on which nothing can be planned.
 func (s *search) possible(judged []Judged) error {
 	var why []string
+	next := "mend what is said of each pool"
 	for _, j := range judged {
 		if j.Rejected == "" {
 			return nil
 		}
+		if j.Short > 0 {
+			next = "add chips, or chips with more memory"
+		}
 		why = append(why, j.Pool+": "+j.Rejected)
 	}
-	return &fault.Input{Where: s.q.Fleet.File, Problem: "has no pool that can train the model: " + strings.Join(why, "; "), Next: "add chips, or chips with more memory"}
+	return &fault.Input{Where: s.q.Fleet.File, Problem: "has no pool that can train the model: " + strings.Join(why, "; "), Next: next}
 }
 
 // refuse says why there is no plan, and what would do.
