@@ -134,6 +134,9 @@ func (f *planFlags) askWhen(p *planned) error {
 		}
 		q.Start = day
 	}
+	if err := dated(q.Fleet, q.Start); err != nil {
+		return err
+	}
 	text := f.deadline
 	if text == "" && p.example && f.model == "" {
 		text = exampleDeadline
@@ -144,6 +147,16 @@ func (f *planFlags) askWhen(p *planned) error {
 	var err error
 	q.Deadline, err = parseDeadline(text, q.Start)
 	return err
+}
+
+// dated refuses pools that can be had for some days only of a run that begins on no day.
+func dated(f fleet.Fleet, start time.Time) error {
+	for _, p := range f.Pools {
+		if start.IsZero() && !(p.From.IsZero() && p.Until.IsZero()) {
+			return usage("--start", "", "is missing, and pool "+p.Name+" of "+f.File+" can be had for some days of the calendar only", "say when the run begins, such as --start 2026-12-01")
+		}
+	}
+	return nil
 }
 
 var durationForm = regexp.MustCompile(`^([0-9]+(?:\.[0-9]+)?)([hdw])$`)

@@ -26,6 +26,9 @@ func (f *planFlags) compare(p *planned) (*referenced, error) {
 	if r.fleet, err = f.readFleet("--reference", f.reference, p.catalogue); err != nil {
 		return nil, err
 	}
+	if err := dated(r.fleet, p.question.Start); err != nil {
+		return nil, err
+	}
 	if _, _, err := f.measured(&r.fleet); err != nil {
 		return nil, err
 	}
