@@ -103,7 +103,7 @@ func (f *assessFlags) question(name string) (assess.Question, error) {
 	if q.Table, err = tableOf(f.table); err != nil {
 		return q, err
 	}
-	q.Runs = published.Builtin()
+	q.Runs, q.Own = published.Builtin(), f.table != ""
 	m, err := readModel(f.model)
 	if err != nil {
 		return q, err

@@ -138,6 +138,32 @@ func TestWhatIsAssumedIsSaidAndWidens(t *testing.T) {
 	}
 }
 
+// What the user measured goes before what was fitted; of chips without fitted constants
+// also what others measured does, and both are said.
+func TestMeasuredProducts(t *testing.T) {
+	table, err := chip.ParseTable("mine.csv", []byte("mistura efficiency,1,2026-11-29\nchip,operation,format,shape,group,median,low,high,unit,peak,samples,software,grade,source,date,note\n"+
+		"h800-80g-sxm,product,bf16,training,,30,25,40,%,989,9,,A,me,2026,\nppu-810e,product,bf16,training,,60,50,70,%,123,9,,A,me,2026,\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(name string, own bool, table chip.Table) (Span, string) {
+		q := ask(t, chip.Builtin(), name, "h800-80g-sxm", "ling-lite")
+		q.Table, q.Own = table, own
+		s := q.Answer().Performance.Chip
+		return *s.Step, strings.Join(s.Assumed, "; ")
+	}
+	fitted, _ := step("h800-80g-sxm", false, table)
+	mine, said := step("h800-80g-sxm", true, table)
+	if mine.Mid <= fitted.Mid || mine.High/mine.Low <= fitted.High/fitted.Low || !strings.Contains(said, "your table") {
+		t.Errorf("fitted %+v, measured %+v: %s", fitted, mine, said)
+	}
+	without, _ := step("ppu-810e", false, chip.BuiltinTable())
+	with, said := step("ppu-810e", false, table)
+	if with == without || !strings.Contains(said, "what was measured") {
+		t.Errorf("%+v, %+v: %s", without, with, said)
+	}
+}
+
 // Without a peak or memory nothing is predicted, and the reason is the figure.
 func TestUnknownPeak(t *testing.T) {
 	r := ask(t, over(t, "mi300x,bf16,unknown,,,,,\n"), "mi300x", "h800-80g-sxm", "ling-lite").Answer()

@@ -54,15 +54,8 @@ func (q Question) machineOf(c chip.Chip) (machine, error) {
 	return m, nil
 }
 
-// share takes the part of the peak that products reach from a table.
-func (m *machine) share(t chip.Table, format string) {
-	r, ok := plan.ShareOf(t, m.mid.Chip, format)
-	said := "products reach what was measured of those of training"
-	if !ok {
-		if r, said, ok = plan.AssumedShareOf(t, m.mid.Chip, format); !ok {
-			return
-		}
-	}
+// share says what part of the peak products reach.
+func (m *machine) share(r plan.Range, said string) {
 	m.assumed = append(m.assumed, said)
 	fixed := func(x float64) *plan.Range { return &plan.Range{Low: x, Mid: x, High: x} }
 	m.worst.Share, m.mid.Share, m.best.Share = fixed(r.Low), fixed(r.Mid), fixed(r.High)

@@ -44,9 +44,14 @@ func (q Question) oracle(c chip.Chip) (oracle, error) {
 	return o, nil
 }
 
-// measured takes the part of the peak that products reach from what was measured, where
-// no run of such chips says it.
+// measured takes the part of the peak that products reach from what was measured: from
+// the user's own table, else where no run of such chips says it.
 func (o *oracle) measured() error {
+	table, format := o.question.Table, o.task.Format
+	if r, ok := plan.ShareOf(table, o.machine.mid.Chip, format); ok && o.question.Own {
+		o.machine.share(r, "products reach what your table has of those of training")
+		return nil
+	}
 	probe, err := plan.PrepareFor(o.task, o.machine.mid, o.question.Constants, 1)
 	if err != nil {
 		return err
@@ -54,7 +59,11 @@ func (o *oracle) measured() error {
 	if !slices.ContainsFunc(probe.Assumed, func(name string) bool { return strings.HasPrefix(name, "product.") }) {
 		return nil
 	}
-	o.machine.share(o.question.Table, o.task.Format)
+	if r, ok := plan.ShareOf(table, o.machine.mid.Chip, format); ok {
+		o.machine.share(r, "products reach what was measured of those of training")
+	} else if r, said, ok := plan.AssumedShareOf(table, o.machine.mid.Chip, format); ok {
+		o.machine.share(r, said)
+	}
 	return nil
 }
 

@@ -14,6 +14,7 @@ type Question struct {
 	Chip, Reference chip.Chip
 	Catalogue       chip.Catalogue // whose chips stand in for figures that nobody knows
 	Table           chip.Table     // of measured efficiency
+	Own             bool           // the table is the user's: what it has of training's products goes before what was fitted to runs
 	Constants       plan.Constants
 	Runs            []published.Run
 
