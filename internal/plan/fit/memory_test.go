@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/chip"
 	"github.com/mistura-project/mistura/internal/plan"
 	"github.com/mistura-project/mistura/internal/published"
@@ -25,5 +26,53 @@ func TestMemoryConstantsAreThoseOfTheFit(t *testing.T) {
 	slices.Sort(errors)
 	if median := errors[len(errors)/2]; median > 0.06 {
 		t.Errorf("median error %.1f %%", 100*median)
+	}
+}
+
+// Figure 1 of Korthikanti et al. (arXiv 2205.05198): activations of the first stage, and
+// the state of a stage's layers. The figure leaves out embeddings and, of the activations, the mask
+// after the embedding (section 4.3), a byte a token and element.
+func TestFigureOneIsMet(t *testing.T) {
+	rows := 0
+	for _, r := range published.Builtin() {
+		held := r.Held()
+		if !held.State.Known {
+			continue
+		}
+		rows++
+		c, err := r.Case(chip.Builtin())
+		if err != nil {
+			t.Fatal(err)
+		}
+		task, h, l, err := OfCase(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := plan.Prepare(task, h, plan.BuiltinConstants())
+		if err != nil {
+			t.Fatal(err)
+		}
+		flight := l.PP
+		if l.VPP > 1 {
+			flight = 2*l.PP - 1 // the first virtual stage runs ahead twice
+		}
+		mask := float64(flight * l.MicroBatch * task.Sequence * task.Model.Hidden)
+		if !l.Whole {
+			mask /= float64(l.TP)
+		}
+		activations := m.Step(l).Memory[plan.Activations] - mask
+		layers := anatomy.Stage{Decoder: l.For(task.Model), Held: l.For(task.Model).Stages(l.PP)[0].Held}.Parameters().Held()
+		state := layers.State(l.Layout, anatomy.Mixed(), l.ZeRO, l.Replicas(l.DP)).Total()
+		for _, of := range []struct {
+			name        string
+			got, theirs float64
+		}{{"activations", activations, held.Activations.Value}, {"state", float64(state), held.State.Value}} {
+			if e := of.got/of.theirs - 1; math.Abs(e) > 0.001 {
+				t.Errorf("%s: %s %+.2f %%", r.ID, of.name, 100*e)
+			}
+		}
+	}
+	if rows != 8 {
+		t.Errorf("%d rows", rows)
 	}
 }
