@@ -78,8 +78,9 @@ type LayerAccount struct {
 
 // Ends is what one sequence keeps in all layers, and at the ends of the model.
 type Ends struct {
-	Layers float64 `json:"layers_bytes"`
-	Head   float64 `json:"head_bytes"`
+	Layers  float64 `json:"layers_bytes"`
+	Head    float64 `json:"head_bytes"`
+	Modules float64 `json:"mtp_bytes"`
 }
 
 // For answers a question. A layout that the model cannot have is a *fault.Input.
@@ -189,7 +190,7 @@ func (q Question) layers(d Decoder) ([]LayerAccount, map[Recompute]Ends) {
 	ends := map[Recompute]Ends{}
 	for _, mode := range Recomputes() {
 		k, tokens := q.keeping(mode), float64(q.Sequence)
-		ends[mode] = Ends{Layers: tokens * d.Whole().LayersKeep(k), Head: tokens * Sum(d.Whole().KeptAtEnds(k))}
+		ends[mode] = Ends{Layers: tokens * d.Whole().LayersKeep(k), Head: tokens * Sum(d.Whole().KeptAtEnds(k)), Modules: tokens * Sum(d.Whole().KeptByModules(k))}
 	}
 	return out, ends
 }

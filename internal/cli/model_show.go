@@ -223,12 +223,15 @@ func (p *page) activations(a anatomy.Account) {
 			p.formula(kept.Name + ": " + kept.Formula)
 		}
 	}
-	var layers, ends []string
+	var layers, ends, modules []string
 	for _, mode := range modes {
-		layers, ends = append(layers, inBytes(a.Ends[mode].Layers)), append(ends, inBytes(a.Ends[mode].Head))
+		layers, ends, modules = append(layers, inBytes(a.Ends[mode].Layers)), append(ends, inBytes(a.Ends[mode].Head)), append(modules, inBytes(a.Ends[mode].Modules))
 	}
 	p.row(fmt.Sprintf("all layers, %d tokens", a.Work.Sequence), layers...)
 	p.row(fmt.Sprintf("head and logits, %d tokens", a.Work.Sequence), ends...)
+	if a.Parameters.MTP > 0 {
+		p.row(fmt.Sprintf("MTP modules, %d tokens", a.Work.Sequence), modules...)
+	}
 }
 
 // traffic shows what ranks send each other; nothing where there is one.
