@@ -26,7 +26,10 @@ func (s *search) periods(c combination) float64 {
 func (s *search) plan(c combination) Plan {
 	w := s.whole(c)
 	r := w.Run()
-	p := Plan{Batch: w.Batch(), Steps: r.Steps, Period: c.choice.period, Fragments: s.fragments(c), Seconds: span(r.Seconds), Run: r.Lines, Money: s.money(c), Syncers: s.syncers(c.choice)}
+	p := Plan{Batch: w.Batch(), Steps: r.Steps, Period: c.choice.period, Seconds: span(r.Seconds), Run: r.Lines, Money: s.money(c), Syncers: s.hosts[c.choice].syncers}
+	if c.choice.period > 0 {
+		p.Fragments = s.fragments()
+	}
 	hourly, once := 0.0, 0.0
 	for _, l := range p.Money {
 		hourly += l.Hourly
@@ -55,6 +58,12 @@ func (s *search) island(o *option, rate, share float64) Island {
 	f := o.found
 	i := Island{Pool: g.name, Chip: g.hardware.Chip, Count: o.count, Chips: o.chips, Batch: f.batch, Layout: f.Layout, Step: span(o.members.Step),
 		Rate: rate, Share: share, MFU: rate * s.work() / (float64(o.chips) * s.peak(o)), Bytes: f.step.Bytes(), Memory: g.hardware.Memory}
+	if o.members.Transfer > 0 {
+		x := s.exchanging(choice{})
+		x.Hosts = max(1, o.chips/g.host)
+		x.Ranks = o.chips / x.Hosts
+		i.HostBytes = float64(x.Hosts) * plan.Sum(x.HostMemory().Island)
+	}
 	i.Terms, i.Parts = g.model.For(f.batch).Explain(f.Layout)
 	return i
 }
@@ -74,22 +83,6 @@ func (s *search) peak(o *option) float64 {
 		format = "bf16"
 	}
 	return s.grounds[o.ground].hardware.Peak[format]
-}
-
-// fragments are as many as make the copies of one at a step boundary take at most a
-// twentieth of a step, on the island where they take longest.
-func (s *search) fragments(c combination) int {
-	if c.choice.period == 0 {
-		return 0
-	}
-	if s.q.Exchange.Fragments > 0 {
-		return s.q.Exchange.Fragments
-	}
-	most := 1.0
-	for _, o := range c.options {
-		most = max(most, math.Ceil(o.members.Boundary.High/(o.members.Step.Mid/20)))
-	}
-	return int(min(most, mostFragments))
 }
 
 // use tells how the pools fare in the first plan.

@@ -72,7 +72,7 @@ func (s *search) members(g *ground, chips, count int, c choice, f found) plan.Me
 		rate = min(rate, g.path.link/float64(count))
 	}
 	if y := s.q.Fleet.Syncers; y != nil && y.Link > 0 {
-		rate = min(rate, y.Link*float64(s.syncers(c).Count)/float64(c.islands))
+		rate = min(rate, y.Link*float64(s.hosts[c].syncers.Count)/float64(c.islands))
 	}
 	m.Transfer = s.wireBytes() / rate
 	return m

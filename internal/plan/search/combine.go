@@ -47,7 +47,7 @@ func (c combination) places() []int {
 
 // price finds out what a combination takes.
 func (s *search) price(c choice, options []*option) combination {
-	batch, hourly, once := 0, s.hourly(c), 0.0
+	batch, hourly, once := 0, s.hosts[c].hourly, 0.0
 	for _, o := range options {
 		batch += o.count * o.found.batch
 		hourly += o.hourly
@@ -83,7 +83,7 @@ type pick struct {
 // pick finds the best combinations of a choice, at most as many as the goal wants.
 func (s *search) pick(c choice, options [][]*option, t goal) ([]combination, int64) {
 	p := pick{search: s, goal: t, choice: c, options: options}
-	p.bound = newBound(options, c, s.hourly(c)/3600, float64(s.q.Tokens))
+	p.bound = newBound(options, c, s.hosts[c].hourly/3600, float64(s.q.Tokens))
 	p.tighten()
 	p.walk(0, c.islands, 0, p.bound.fixed)
 	return p.top, p.tried

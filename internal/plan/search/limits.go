@@ -120,7 +120,7 @@ func (s *search) assumed(first combination) []string {
 	if first.choice.period > 0 {
 		all = append(all, "syncers stand by "+s.q.near(), fmt.Sprintf("%g bytes of a parameter on the wire", s.wireBytes()/s.parameters))
 	}
-	for _, l := range s.fixed(first.choice) {
+	for _, l := range s.hosts[first.choice].lines {
 		if l.Unknown != "" {
 			all = append(all, l.Name+" are not in the cost: "+l.Unknown)
 		}

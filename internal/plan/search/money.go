@@ -4,13 +4,17 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/mistura-project/mistura/internal/anatomy"
+	"github.com/mistura-project/mistura/internal/fault"
 	"github.com/mistura-project/mistura/internal/fleet"
+	"github.com/mistura-project/mistura/internal/plan"
 )
 
 // Defaults of an exchange.
 const (
-	mostFragments = 64
-	wireBytes     = 1 // of a parameter: int8
+	fewFragments    = 4   // the run file's
+	mostOfAFragment = 1e9 // parameters: 4 GB, of which hosts keep some at a time
+	wireBytes       = 4   // of a parameter: fp32, as islands send it
 )
 
 // wireBytes is the model on the wire, one way.
@@ -21,52 +25,92 @@ func (s *search) wireBytes() float64 {
 	return s.parameters * wireBytes
 }
 
-// syncers is what an exchange needs: as many hosts as their memory asks for.
-func (s *search) syncers(c choice) Syncers {
+// hosted is what a choice needs in hosts without chips.
+type hosted struct {
+	syncers Syncers
+	lines   []Line
+	hourly  float64
+}
+
+// host settles what every choice needs, and leaves out those for which the syncers' memory
+// is not enough.
+func (s *search) host() error {
+	s.hosts = map[choice]hosted{}
+	var kept []choice
+	var err error
+	for _, c := range s.choices {
+		y, short := s.syncers(c)
+		if short != nil {
+			err = short
+			continue
+		}
+		h := hosted{syncers: y, lines: s.fixed(y.Count)}
+		for _, l := range h.lines {
+			h.hourly += l.Hourly
+		}
+		s.hosts[c], kept = h, append(kept, c)
+	}
+	if s.choices = kept; len(kept) > 0 {
+		return nil
+	}
+	return err
+}
+
+// fragments are as many as keep one small.
+func (s *search) fragments() int {
+	if s.q.Exchange.Fragments > 0 {
+		return s.q.Exchange.Fragments
+	}
+	return max(fewFragments, int(math.Ceil(s.parameters/mostOfAFragment)))
+}
+
+// exchanging is a choice in the words of what hosts keep.
+func (s *search) exchanging(c choice) plan.Exchanging {
+	return plan.Exchanging{Parameters: int64(s.parameters), Fragments: s.fragments(), Islands: c.islands}
+}
+
+// syncers are as many hosts as their memory asks for.
+func (s *search) syncers(c choice) (Syncers, error) {
 	if c.period == 0 {
-		return Syncers{}
+		return Syncers{}, nil
 	}
-	y := Syncers{Count: 1, Bytes: syncerBytes * s.parameters}
-	if f := s.q.Fleet.Syncers; f != nil {
-		if f.Memory > 0 {
-			y.Count = int(math.Ceil(y.Bytes / f.Memory))
+	f := s.q.Fleet.Syncers
+	if f == nil {
+		f = &fleet.Hosts{}
+	}
+	for n := 1; ; n++ {
+		x := s.exchanging(c)
+		x.Syncers = n
+		each := plan.Sum(x.HostMemory().Syncer)
+		if f.Memory == 0 || each <= f.Memory {
+			return Syncers{n, float64(n) * each}, nil
 		}
-		if f.Count > 0 {
-			y.Count = min(y.Count, f.Count)
+		if n == f.Count || n >= mostSyncers {
+			return Syncers{}, &fault.Input{Where: s.q.Fleet.File + ": syncers.memory", Value: anatomy.Scaled(f.Memory, "B", "kB", "MB", "GB", "TB"),
+				Problem: fmt.Sprintf("is not enough for %d islands: each of %d syncers needs %s", c.islands, n, anatomy.Scaled(each, "B", "kB", "MB", "GB", "TB")), Next: "add hosts or memory, or allow fewer islands"}
 		}
 	}
-	return y
 }
 
-// syncerBytes are those of a parameter: value, momentum and residual in fp32, with a copy.
-const syncerBytes = 2 * 3 * 4
-
-// hourly is what is paid whatever islands there are.
-func (s *search) hourly(c choice) float64 {
-	sum := 0.0
-	for _, l := range s.fixed(c) {
-		sum += l.Hourly
-	}
-	return sum
-}
+const mostSyncers = 4096
 
 // fixed are the lines of hosts without chips.
-func (s *search) fixed(c choice) []Line {
+func (s *search) fixed(syncers int) []Line {
 	var all []Line
 	if h := s.q.Fleet.Controllers; h != nil {
-		all = append(all, s.hosts("controllers", h, max(1, h.Count)))
+		all = append(all, s.line("controllers", h, max(1, h.Count)))
 	}
-	if n := s.syncers(c).Count; n > 0 {
+	if syncers > 0 {
 		h := s.q.Fleet.Syncers
 		if h == nil {
 			h = &fleet.Hosts{}
 		}
-		all = append(all, s.hosts("syncers", h, n))
+		all = append(all, s.line("syncers", h, syncers))
 	}
 	return all
 }
 
-func (s *search) hosts(name string, h *fleet.Hosts, count int) Line {
+func (s *search) line(name string, h *fleet.Hosts, count int) Line {
 	l := Line{Name: name, Formula: fmt.Sprintf("%d hosts", count)}
 	if h.Price == nil {
 		l.Unknown = "the fleet file gives no price of them"
@@ -94,7 +138,7 @@ func (s *search) money(c combination) []Line {
 		}
 		all = append(all, line)
 	}
-	for _, l := range s.fixed(c.choice) {
+	for _, l := range s.hosts[c.choice].lines {
 		l.Amount = hours * l.Hourly
 		all = append(all, l)
 	}

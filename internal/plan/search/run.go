@@ -18,6 +18,7 @@ type search struct {
 	parameters float64
 	most       int // equal parts of a pool
 	choices    []choice
+	hosts      map[choice]hosted
 	grounds    []*ground
 	table      map[key]found
 	pools      [][][]*option // by choice and ground
@@ -77,6 +78,9 @@ func newSearch(q Question) (*search, []Judged, error) {
 	s := &search{q: q, parameters: float64(q.Task.Model.Parameters().Total()), table: map[key]found{}}
 	var err error
 	if s.choices, err = q.choices(); err != nil {
+		return nil, nil, err
+	}
+	if err := s.host(); err != nil {
 		return nil, nil, err
 	}
 	for _, c := range s.choices {

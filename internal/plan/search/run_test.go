@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -225,5 +226,31 @@ func TestEfficiencyOfTheUserIsARange(t *testing.T) {
 	wide, told := width("{value: 0.4..0.6, assumed: true}")
 	if wide < exact*1.1 || !strings.Contains(told, "0.4 to 0.6 of the peak") {
 		t.Errorf("a range of %v beside %v, told %q", wide, exact, told)
+	}
+}
+
+// Syncers are as many as their memory asks for; where that is not enough, fewer islands
+// are what is left, and a number of islands that somebody asks for is refused.
+func TestSyncersHaveToHoldTheModel(t *testing.T) {
+	const pool = "currency: USD\npools: [{name: p, chip: a100-80g-sxm, count: 1024, prices: [{amount: 2, currency: USD, date: 2026-11-28}]}]\nsyncers: {count: %d, memory: 1 TB, price: {amount: 3, currency: USD, date: 2026-11-28}}\n"
+	enough, err := Run(lingPlus(t, fmt.Sprintf(pool, 40)+"islands: 2\nperiod: 100M\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := enough.Plans[0]
+	if y := p.Syncers; y.Count < 2 || y.Bytes > float64(y.Count)*1e12 || y.Bytes <= float64(y.Count-1)*1e12 {
+		t.Errorf("%+v", y)
+	}
+	paid := slices.IndexFunc(p.Money, func(l Line) bool { return l.Name == "syncers" && l.Hourly == 3*float64(p.Syncers.Count) })
+	if paid < 0 || p.Islands[0].HostBytes < 12*290e9 || p.Fragments < 4 {
+		t.Errorf("%+v", p)
+	}
+	_, err = Run(lingPlus(t, fmt.Sprintf(pool, 2)+"islands: 2\nperiod: 100M\n"))
+	if err == nil || !strings.Contains(err.Error(), "syncers.memory") || !strings.Contains(err.Error(), "each of 2 syncers needs") {
+		t.Errorf("%v", err)
+	}
+	lone, err := Run(lingPlus(t, fmt.Sprintf(pool, 2)+"max_islands: 2\nmax_period: 100M\n"))
+	if err != nil || lone.Plans[0].Period != 0 {
+		t.Errorf("%v %+v", err, lone.Plans)
 	}
 }
