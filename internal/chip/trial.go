@@ -161,13 +161,24 @@ func (o Origin) measurement(k Key, rates []float64, note string) Measurement {
 	}
 	peak, how, known := o.Chip.Of(o.peak(k)).One()
 	switch {
-	case known && rates[n-1] > peak && !k.collective():
+	case o.Above(m):
 		how = fmt.Sprintf("more than the %v %s that the catalogue says of %s", peak, m.Unit, k.Chip)
 	case known:
 		m.Peak = Number(peak)
 	}
 	m.Note = cut(strings.Join(slices.DeleteFunc([]string{how, note}, func(s string) bool { return s == "" }), "; "))
 	return m
+}
+
+// Above says that a rate is more than the peak that the catalogue says of the chip: it is
+// another chip, or the peak is of another format. Collectives may exceed their links' rate.
+func (o Origin) Above(m Measurement) bool {
+	peak, _, known := o.Chip.Of(o.peak(m.Key)).One()
+	top, _ := m.Median.Exact()
+	if high, ok := m.High.Exact(); ok {
+		top = high
+	}
+	return known && top > peak && !m.collective()
 }
 
 // peak is the figure of the catalogue that the key's rates are compared with.
@@ -188,9 +199,10 @@ func (o Origin) peak(k Key) Field {
 // small for one is the smallest that is none.
 func written(x float64) float64 {
 	const places = 6 // behind the point, see decimal
+	x = min(most, max(math.Pow10(-places), x))
 	digits := min(places, max(0, 3-int(math.Floor(math.Log10(x)))))
 	shift := math.Pow10(digits)
-	return min(most, max(math.Round(x*shift)/shift, 1/math.Pow10(places)))
+	return math.Round(x*shift) / shift
 }
 
 // cut keeps a cell within its bounds.

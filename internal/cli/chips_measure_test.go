@@ -91,6 +91,19 @@ func TestMeasuredFilesComeBack(t *testing.T) {
 	}
 }
 
+// F11: a rate above the peak is said, not shown as more than 100 %.
+func TestF11MeasuredAboveThePeak(t *testing.T) {
+	var out bytes.Buffer
+	m := aMeasurement(t, "h20", "x")
+	if err := m.show(&out, &measureFlags{}, "mistura"); err != nil {
+		t.Fatal(err)
+	}
+	if said := strings.Join(strings.Fields(out.String()), " "); !strings.Contains(said, "More than the peak that the catalogue says of h20: product bf16 4096x4096x4096, product bf16 8192x8192x8192, grouped_product") ||
+		!strings.Contains(said, "TFLOPS ? 3") {
+		t.Errorf("%s", &out)
+	}
+}
+
 func TestMeasuredInJSON(t *testing.T) {
 	var out bytes.Buffer
 	if err := aMeasurement(t, "new-chip", "x").printJSON(&out, &measureFlags{out: "mine.csv"}); err != nil {

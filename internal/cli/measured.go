@@ -167,6 +167,10 @@ func (m *measured) leftOut() (lines []string) {
 func (m *measured) closing(f *measureFlags, self string) (lines []string) {
 	lines = append(lines, fmt.Sprintf("All of this was measured, in %.0f s; nothing is predicted. Samples are repeats, or shapes where the shape is %s or %s.",
 		m.seconds, chip.BestShape, chip.TrainingShape))
+	if above := m.above(); len(above) > 0 {
+		lines = append(lines, fmt.Sprintf("More than the peak that the catalogue says of %s: %s. It is another chip (--chip NAME), or the peak is of another format; they are written without it.",
+			m.chip.Name, strings.Join(above, ", ")))
+	}
 	if n, of := m.unsteady(); 4*n > of {
 		lines = append(lines, fmt.Sprintf("Of %d of %d shapes repeats differ more than twofold: something else runs on this machine. Measure again when it does not.", n, of))
 	}
@@ -181,6 +185,16 @@ func (m *measured) closing(f *measureFlags, self string) (lines []string) {
 		next = append(next, "--efficiency", shellQuote(f.out))
 	}
 	return append(lines, "Written. To see it: "+strings.Join(next, " "))
+}
+
+// above are the shapes of which a repeat was faster than the chip can be (case F11).
+func (m *measured) above() (names []string) {
+	for _, row := range m.table.Rows {
+		if row.Shape != chip.BestShape && row.Shape != chip.TrainingShape && m.origin().Above(row) {
+			names = append(names, keyInWords(row.Key))
+		}
+	}
+	return names
 }
 
 // unsteady is of how many shapes the fastest repeat was more than twice as fast as the slowest.

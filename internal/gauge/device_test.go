@@ -2,6 +2,7 @@ package gauge
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"math"
 	"os/exec"
@@ -177,4 +178,26 @@ func TestOddAnswersAreRefused(t *testing.T) {
 			t.Errorf("%+v is taken", said)
 		}
 	}
+}
+
+// Whatever it says: no panic, and what is believed can be made a table of.
+func FuzzHear(f *testing.F) {
+	f.Add([]byte(`{"about": {"kind": "npu", "name": "Ascend910B2", "memory": 65452113920, "devices": 8, "software": "PyTorch 2.6.0"}}`))
+	f.Add([]byte(`{"at": 3}`))
+	f.Add([]byte(`{"key": 1, "seconds": [1e-3, 2]}`))
+	f.Add([]byte(`{"key": 2, "left": "no time was left"}`))
+	f.Add([]byte(`{"key": -1, "seconds": [1e999]}`))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		var said saidJSON
+		if json.Unmarshal(line, &said) != nil {
+			return
+		}
+		var tried Tried
+		err := tried.hear(Trying{}, little("fp32"), said)
+		if err != nil && len(tried.Trials)+len(tried.Left) > 0 {
+			t.Fatalf("%v, and %+v", err, tried)
+		}
+		tried.Device.Software = "s"
+		comesBack(t, tried)
+	})
 }

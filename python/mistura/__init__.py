@@ -9,7 +9,7 @@ Needs torch and numpy. The network, encoding and leases are the business of a `m
 join() finds or starts; this package copies weights into shared memory, adds what comes back, and asks what to do.
 """
 
-from . import openmp  # noqa: F401 (before torch)
+from . import needs, openmp  # noqa: F401 (before torch)
 from .errors import Error, InputError, Interrupted, Lost, Refused, RolledBack
 from .gate import Answer, Probe, Question
 from .island import Island, Verdict
