@@ -139,7 +139,7 @@ func (s *search) failing(first combination) change {
 		}
 	}
 	return change{failing, func(combination) ([]combination, error) {
-		return nil, errors.New("how often the chips are interrupted is not known")
+		return nil, errors.New("mtbf not known")
 	}}
 }
 
