@@ -3,8 +3,8 @@
 `mistura chips measure --engine torch` starts it, says what is to be tried, and makes a table of the times. It only times: what a
 run counts for is settled over there, for every engine alike.
 
-Messages are lines of JSON on stdout, of rank 0 alone: ``about`` the device, ``at`` a key that begins, its ``seconds`` or why it is
-``left``, or an ``error`` that the user can mend.
+Messages are lines of JSON on stdout, of rank 0: ``about`` the device, ``at`` a key that begins, its ``seconds`` or why it is
+``left``; or of any rank an ``error`` that the user can mend.
 
 Shapes: M tokens, K inputs and N outputs of a linear map, E experts of M tokens each, T tokens, H heads of width D.
 """
@@ -363,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = devices.find(asked.device)[0]
         device = devices.open_device(asked.device, local)
     except InputError as err:
-        tell({"error": err.parts()})
+        say({"error": err.parts()})  # of any rank: there may be fewer devices than ranks
         return 2
     plain(device)
     torch.manual_seed(0)

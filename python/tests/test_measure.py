@@ -132,7 +132,9 @@ def test_ranks_time_collectives(tmp_path: Path) -> None:
             assert "seconds" in answers[i] or answers[i]["left"]
 
 
-def test_a_device_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_a_device_that_is_not_there_is_one_line(rank: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", rank)
     assert measure.main(["--request", asked(kinds("fp32"), "mlu")]) == 2
     said = json.loads(capsys.readouterr().out)
     assert said["error"]["where"] == "device" and "torch_mlu is not installed" in said["error"]["problem"]
