@@ -24,7 +24,11 @@ func newMemory(t Task, _ Hardware) memoryTable {
 	context, _ := k.of("context")
 	gaps, _ := k.of("gaps")
 	m.context, m.gaps = context.Value, gaps.Value
-	for tp := 1; tp <= t.Model.Layers[0].Attention.Heads; tp++ {
+	heads := t.Model.Layers[0].Attention.Heads
+	for tp := 1; tp <= heads; tp++ {
+		if heads%tp != 0 { // a refusal is dear
+			continue
+		}
 		if one := alone(tp); one.Check(t.Model) == nil {
 			m.byTP[tp] = sharesOf(t, m.habits, one)
 		}
@@ -190,7 +194,8 @@ func dealt(n, stages, stage int) int {
 	return stage*(n/stages) + max(0, stage-longer)
 }
 
-// inFlight is how many micro-batches a virtual stage holds when its rank holds most. In
+// inFlight is how many micro-batches a virtual stage holds when its rank first holds most of
+// all, which is the worst moment unless the first virtual stage is the heaviest. In
 // 1F1B a rank runs ahead by as many as stages follow (Narayanan et al., arXiv
 // 2104.04473, section 2.2.1). Interleaved, by 2 (stages that follow) + (virtual - 1) pp and one more
 // passes of a virtual stage, of which pp go through each in turn (section 2.2.2, and

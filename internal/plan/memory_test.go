@@ -276,6 +276,11 @@ func BenchmarkMemory(b *testing.B) {
 			Layout{Layout: anatomy.Layout{TP: 1, PP: 16, EP: 64, ETP: 1}, DP: 128, CP: 1, VPP: 1, MicroBatch: 1, ZeRO: 1}},
 	} {
 		m := newMemory(c.task, Hardware{})
+		b.Run(c.name+"/prepare", func(b *testing.B) {
+			for b.Loop() {
+				newMemory(c.task, Hardware{})
+			}
+		})
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -81,10 +81,15 @@ func sumsOf(one anatomy.Layout, p anatomy.Parameters, kept func(anatomy.Layout, 
 	for i, m := range modeRecomputes() {
 		all := kept(one, m)
 		experts := named(all, anatomy.KeptExperts)
-		s.kept[i] = [2]float64{anatomy.Sum(all) - experts, anatomy.Sum(kept(whole, m)) - experts}
-		// The ends of experts grow with their ranks: what two have more is one end.
-		s.ends[i] = named(kept(two, m), anatomy.KeptExperts) - experts
-		s.inner[i] = experts - s.ends[i]
+		rest := anatomy.Sum(all) - experts
+		s.kept[i] = [2]float64{rest, rest}
+		if one.TP > 1 {
+			s.kept[i][1] = anatomy.Sum(kept(whole, m)) - experts
+		}
+		if experts > 0 { // their ends grow with their ranks: what two have more is one end
+			s.ends[i] = named(kept(two, m), anatomy.KeptExperts) - experts
+			s.inner[i] = experts - s.ends[i]
+		}
 	}
 	return s
 }
@@ -109,25 +114,31 @@ func endOf(t Task, h habits, one anatomy.Layout, stage anatomy.Stage) endShares 
 	if stage.Final {
 		p = append(p, stage.Modules()...)
 	}
-	ends := func(l anatomy.Layout) []anatomy.Kept {
-		return stage.KeptAtEnds(h.keeping(t, l, anatomy.NoRecompute))
+	var ends [2][]anatomy.Kept // which no recomputation changes
+	for i := range ends {
+		l := one
+		l.Whole = i == 1
+		ends[i] = stage.KeptAtEnds(h.keeping(t, l, anatomy.NoRecompute))
 	}
 	e := endShares{layerSums: sumsOf(one, p, func(l anatomy.Layout, m anatomy.Recompute) []anatomy.Kept {
 		kept := stage.KeptByModules(h.keeping(t, l, m))
-		for _, k := range ends(l) {
+		i := 0
+		if l.Whole {
+			i = 1
+		}
+		for _, k := range ends[i] {
 			if k.Name != anatomy.KeptHead {
 				kept = append(kept, k)
 			}
 		}
 		return kept
 	})}
-	if !stage.Final {
-		return e
-	}
 	for i := range e.head {
-		l := one
-		l.Whole = i == 1
-		e.head[i] = named(ends(l), anatomy.KeptHead) + h.lossOf(stage.Vocab, one.TP) + h.gathered(stage.Hidden, l)
+		if stage.Final {
+			l := one
+			l.Whole = i == 1
+			e.head[i] = named(ends[i], anatomy.KeptHead) + h.lossOf(stage.Vocab, one.TP) + h.gathered(stage.Hidden, l)
+		}
 	}
 	return e
 }

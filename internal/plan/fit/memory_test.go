@@ -3,6 +3,7 @@ package fit
 import (
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
@@ -74,5 +75,32 @@ func TestFigureOneIsMet(t *testing.T) {
 	}
 	if rows != 8 {
 		t.Errorf("%d rows", rows)
+	}
+}
+
+// Rows of allocated bytes, of sources that nothing is fitted to.
+func TestAllocatedBytesOfUnseenRuns(t *testing.T) {
+	chips := chip.Builtin()
+	split := published.BuiltinSplit(chips)
+	var errors []float64
+	for _, r := range published.Builtin() {
+		c, err := r.Case(chips)
+		if err != nil || !r.PeakMemoryGiB.Known || !strings.Contains(r.Source, "SimuMax") || split.Of(r.Source).Side != published.Test {
+			continue
+		}
+		task, h, l, err := OfCase(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := plan.Prepare(task, h, plan.BuiltinConstants())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.Step(l)
+		errors = append(errors, math.Abs((s.Bytes()-s.Memory[plan.Framework])/(r.PeakMemoryGiB.Value*(1<<30))-1))
+	}
+	slices.Sort(errors)
+	if len(errors) != 18 || errors[len(errors)/2] > 0.05 {
+		t.Errorf("%d rows, median error above 5 %%", len(errors))
 	}
 }
