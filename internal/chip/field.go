@@ -86,7 +86,7 @@ func Fields() []FieldInfo {
 		{Field: FP8, Means: "dense peak in fp8", Unit: tflops},
 		{Field: INT8, Means: "dense peak in int8", Unit: "TOPS"},
 		{Field: FP4, Means: "dense peak in fp4", Unit: tflops},
-		{Field: MemoryGB, Means: "device memory, as the vendor states it", Unit: "GB"},
+		{Field: MemoryGB, Means: "device memory, as the vendor states it: these GB are 2^30 bytes", Unit: "GB"},
 		{Field: MemoryKind, Means: "its technology"},
 		{Field: BandwidthGBs, Means: "of device memory", Unit: "GB/s"},
 		{Field: LinkKind, Means: "how the chips of a group are linked", Words: []string{Switch, Mesh, Torus}},

@@ -171,9 +171,9 @@ func memoryInWords(s assess.Side) string {
 		return unknown
 	}
 	if s.Layout == nil {
-		return "of " + inBytes(s.Memory)
+		return "of " + inGiB(s.Memory)
 	}
-	return fmt.Sprintf("%s of %s", inBytes(s.Bytes), inBytes(s.Memory))
+	return fmt.Sprintf("%s of %s", inGiB(s.Bytes), inGiB(s.Memory))
 }
 
 // nthTerm is a term that takes much of a step.

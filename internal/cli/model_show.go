@@ -204,6 +204,9 @@ func (p *page) state(r anatomy.RankAccount) {
 
 func inBytes(n float64) string { return ledger.Bytes(int64(n)) }
 
+// inGiB writes device memory, of which vendors mean GiB when they say GB.
+func inGiB(n float64) string { return fmt.Sprintf("%.1f GiB", n/(1<<30)) }
+
 // activations shows what is kept under each mode of recomputation.
 func (p *page) activations(a anatomy.Account) {
 	p.section("Activations of a token on a rank, 16 bit, fused attention, without dropout; recomputed is:")

@@ -89,7 +89,7 @@ func (p *planned) best(out *page, best search.Plan) {
 	var layouts []string
 	for _, i := range best.Islands {
 		rows = append(rows, cells(fmt.Sprintf("%d on %s", i.Count, clipped(i.Pool)), fmt.Sprint(i.Chips), fmt.Sprint(i.Batch), lasting(i.Step.Mid), three(i.Step.Low)+"–"+three(i.Step.High), percentOf(i.MFU),
-			inBytes(i.Bytes), inBytes(i.Memory), percentOf(1-i.Bytes/i.Memory)))
+			inGiB(i.Bytes), inGiB(i.Memory), percentOf(1-i.Bytes/i.Memory)))
 		layouts = append(layouts, i.Pool+": "+inWords(i.Layout))
 	}
 	out.table(rows...)
@@ -236,7 +236,7 @@ func explainPlan(out *page, best search.Plan, currency string) {
 	}
 	for _, i := range best.Islands {
 		told(fmt.Sprintf("A step of an island of %s, %s, predicted", i.Pool, spanOfTime(i.Step)), i.Terms, lasting)
-		told(fmt.Sprintf("Memory of its fullest rank, %s of %s, predicted", inBytes(i.Bytes), inBytes(i.Memory)), i.Parts, inBytes)
+		told(fmt.Sprintf("Memory of its fullest rank, %s of %s, predicted", inGiB(i.Bytes), inGiB(i.Memory)), i.Parts, inGiB)
 	}
 	out.section(fmt.Sprintf("The whole run, %s, predicted", spanOfTime(best.Seconds)))
 	for _, line := range best.Run {

@@ -32,6 +32,10 @@ type Hardware struct {
 // Range is a number with its bounds.
 type Range struct{ Low, Mid, High float64 }
 
+// gibi is what vendors call a gigabyte of device memory: a 64 GB Ascend 910B2 reports
+// 65,536 MiB, a 192 GB MI300X 196,592 MiB, an 80 GB H100 81,559 MiB.
+const gibi = 1 << 30
+
 // HardwareOf takes the numbers of a chip from the catalogue: of a range the middle,
 // of variants the first, both said in Assumed. What a prediction needs and nobody knows
 // is a *fault.Input that names the field, unless it can be had from a sister chip of the same architecture.
@@ -49,7 +53,7 @@ func HardwareOf(c chip.Chip, sisters ...chip.Chip) (Hardware, error) {
 		scale  float64
 		needed bool
 	}{
-		{chip.MemoryGB, &h.Memory, 1e9, true},
+		{chip.MemoryGB, &h.Memory, gibi, true},
 		{chip.BandwidthGBs, &h.Bandwidth, 1e9, true},
 		{chip.LinkGBs, &h.Link, 1e9, true},
 		{chip.PairGBs, &h.Pair, 1e9, false},

@@ -100,7 +100,7 @@ func unfit(n int, short float64) Row {
 	if math.IsInf(short, 1) {
 		return Row{Chips: n, Missing: "the batch is too small for so many"}
 	}
-	return Row{Chips: n, Missing: fmt.Sprintf("lacks %.0f GB a chip", short/1e9), Short: short}
+	return Row{Chips: n, Missing: fmt.Sprintf("lacks %.0f GiB a chip", short/(1<<30)), Short: short}
 }
 
 // side predicts a chip at n chips.

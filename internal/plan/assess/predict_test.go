@@ -66,7 +66,7 @@ func TestTooSmallSaysByHowMuch(t *testing.T) {
 			}
 		}
 	}
-	if ok || short != least-2e9 {
+	if ok || short != least-(2<<30) {
 		t.Errorf("%v, lacks %v, the leanest takes %v", ok, short, least)
 	}
 	r := q.Answer()

@@ -229,7 +229,7 @@ func (s *search) reject(judged []Judged) {
 			continue
 		}
 		judged[i].Short = least - g.hardware.Memory
-		judged[i].Rejected = fmt.Sprintf("too small by %.1f GB a chip: the most frugal layout of %d chips needs %.1f of %.1f GB", judged[i].Short/1e9, g.chips, least/1e9, g.hardware.Memory/1e9)
+		judged[i].Rejected = fmt.Sprintf("too small by %.1f GiB a chip: the most frugal layout of %d chips needs %.1f of %.1f GiB", judged[i].Short/(1<<30), g.chips, least/(1<<30), g.hardware.Memory/(1<<30))
 	}
 }
 

@@ -115,7 +115,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"a deadline that no fleet meets", unlike, func(q *Question) { q.Deadline = 86400 }, []string{"deadline", "1 days", "the earliest possible is", "days, for"}},
 		{"a budget", unlike, func(q *Question) { q.Budget = 1e5 }, []string{"budget", "100.0 k CNY", "the least is", "M CNY, in"}},
-		{"a pool too small", fmt.Sprintf(pool, 64), nil, []string{"no pool that can train the model", "p: too small by", "GB a chip"}},
+		{"a pool too small", fmt.Sprintf(pool, 64), nil, []string{"no pool that can train the model", "p: too small by", "GiB a chip"}},
 		{"a price that is missing", fmt.Sprintf(pool, 512), func(q *Question) { q.Fleet.Pools[0].Prices = nil }, []string{"pools.0.prices", "has no price"}},
 		{"nothing to do", fmt.Sprintf(pool, 512), func(q *Question) { q.Tokens = 0 }, []string{"tokens", "0"}},
 		{"islands without a period", fmt.Sprintf(pool, 512) + "max_islands: 3\n", nil, []string{"exchange", "add period or max_period"}},
