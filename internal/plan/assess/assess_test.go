@@ -170,6 +170,11 @@ func TestUnknownPeak(t *testing.T) {
 	if r.Verdict.Answer != Unknown || r.Performance.Chip.Missing != "bf16 is not known" || r.Performance.Rate != nil {
 		t.Errorf("%+v", r.Verdict)
 	}
+	for name, want := range map[string]string{"ascend-910a": "bf16 is a format that it has not, but fp16", "hanguang-800": "bf16 is a format that it has not", "mlu690": "bf16 is not known", "cpu": "memory is not known"} {
+		if r := ask(t, chip.Builtin(), name, "h800-80g-sxm", "ling-lite").Answer(); !strings.HasPrefix(r.Performance.Chip.Missing, want) {
+			t.Errorf("%s: %s, want %s", name, r.Performance.Chip.Missing, want)
+		}
+	}
 	q := ask(t, chip.Builtin(), "ascend-910b2", "h800-80g-sxm", "ling-lite")
 	q.Format = "fp8"
 	if r := q.Answer(); r.Verdict.Answer != Unknown || r.Performance.Chip.Missing != "fp8 is a format that it has not" {

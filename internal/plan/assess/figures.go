@@ -24,6 +24,12 @@ const like = 3
 // machineOf completes a chip. Without memory or a peak it is a *fault.Input.
 func (q Question) machineOf(c chip.Chip) (machine, error) {
 	var m machine
+	peak, _ := chip.Peak(q.Format)
+	for _, field := range []chip.Field{peak, chip.MemoryGB} {
+		if _, _, ok := c.Of(field).Range(); !ok {
+			return m, unknown(c, field)
+		}
+	}
 	worst, best := c, c
 	for _, field := range []chip.Field{chip.BandwidthGBs, chip.LinkGBs, chip.NICGbits} {
 		if f := c.Of(field); f.Known() || q.sister(c, field) {
@@ -46,10 +52,6 @@ func (q Question) machineOf(c chip.Chip) (machine, error) {
 		return m, err
 	}
 	m.assumed = append(m.assumed, m.worst.Assumed...)
-	if m.worst.Peak[q.Format] == 0 {
-		field, _ := chip.Peak(q.Format)
-		return m, unknown(c, field)
-	}
 	m.mid = middle(m.worst, m.best)
 	return m, nil
 }
@@ -80,14 +82,14 @@ func (q Question) sister(c chip.Chip, field chip.Field) bool {
 // alike is the range of a figure over the linked chips of the catalogue with a like
 // peak; of bandwidth over those with the same kind of memory, if any.
 func (q Question) alike(c chip.Chip, field chip.Field) (low, high float64, ok bool) {
-	from, to, ok := c.Of(chip.BF16).Range()
+	from, to, ok := half(c).Range()
 	if !ok {
 		return 0, 0, false
 	}
 	var some, same []chip.Figure
 	kind := c.Of(chip.MemoryKind)
 	for _, other := range q.Catalogue.Chips() {
-		x, y, ok := other.Of(chip.BF16).Range()
+		x, y, ok := half(other).Range()
 		_, _, linked := other.Of(chip.LinkGBs).Range()
 		figure := other.Of(field)
 		if !ok || !linked || !figure.Known() || figure.Grade == chip.Assumed || y*like < from || x > to*like {
@@ -104,6 +106,14 @@ func (q Question) alike(c chip.Chip, field chip.Field) (low, high float64, ok bo
 	return chip.Hull(some...).Range()
 }
 
+// half is the peak in 16 bits.
+func half(c chip.Chip) chip.Figure {
+	if f := c.Of(chip.BF16); !f.None() && f.Known() {
+		return f
+	}
+	return c.Of(chip.FP16)
+}
+
 func unitOf(field chip.Field) string {
 	for _, info := range chip.Fields() {
 		if info.Field == field {
@@ -118,11 +128,14 @@ func assumedFigure(x float64, unit string) chip.Figure {
 }
 
 func unknown(c chip.Chip, field chip.Field) error {
-	word, next := "is not known", "state it in a catalogue of your own (--catalogue)"
+	problem, next := "is not known", "state it in a catalogue of your own (--catalogue)"
 	if c.Of(field).None() {
-		word, next = "is a format that it has not", "choose another format"
+		problem, next = "is a format that it has not", "choose another format"
+		if f := half(c); f.Known() && !f.None() && field == chip.BF16 {
+			problem += ", but fp16"
+		}
 	}
-	return &fault.Input{Where: c.Name, Value: string(field), Problem: word, Next: next}
+	return &fault.Input{Where: c.Name, Value: string(field), Problem: problem, Next: next}
 }
 
 // reason is why there is no prediction, in a few words.
