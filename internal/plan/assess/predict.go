@@ -86,9 +86,10 @@ func constantsOf(names []string) []string {
 func degrees() []int { return []int{1, 2, 4, 8, 16} }
 
 const (
-	mostStages  = 64
-	mostExperts = 64
-	mostMicro   = 16
+	mostStages   = 64
+	mostExperts  = 64
+	mostMicro    = 16
+	leastContext = 4096 // tokens of a context-parallel rank
 )
 
 func doublings(most int) []int {
@@ -111,13 +112,31 @@ func (q Question) replicas(group int) []plan.Layout {
 				if tp > group || l.Check(q.Model) != nil {
 					continue
 				}
-				for _, micro := range doublings(mostMicro) {
-					for _, v := range virtual(depth, pp) {
-						all = append(all, plan.Layout{Layout: l, DP: 1, CP: 1, VPP: v, MicroBatch: micro, ZeRO: 1, Recompute: anatomy.NoRecompute})
-					}
-				}
+				all = append(all, q.schedules(l)...)
 			}
 		}
+	}
+	return all
+}
+
+// schedules are the ways in which a replica goes through a batch.
+func (q Question) schedules(l anatomy.Layout) []plan.Layout {
+	var all []plan.Layout
+	for _, cp := range q.contexts() {
+		for _, micro := range doublings(mostMicro) {
+			for _, v := range virtual(q.Model.Depth(), l.PP) {
+				all = append(all, plan.Layout{Layout: l, DP: 1, CP: cp, VPP: v, MicroBatch: micro, ZeRO: 1, Recompute: anatomy.NoRecompute})
+			}
+		}
+	}
+	return all
+}
+
+// contexts are the context-parallel degrees: each rank has as many tokens as are worth it.
+func (q Question) contexts() []int {
+	all := []int{1}
+	for cp := 2; q.Sequence%(2*cp) == 0 && q.Sequence/cp >= leastContext; cp *= 2 {
+		all = append(all, cp)
 	}
 	return all
 }
@@ -149,7 +168,7 @@ func thrift() []plan.Layout {
 func (o oracle) fastest(n int) (layout plan.Layout, step plan.Step, short float64, ok bool) {
 	short = math.Inf(1)
 	for _, l := range o.layouts {
-		if l.DP = n / (l.TP * l.PP); !o.legal(l, n) || ok && o.mid.Step(l).Seconds >= step.Seconds {
+		if l.DP = n / (l.TP * l.PP * l.CP); !o.legal(l, n) || ok && o.mid.Step(l).Seconds >= step.Seconds {
 			continue // what saves memory is never faster
 		}
 		for _, t := range thrift() {
@@ -169,7 +188,7 @@ func (o oracle) fastest(n int) (layout plan.Layout, step plan.Step, short float6
 
 // legal says that n chips can be shared so.
 func (o oracle) legal(l plan.Layout, n int) bool {
-	if l.DP*l.TP*l.PP != n || l.CheckDP(l.DP) != nil || o.task.Batch%(l.DP*l.MicroBatch) != 0 {
+	if l.DP == 0 || l.Chips() != n || l.CheckDP(l.DP*l.CP) != nil || o.task.Batch%(l.DP*l.MicroBatch) != 0 {
 		return false
 	}
 	return l.VPP == 1 || o.task.Batch/(l.DP*l.MicroBatch)%l.PP == 0 // an interleaved schedule goes in rounds
@@ -220,10 +239,10 @@ func bound(s plan.Step) Share {
 }
 
 func layoutOf(l plan.Layout) *Layout {
-	return &Layout{TP: l.TP, PP: l.PP, VPP: l.VPP, DP: l.DP, EP: l.EP, MicroBatch: l.MicroBatch, ZeRO: l.ZeRO, Recompute: string(l.Recompute)}
+	return &Layout{TP: l.TP, PP: l.PP, VPP: l.VPP, DP: l.DP, EP: l.EP, CP: l.CP, MicroBatch: l.MicroBatch, ZeRO: l.ZeRO, Recompute: string(l.Recompute)}
 }
 
 // Plan is the layout as plan has it.
 func (l Layout) Plan() plan.Layout {
-	return plan.Layout{Layout: anatomy.Layout{TP: l.TP, PP: l.PP, EP: l.EP, ETP: 1}, DP: l.DP, CP: 1, VPP: l.VPP, MicroBatch: l.MicroBatch, ZeRO: l.ZeRO, Recompute: anatomy.Recompute(l.Recompute)}
+	return plan.Layout{Layout: anatomy.Layout{TP: l.TP, PP: l.PP, EP: l.EP, ETP: 1}, DP: l.DP, CP: l.CP, VPP: l.VPP, MicroBatch: l.MicroBatch, ZeRO: l.ZeRO, Recompute: anatomy.Recompute(l.Recompute)}
 }

@@ -12,7 +12,7 @@ import (
 func (o oracle) brute(n int) (best float64, ok bool) {
 	best = math.Inf(1)
 	for _, l := range o.layouts {
-		l.DP = n / (l.TP * l.PP)
+		l.DP = n / (l.TP * l.PP * l.CP)
 		if !o.legal(l, n) {
 			continue
 		}
@@ -48,6 +48,22 @@ func TestFastestIsThatOfAllLayouts(t *testing.T) {
 	}
 }
 
+// A long sequence is shared by context-parallel ranks.
+func TestLongSequences(t *testing.T) {
+	q := ask(t, chip.Builtin(), "h100-80g-sxm", "h100-80g-sxm", "ling-lite")
+	if got := q.contexts(); len(got) != 1 {
+		t.Errorf("4096 tokens: cp %v", got)
+	}
+	q.Sequence, q.Batch = 131072, 128
+	o, err := q.oracle(q.Chip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l, _, short, ok := o.fastest(512); !ok || l.CP < 2 || l.Check(o.task) != nil || l.Chips() != 512 {
+		t.Errorf("%+v, lacks %v: %v", l, short, l.Check(o.task))
+	}
+}
+
 // A chip that is too small for the model says by how much.
 func TestTooSmallSaysByHowMuch(t *testing.T) {
 	q := ask(t, over(t, "ling-2025-a,memory,2,GB,A,me,2026,\n"), "ling-2025-a", "h800-80g-sxm", "ling-plus")
@@ -58,7 +74,7 @@ func TestTooSmallSaysByHowMuch(t *testing.T) {
 	_, _, short, ok := o.fastest(64)
 	least := math.Inf(1)
 	for _, l := range o.layouts {
-		l.DP = 64 / (l.TP * l.PP)
+		l.DP = 64 / (l.TP * l.PP * l.CP)
 		for _, s := range thrift() {
 			l.ZeRO, l.Recompute = s.ZeRO, s.Recompute
 			if o.legal(l, 64) {

@@ -126,6 +126,7 @@ type Layout struct {
 	VPP        int    `json:"vpp"`
 	DP         int    `json:"dp"`
 	EP         int    `json:"ep"`
+	CP         int    `json:"cp"`
 	MicroBatch int    `json:"micro_batch"`
 	ZeRO       int    `json:"zero"`
 	Recompute  string `json:"recompute"`
