@@ -8,6 +8,22 @@ import (
 	"github.com/mistura-project/mistura/internal/plan/search"
 )
 
+// alone shows what each pool can do without the others.
+func (p *planned) alone(out *page) {
+	var rows []string
+	for _, j := range p.answer.Pools {
+		if j.Alone == nil {
+			continue
+		}
+		rows = append(rows, cells(clipped(j.Pool), fmt.Sprint(j.Alone.Chips), lasting(j.Alone.Seconds.Mid), money(j.Alone.Cost.Mid, p.answer.Currency), percentOf(j.Alone.MFU), j.Misses))
+	}
+	if len(rows) == 0 {
+		return
+	}
+	out.section("Each pool alone, predicted; of one that does not keep what is asked for, the fastest")
+	out.table(append([]string{cells("pool", "chips", "time", "cost", "MFU", "")}, rows...)...)
+}
+
 // pools shows each pool: what became of it, and what predictions of its chip are worth.
 func (p *planned) pools(out *page) {
 	out.section("The pools")

@@ -17,6 +17,7 @@ func (p *planned) text(explain bool) string {
 	p.head(out)
 	best := p.answer.Plans[0]
 	p.best(out, best)
+	p.alone(out)
 	p.others(out)
 	p.changes(out)
 	p.pools(out)
@@ -32,12 +33,16 @@ func (p *planned) text(explain bool) string {
 
 // table aligns rows; cells are apart by tabs.
 func (p *page) table(rows ...string) {
-	w := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintln(w, row)
 	}
 	if err := w.Flush(); err != nil {
 		panic("cli: " + err.Error()) // a strings.Builder takes everything
+	}
+	for line := range strings.Lines(b.String()) {
+		p.WriteString(strings.TrimRight(line, " \n") + "\n")
 	}
 }
 
@@ -197,19 +202,21 @@ func (p *planned) changes(out *page) {
 		return
 	}
 	out.section("One thing changed, and planned anew")
-	rows := []string{cells("change", "cost", "time", "islands")}
+	rows, missing := []string{cells("change", "cost", "time", "islands")}, []string(nil)
 	for _, c := range p.answer.Sensitivity {
 		what, kept := clippedTo(c.What, 56), "others"
 		if c.Kept {
 			kept = "the same"
 		}
 		if c.Missing != "" {
-			rows = append(rows, cells(what, unknown, unknown, clippedTo(c.Missing, 22)))
+			rows = append(rows, cells(what, unknown, unknown, unknown))
+			missing = append(missing, c.What+": "+c.Missing)
 			continue
 		}
 		rows = append(rows, cells(what, changeOf(c.Cost), changeOf(c.Seconds), kept))
 	}
 	out.table(rows...)
+	out.list("Not known:", missing)
 }
 
 // foot says what was taken for granted, and how much was looked at.

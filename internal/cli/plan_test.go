@@ -119,6 +119,8 @@ func madeUp() *planned {
 	lone.Islands, lone.Seconds, lone.Cost = []search.Island{island}, span(41*day), span(5e6)
 	lone.Islands[0].Count = 1
 	decoder := anatomy.Of(model.Config{Name: "made-up", Vocab: 1000, Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, DenseLayers: 2, DenseFFN: 256})
+	slow := lone
+	slow.Chips, slow.Seconds = 64, span(200*day)
 	some := fleet.Fleet{File: "fleet.yaml", Currency: "CNY"}
 	return &planned{
 		model: asked{decoder: decoder}, question: search.Question{Task: plan.Task{Model: decoder, Sequence: 4096, Batch: 1024, Format: "bf16"}, Tokens: 1e12, Fleet: some, Objective: search.Time, Deadline: 60 * day, Budget: 6e6},
@@ -127,7 +129,7 @@ func madeUp() *planned {
 			Plans: []search.Plan{best, lone}, Front: []search.Plan{best, lone}, Currency: "CNY",
 			Limits:      []string{"the deadline of 60 days: without it the run costs 4 M CNY", "the link between big and small"},
 			Sensitivity: []search.Change{{What: "links between islands −5 %", Kept: true, Cost: 0.013, Seconds: 0.02}, {What: "memory of big −10 %", Cost: 1.5, Seconds: -0.1}, {What: "without big", Missing: "no plan is left"}},
-			Pools: []search.Judged{{Pool: "big", Chip: "some-chip", Chips: 512, Used: 512, Assumed: []string{"bf16 365, the middle of 354..376"}}, {Pool: "small", Chip: "other-chip", Chips: 64, Used: 64},
+			Pools: []search.Judged{{Pool: "big", Chip: "some-chip", Chips: 512, Used: 512, Alone: &lone, Assumed: []string{"bf16 365, the middle of 354..376"}}, {Pool: "small", Chip: "other-chip", Chips: 64, Used: 64, Alone: &slow, Misses: "too late"},
 				{Pool: "tiny", Chip: "third-chip", Chips: 8, Rejected: "too small by 3.0 GB a chip"}},
 			Assumed: []string{"experts have even loads"}, Counts: search.Counts{Layouts: 123456, Steps: 1234, Plans: 56},
 		},

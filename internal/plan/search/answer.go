@@ -130,6 +130,8 @@ type Judged struct {
 	Rejected string   `json:"rejected"` // why no plan can have it; empty: it can
 	Short    float64  `json:"short"`    // bytes that a chip lacks for any layout, if that is why
 	Unused   string   `json:"unused"`   // why the first plan does without it
+	Alone    *Plan    `json:"alone"`    // the best plan on this pool alone; nil: there is none, or no other pool
+	Misses   string   `json:"misses"`   // what that plan does not keep of the question, for the fastest does not
 	Assumed  []string `json:"assumed"`
 }
 

@@ -27,6 +27,7 @@ type ground struct {
 	hourly   float64        // of a chip
 	lasts    float64        // seconds from the start for which it can be had
 	path     path
+	beside   path // with the syncers beside it
 	assumed  []string
 }
 
@@ -85,7 +86,8 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 	if !q.Start.IsZero() && p.From.After(q.Start) || g.lasts <= 0 {
 		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format(time.DateOnly), Problem: "is not when the pool can be had", Next: "start " + window(p)}
 	}
-	g.path, err = q.path(p, h)
+	g.beside = beside(p, h)
+	g.path, err = q.path(p, g.beside)
 	g.assumed = slices.Concat(h.Assumed, p.Assumed())
 	if len(g.model.Assumed) > 0 {
 		g.assumed = append(g.assumed, "constants fitted to other chips: "+strings.Join(g.model.Assumed, ", "))
@@ -151,6 +153,14 @@ func (g *ground) took(f found) plan.Range {
 
 // near is the place where the syncers stand.
 func (q Question) near() string {
+	if place := q.placed(); place != "" {
+		return place
+	}
+	return q.Fleet.Pools[0].Name
+}
+
+// placed is where the fleet file says that they stand; empty: nowhere.
+func (q Question) placed() string {
 	f := q.Fleet
 	if f.Syncers != nil && f.Syncers.Near != "" {
 		return f.Syncers.Near
@@ -160,14 +170,18 @@ func (q Question) near() string {
 			return fleet.SyncersPlace
 		}
 	}
-	return f.Pools[0].Name
+	return ""
 }
 
-func (q Question) path(p fleet.Pool, h plan.Hardware) (path, error) {
-	way := path{ok: true, host: h.NIC}
+// beside is the way to syncers that stand beside the pool.
+func beside(p fleet.Pool, h plan.Hardware) path {
 	if p.Network > 0 {
-		way.host = p.Network / float64(h.NodeChips)
+		return path{ok: true, host: p.Network / float64(h.NodeChips)}
 	}
+	return path{ok: true, host: h.NIC}
+}
+
+func (q Question) path(p fleet.Pool, way path) (path, error) {
 	near := q.near()
 	if p.Name == near {
 		return way, nil

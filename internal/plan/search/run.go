@@ -52,6 +52,7 @@ func Run(q Question) (Answer, error) {
 		a.Front = append(a.Front, s.plan(c))
 	}
 	s.use(a.Pools, best[0])
+	s.each(a.Pools)
 	a.Sensitivity = s.sensitivity(best[0])
 	a.Limits = s.limits(best[0], a.Sensitivity)
 	a.Assumed = s.assumed(best[0])
@@ -266,6 +267,14 @@ func (s *search) refuse() error {
 	if cheap := s.find(free); len(cheap) > 0 {
 		return &fault.Input{Where: "deadline", Value: days(t.deadline), Problem: "is kept by no plan, and the budget is enough for none",
 			Next: fmt.Sprintf("the least is %s, in %s", s.amount(cheap[0].cost), days(cheap[0].seconds))}
+	}
+	other := s.alone()
+	for _, g := range other.grounds {
+		g.lasts = unlimited()
+	}
+	other.offer()
+	if fast := other.find(goal{by: Time, deadline: unlimited(), budget: unlimited(), top: 1}); len(fast) > 0 {
+		return &fault.Input{Where: s.q.Fleet.File, Problem: "has chips for too few days", Next: fmt.Sprintf("the fastest plan takes %s: start earlier, have them for longer, or train on fewer tokens", days(fast[0].seconds))}
 	}
 	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers"}
 }

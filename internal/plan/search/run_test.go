@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/fault"
@@ -252,5 +253,56 @@ func TestSyncersHaveToHoldTheModel(t *testing.T) {
 	lone, err := Run(lingPlus(t, fmt.Sprintf(pool, 2)+"max_islands: 2\nmax_period: 100M\n"))
 	if err != nil || lone.Plans[0].Period != 0 {
 		t.Errorf("%v %+v", err, lone.Plans)
+	}
+}
+
+// What a pool can do alone is what a fleet of this pool can do.
+func TestAPoolAloneIsAFleetOfOnePool(t *testing.T) {
+	const text = `pools:
+  - {name: ascend, chip: ascend-910b2, count: 256, prices: [{amount: 7, currency: CNY, date: 2026-11-28}]}
+  - {name: h800, chip: h800-80g-sxm, count: 128, network: 100 Gbit/s, prices: [{amount: 27.5, currency: CNY, date: 2026-11-28}]}
+  - {name: few, chip: h800-80g-sxm, count: 8, prices: [{amount: 27.5, currency: CNY, date: 2026-11-28}]}
+links: [{between: [ascend, h800], rate: 1 Gbit/s}]
+max_islands: 2
+max_period: 100M
+`
+	for deadline, misses := range map[float64]string{0: "", 80 * 86400: "too late"} {
+		q := lingPlus(t, text)
+		q.Deadline = deadline
+		a, err := Run(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if deadline > 0 && a.Pools[0].Misses+a.Pools[1].Misses == "" {
+			t.Error("no pool is too late")
+		}
+		for i, j := range a.Pools[:2] {
+			one := q
+			one.Fleet.Pools, one.Top = q.Fleet.Pools[i:i+1], 1
+			if j.Misses != "" {
+				one.Objective, one.Deadline = Time, 0
+			}
+			want, err := Run(one)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := fmt.Sprintf("%+v", *j.Alone), fmt.Sprintf("%+v", want.Plans[0]); got != want {
+				t.Errorf("%s, %q:\n%s\n%s", j.Pool, j.Misses, got, want)
+			}
+			if j.Misses != "" && (j.Misses != misses || j.Alone.Seconds.Mid <= deadline) {
+				t.Errorf("%s: %q", j.Pool, j.Misses)
+			}
+		}
+		if few := a.Pools[2]; few.Rejected == "" || few.Alone != nil {
+			t.Errorf("%+v", few)
+		}
+	}
+}
+
+func TestChipsForTooFewDays(t *testing.T) {
+	q := lingPlus(t, "pools: [{name: a, chip: h800-80g-sxm, count: 512, from: 2026-12-01, until: 2026-12-03, prices: [{amount: 2, currency: USD, date: 2026-11-28}]}]")
+	q.Start = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	if _, err := Run(q); err == nil || !strings.Contains(err.Error(), "fleet.yaml: has chips for too few days; the fastest plan takes ") {
+		t.Errorf("%v", err)
 	}
 }
