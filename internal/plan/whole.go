@@ -77,6 +77,7 @@ const (
 	linkBound
 	checkpoints
 	interruptions
+	restarts
 	lines
 )
 
@@ -161,7 +162,11 @@ func (w Whole) flow(m Members, side, upTo int) Flow {
 		f.Rate /= 1 + side3(m.Save, side)/w.Keeping.Checkpoint
 	}
 	if upTo >= interruptions {
-		f.Rate /= 1 + w.Keeping.Lost(m.Chips, m.MTBF, side == 2)
+		again, restart := w.Keeping.Lost(m.Chips, m.MTBF, side == 2)
+		if upTo < restarts {
+			restart = 0
+		}
+		f.Rate /= 1 + again + restart
 	}
 	return f
 }
@@ -169,15 +174,16 @@ func (w Whole) flow(m Members, side, upTo int) Flow {
 // Lost is what interruptions of an island's chips take for each second of training: half
 // a checkpoint's interval to do again, and the restart. Where nobody knows how often
 // they come it is nothing, or at the worst what a chip a year makes.
-func (k Keeping) Lost(chips int, mtbf float64, worst bool) float64 {
+func (k Keeping) Lost(chips int, mtbf float64, worst bool) (again, restart float64) {
 	k = k.Filled()
 	if mtbf == 0 {
 		if !worst {
-			return 0
+			return 0, 0
 		}
 		mtbf = OncePerYear
 	}
-	return float64(chips) / mtbf * (k.Checkpoint/2 + k.Restart)
+	often := float64(chips) / mtbf
+	return often * k.Checkpoint / 2, often * k.Restart
 }
 
 func side3(r Range, side int) float64 { return [3]float64{r.Low, r.Mid, r.High}[side] }
@@ -233,46 +239,53 @@ func Finish(tokens float64, flows []Flow) float64 {
 
 // formulas are the lines without their times.
 func (w Whole) formulas(steps int64) [lines]Line {
-	var each, unknown, mtbf, saves, held []string
-	for _, m := range w.Members {
-		speed := fmt.Sprintf("%d sequences in %.4g s", m.Batch, m.Step.Mid)
-		if m.Count > 1 {
-			speed = fmt.Sprintf("%d × %s", m.Count, speed)
-		}
-		each = append(each, speed)
-		saves = append(saves, fmt.Sprintf("%.3g s", m.Save.Mid))
-		held = append(held, fmt.Sprintf("%.3g s", m.Boundary.Mid))
-		unknown = append(unknown, m.Unknown...)
-		if m.MTBF == 0 {
-			mtbf = append(mtbf, "how often chips of "+m.Name+" are interrupted is not known: at most once a year, 8,760 h")
-			continue
-		}
-		mtbf = append(mtbf, "")
+	often, strange := w.often()
+	k := w.Keeping
+	out := [lines]Line{
+		training: {Name: "training", Formula: fmt.Sprintf("%d steps = ⌈%d tokens / (%d sequences × %d)⌉, at %s", steps, w.Tokens, w.Batch(), w.Sequence,
+			w.each(" + ", func(m Members) string {
+				return fmt.Sprintf("%d × %d sequences in %.4g s", m.Count, m.Batch, m.Step.Mid)
+			}))},
+		checkpoints: {Name: "checkpoints", Formula: fmt.Sprintf("one each %.0f s × %s of copies to hosts; written beside training", k.Checkpoint,
+			w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s", m.Save.Mid) }))},
+		interruptions: {Name: "interruptions", Formula: fmt.Sprintf("%s × %.0f s to do again, half of a checkpoint's interval", often, k.Checkpoint/2), Unknown: strange},
+		restarts:      {Name: "restarts", Formula: fmt.Sprintf("%s × %.0f s", often, k.Restart), Unknown: strange},
 	}
-	var out [lines]Line
-	out[training] = Line{Name: "training", Formula: fmt.Sprintf("%d steps = ⌈%d tokens / (%d sequences × %d)⌉, at %s", steps, w.Tokens, w.Batch(), w.Sequence, strings.Join(each, " + "))}
+	out[checkpoints].Unknown = w.each("; ", func(m Members) string { return strings.Join(m.Unknown, "; ") })
 	if w.Period > 0 {
-		periods := w.trained() / float64(w.Period)
-		out[boundary] = Line{Name: "exchange, at step boundaries", Formula: fmt.Sprintf("%.0f exchanges of the model × %s of copies between chips and hosts", math.Ceil(periods), strings.Join(held, ", "))}
-		out[linkBound] = Line{Name: "exchange, beyond what links carry", Formula: "transfers longer than a period of " + fmt.Sprint(w.Period) + " tokens"}
-	}
-	out[checkpoints] = Line{Name: "checkpoints", Formula: fmt.Sprintf("one each %.0f s × %s of copies to hosts; written beside training", w.Keeping.Checkpoint, strings.Join(saves, ", "))}
-	mean := []string{}
-	for i, m := range w.Members {
-		if mtbf[i] == "" {
-			mean = append(mean, fmt.Sprintf("%d chips / %.0f h", m.Chips, m.MTBF/3600))
-		}
-	}
-	out[interruptions] = Line{Name: "interruptions", Formula: fmt.Sprintf("%s × (%.0f s, half of a checkpoint's interval, + %.0f s to restart)", strings.Join(mean, ", "), w.Keeping.Checkpoint/2, w.Keeping.Restart)}
-	out[checkpoints].Unknown = strings.Join(unknown, "; ")
-	if w.Period > 0 {
-		out[boundary].Unknown = out[checkpoints].Unknown
-	}
-	out[interruptions].Unknown = strings.Join(slices.DeleteFunc(mtbf, func(s string) bool { return s == "" }), "; ")
-	if len(mean) == 0 {
-		out[interruptions].Formula = fmt.Sprintf("not known; at the worst chips / 8,760 h × (%.0f s, half of a checkpoint's interval, + %.0f s to restart)", w.Keeping.Checkpoint/2, w.Keeping.Restart)
+		out[boundary] = Line{Name: "exchange, at step boundaries", Unknown: out[checkpoints].Unknown,
+			Formula: fmt.Sprintf("%.0f exchanges of the model × %s of copies between chips and hosts", math.Ceil(w.trained()/float64(w.Period)), w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s", m.Boundary.Mid) }))}
+		out[linkBound] = Line{Name: "exchange, beyond what links carry",
+			Formula: fmt.Sprintf("%s on links, where that is longer than a period of %d tokens", w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s", m.Transfer) }), w.Period)}
 	}
 	return out
+}
+
+// each says something of all members that have something to say.
+func (w Whole) each(between string, say func(Members) string) string {
+	var all []string
+	for _, m := range w.Members {
+		if s := say(m); s != "" {
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, between)
+}
+
+// often says how often islands are interrupted, and of which nobody knows.
+func (w Whole) often() (known, strange string) {
+	known = w.each(", ", func(m Members) string {
+		if m.MTBF == 0 {
+			return fmt.Sprintf("at the worst %d chips / 8760 h", m.Chips)
+		}
+		return fmt.Sprintf("%d chips / %.0f h", m.Chips, m.MTBF/3600)
+	})
+	return known, w.each("; ", func(m Members) string {
+		if m.MTBF > 0 {
+			return ""
+		}
+		return "how often chips of " + m.Name + " are interrupted is not known: at most once a year, 8760 h"
+	})
 }
 
 // Rate is tokens/s of one of the members, checkpoints and interruptions counted, exchanges
