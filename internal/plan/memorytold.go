@@ -24,8 +24,7 @@ func (m *memoryTable) explain(l Layout) []Told {
 	for p := range Activations {
 		told[p].Formula = a.toldState(most, states[p])
 	}
-	flight := a.passes(rank, 0) * a.tokens
-	told[Activations].Formula = fmt.Sprintf("stage %d of %d: %s tokens under way × %s bytes in its layers", rank+1, l.PP, anatomy.Number(flight), short(most.kept/flight))
+	told[Activations].Formula = a.toldActivations(rank, most)
 	told[Logits].Formula = "the fullest stage has no head"
 	if most.head > 0 {
 		told[Logits].Formula = fmt.Sprintf("%s tokens × %s bytes of the head's inputs, logits and their gradient", anatomy.Number(a.tokens), short(most.head/a.tokens))
@@ -42,6 +41,8 @@ func bytesOf(n float64) string { return anatomy.Scaled(n, "B", "kB", "MB", "GB",
 func (a *asked) toldState(r load, s state) string {
 	dense, experts := anatomy.Count(int64(r.dense)), anatomy.Count(int64(r.routed/a.experts))
 	switch {
+	case s.bytes == 0:
+		return "none beside the other parts"
 	case !s.shared && r.routed == 0:
 		return fmt.Sprintf("%g bytes × %s parameters", s.bytes, dense)
 	case !s.shared:
@@ -50,6 +51,18 @@ func (a *asked) toldState(r load, s state) string {
 		return fmt.Sprintf("%g bytes × %s parameters / %g replicas", s.bytes, dense, a.dense)
 	}
 	return fmt.Sprintf("%g bytes × (%s parameters / %g replicas + %s of experts / %g)", s.bytes, dense, a.dense, experts, a.routed)
+}
+
+// toldActivations counts layers of micro-batches, by virtual stage.
+func (a *asked) toldActivations(rank int, r load) string {
+	var words []string
+	layers := 0.0
+	for v := range a.virtual {
+		from, to := a.layers(rank, v)
+		layers += a.passes(rank, v) * float64(to-from)
+		words = append(words, fmt.Sprintf("%g × %d", a.passes(rank, v), to-from))
+	}
+	return fmt.Sprintf("stage %d of %d: (%s micro-batches × layers) × %s tokens × %s bytes on average", rank+1, a.l.PP, strings.Join(words, " + "), anatomy.Number(a.tokens), short(r.kept/(a.tokens*layers)))
 }
 
 func (a *asked) toldBuffers(r load) string {
