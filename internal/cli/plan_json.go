@@ -145,8 +145,19 @@ func finite(v reflect.Value) any {
 		}
 		return out
 	case reflect.Struct:
-		if l, ok := v.Interface().(plan.Layout); ok {
-			v = reflect.ValueOf(layoutInJSON(l))
+		switch some := v.Interface().(type) {
+		case plan.Layout:
+			v = reflect.ValueOf(layoutInJSON(some))
+		case search.Line:
+			if some.Unknown != "" {
+				some.Hourly, some.Amount = math.NaN(), math.NaN()
+			}
+			v = reflect.ValueOf(some)
+		case search.Change:
+			if some.Missing != "" {
+				some.Cost, some.Seconds = math.NaN(), math.NaN()
+			}
+			v = reflect.ValueOf(some)
 		}
 		out := object{}
 		out.add(v)

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"strings"
@@ -276,6 +278,24 @@ func TestPlanCommandsOfThePages(t *testing.T) {
 			if text := wrote(t, strings.Fields(m[1])[1:]...); !strings.Contains(text, "The cheapest: predicted ") {
 				t.Errorf("%s: %s: %s", page, m[1], text)
 			}
+		}
+	}
+}
+
+// S6: what is not known is null, never 0.
+func TestPlanInJSONKnowsWhatIsNotKnown(t *testing.T) {
+	p := madeUp()
+	p.answer.Plans[0].Cost = search.Span{Low: math.NaN(), Mid: math.NaN(), High: math.Inf(1)}
+	var out bytes.Buffer
+	if err := p.printJSON(&out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		`"cost":{"low":null,"mid":null,"high":null}`, `{"name":"syncers","per_hour":null,"amount":null,"formula":"2 hosts","unknown":"no price"}`,
+		`{"what":"without big","kept":false,"cost_change":null,"time_change":null,"missing":"no plan is left"}`, `"median_abs_error":null`, `"start":null`,
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %s in\n%s", want, &out)
 		}
 	}
 }

@@ -72,18 +72,18 @@ type Span struct {
 
 // Plan is a way to train.
 type Plan struct {
-	Islands   []Island    `json:"islands"` // in the order of the fleet's pools
-	Batch     int         `json:"batch"`   // sequences of one step of all islands together
-	Steps     int64       `json:"steps"`   // of that many sequences
+	Islands   []Island    `json:"islands"`         // in the order of the fleet's pools
+	Batch     int         `json:"batch_sequences"` // of one step of all islands together
+	Steps     int64       `json:"steps"`           // of that many sequences
 	Period    int64       `json:"period_tokens"`
 	Fragments int         `json:"fragments"`
 	Chips     int         `json:"chips"`
 	Seconds   Span        `json:"seconds"`
 	Cost      Span        `json:"cost"`
-	MFU       float64     `json:"mfu"`        // of the peaks of all chips
-	TokenRate float64     `json:"token_rate"` // tokens/s, everything counted
-	Run       []plan.Line `json:"run"`        // the whole run's terms
-	Money     []Line      `json:"money"`      // what the cost is made of
+	MFU       float64     `json:"mfu"`               // of the peaks of all chips
+	TokenRate float64     `json:"tokens_per_second"` // everything counted
+	Run       []plan.Line `json:"run"`               // the whole run's terms
+	Money     []Line      `json:"money"`             // what the cost is made of
 	Syncers   Syncers     `json:"syncers"`
 }
 
@@ -91,19 +91,19 @@ type Plan struct {
 type Island struct {
 	Pool      string      `json:"pool"`
 	Chip      string      `json:"chip"`
-	Count     int         `json:"islands"` // like this one
-	Chips     int         `json:"chips"`   // of each
-	Batch     int         `json:"batch"`   // sequences of its own step
+	Count     int         `json:"islands"`         // like this one
+	Chips     int         `json:"chips"`           // of each
+	Batch     int         `json:"batch_sequences"` // of its own step
 	Layout    plan.Layout `json:"layout"`
 	Step      Span        `json:"step_seconds"`
-	Rate      float64     `json:"token_rate"` // tokens/s of each, everything counted
-	Share     float64     `json:"share"`      // of all tokens, of each
+	Rate      float64     `json:"tokens_per_second"` // of each, everything counted
+	Share     float64     `json:"share"`             // of all tokens, of each
 	MFU       float64     `json:"mfu"`
-	Bytes     float64     `json:"bytes"`      // on the fullest rank
-	Memory    float64     `json:"memory"`     // bytes of a chip
-	HostBytes float64     `json:"host_bytes"` // in the hosts of an island together: anchor, sent copy, state
-	Terms     []plan.Told `json:"terms"`      // of a step
-	Parts     []plan.Told `json:"parts"`      // of the fullest rank's memory
+	Bytes     float64     `json:"bytes"`        // on the fullest rank
+	Memory    float64     `json:"memory_bytes"` // of a chip
+	HostBytes float64     `json:"host_bytes"`   // in the hosts of an island together: anchor, sent copy, state
+	Terms     []plan.Told `json:"terms"`        // of a step
+	Parts     []plan.Told `json:"parts"`        // of the fullest rank's memory
 }
 
 // Syncers are what the exchange needs beside the islands; none with one island.
@@ -115,7 +115,7 @@ type Syncers struct {
 // Line is an amount of money.
 type Line struct {
 	Name    string  `json:"name"`
-	Hourly  float64 `json:"hourly"` // 0: not by the hour
+	Hourly  float64 `json:"per_hour"` // 0: not by the hour
 	Amount  float64 `json:"amount"`
 	Formula string  `json:"formula"`
 	Unknown string  `json:"unknown,omitempty"` // why there is no amount
@@ -126,20 +126,20 @@ type Judged struct {
 	Pool     string   `json:"pool"`
 	Chip     string   `json:"chip"`
 	Chips    int      `json:"chips"`
-	Used     int      `json:"used"`     // chips in the first plan
-	Rejected string   `json:"rejected"` // why no plan can have it; empty: it can
-	Short    float64  `json:"short"`    // bytes that a chip lacks for any layout, if that is why
-	Unused   string   `json:"unused"`   // why the first plan does without it
-	Alone    *Plan    `json:"alone"`    // the best plan on this pool alone; nil: there is none, or no other pool
-	Misses   string   `json:"misses"`   // what that plan does not keep of the question, for the fastest does not
+	Used     int      `json:"used"`        // chips in the first plan
+	Rejected string   `json:"rejected"`    // why no plan can have it; empty: it can
+	Short    float64  `json:"short_bytes"` // that a chip lacks for any layout, if that is why
+	Unused   string   `json:"unused"`      // why the first plan does without it
+	Alone    *Plan    `json:"alone"`       // the best plan on this pool alone; nil: there is none, or no other pool
+	Misses   string   `json:"misses"`      // what that plan does not keep of the question, for the fastest does not
 	Assumed  []string `json:"assumed"`
 }
 
 // Change is what one step away from the question does to the answer.
 type Change struct {
 	What    string  `json:"what"`
-	Kept    bool    `json:"kept"` // the same islands are still the best
-	Cost    float64 `json:"cost"` // of the best plan then, as a fraction of the first plan's − 1
-	Seconds float64 `json:"seconds"`
+	Kept    bool    `json:"kept"`        // the same islands are still the best
+	Cost    float64 `json:"cost_change"` // of the best plan then, as a fraction of the first plan's − 1
+	Seconds float64 `json:"time_change"`
 	Missing string  `json:"missing"` // why it cannot be said; empty: it can
 }
