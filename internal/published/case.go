@@ -189,7 +189,28 @@ func (c *Case) degrees() error {
 	if err := c.Layout.Check(c.Decoder); err != nil {
 		return err
 	}
+	if err := c.schedule(); err != nil {
+		return err
+	}
 	return c.Layout.CheckDP(c.DP * c.CP)
+}
+
+// schedule settles virtual stages and micro-batches. Virtual stages may be a few more
+// than layers where embedding and head have one of their own.
+func (c *Case) schedule() error {
+	depth, chunks := c.Decoder.Depth(), int64(c.VPP.Or(1))*int64(c.Layout.PP)
+	switch {
+	case c.Layout.PP == 1 && c.VPP.Or(1) > 1:
+		c.VPP = Count{1, true}
+		c.assume("vpp 1, for pp is 1")
+	case chunks > int64(depth+c.Layout.PP):
+		return &fault.Input{Where: "vpp", Value: strconv.Itoa(c.VPP.Value), Problem: fmt.Sprintf("makes %d stages of %d layers", chunks, depth), Next: fmt.Sprintf("give at most %d", max(1, depth/c.Layout.PP))}
+	}
+	if share := c.Batch / c.DP; c.MicroBatch.Or(1) > share {
+		c.MicroBatch = Count{share, true}
+		c.assume("micro_batch %d, all of a replica", share)
+	}
+	return nil
 }
 
 // replicas settles dp and cp: chips = tp · pp · dp · cp. Some sources count the
