@@ -51,7 +51,7 @@ func assessPerformance(out *page, r assess.Report) {
 		both(name, func(s assess.Side) string { return nthTerm(s, i) })
 	}
 	both("price of a chip-hour", func(s assess.Side) string { return priceInWords(s.Price, s.Currency) })
-	both("1T tokens", func(s assess.Side) string {
+	both("1T tokens, steps alone", func(s assess.Side) string {
 		if s.Cost == nil {
 			return unknown
 		}
@@ -92,7 +92,7 @@ func assessScale(out *page, r assess.Report) {
 			other = roughly(*e)
 		}
 		if row.Missing != "" {
-			rows = append(rows, cells(fmt.Sprint(row.Chips), "–", "–", "–", other, row.Missing))
+			rows = append(rows, cells(fmt.Sprint(row.Chips), "–", "–", "–", other, row.Missing, "–"))
 			continue
 		}
 		bound := fmt.Sprintf("%s %s", strings.TrimSuffix(row.Bound, " traffic"), roughly(row.BoundShare))
