@@ -31,6 +31,8 @@ type modelFlags struct {
 	explain  bool
 	json     bool
 
+	chips, batch, microBatch int // of a step
+
 	given func(flag string) bool
 }
 
@@ -47,7 +49,8 @@ sizes count, so models are counted that the native engine does not train. Nothin
 is measured; the conventions are in docs/planner.md.`,
 		Example: `  mistura model ling-plus
   mistura model downloads/DeepSeek-V3 --ep 64 --pp 16 --explain
-  mistura model config.json --tp 8 --sequence 8192 --json`,
+  mistura model config.json --tp 8 --sequence 8192 --json
+  mistura model ling-plus --chips 512 --tp 4 --pp 2 --ep 16 --batch 1024`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return usage("command line", "", "needs one model", "give a preset ("+strings.Join(model.PresetNames(), ", ")+"), a run file or a config.json")
@@ -66,6 +69,9 @@ is measured; the conventions are in docs/planner.md.`,
 	flags.IntVar(&f.layout.ETP, "etp", 1, "`N` tensor-parallel ranks of an expert")
 	flags.IntVar(&f.layout.PP, "pp", 1, "`N` pipeline stages")
 	flags.IntVar(&f.dp, "dp", 0, "`N` data-parallel ranks (default as few as the experts need)")
+	flags.IntVar(&f.chips, "chips", 0, "`N` chips that share the model: dp follows")
+	flags.IntVar(&f.batch, "batch", 0, "`N` sequences of a step, to see how it is cut")
+	flags.IntVar(&f.microBatch, "micro-batch", 1, "`N` sequences of a micro-batch and rank")
 	flags.BoolVar(&f.layout.KVCopies, "kv-copies", false, "allow copies of key/value heads where tp is above their number")
 	flags.StringVar(&f.formats, "formats", "mixed", "of training state, `NAME`: "+strings.Join(anatomy.FormatNames(), ", "))
 	flags.BoolVar(&f.explain, "explain", false, "show each formula")
@@ -94,6 +100,10 @@ func runModel(env *Env, file string, f *modelFlags) error {
 	if err != nil {
 		return err
 	}
+	step, err := f.step(m, &q)
+	if err != nil {
+		return degreeAsFlag(err)
+	}
 	account, err := q.For(m.decoder)
 	if err != nil {
 		return degreeAsFlag(err)
@@ -101,10 +111,11 @@ func runModel(env *Env, file string, f *modelFlags) error {
 	if f.json {
 		return printJSON(env.Stdout, struct {
 			anatomy.Account
-			Unread []string `json:"fields_not_read"`
-		}{account, append([]string{}, m.unread...)})
+			Unread []string   `json:"fields_not_read"`
+			Step   *modelStep `json:"step,omitempty"`
+		}{account, append([]string{}, m.unread...), step})
 	}
-	return showModel(env.Stdout, m, account, f.explain)
+	return showModel(env.Stdout, m, account, step, f.explain)
 }
 
 // question checks the flags.
@@ -139,10 +150,10 @@ func (m asked) length(said int, given bool) (int, error) {
 // degreeAsFlag names the flag for a degree that does not fit the model.
 func degreeAsFlag(err error) error {
 	var in *fault.Input
-	if !errors.As(err, &in) || !slices.Contains([]string{"tp", "ep", "etp", "pp", "dp"}, in.Where) {
+	if !errors.As(err, &in) || !slices.Contains([]string{"tp", "ep", "etp", "pp", "dp", "chips", "batch", "micro_batch"}, in.Where) {
 		return err
 	}
-	return usage("--"+in.Where, in.Value, in.Problem, in.Next)
+	return usage("--"+strings.ReplaceAll(in.Where, "_", "-"), in.Value, in.Problem, in.Next)
 }
 
 // readModel reads a preset, a config.json or its folder, or a run file.

@@ -61,7 +61,7 @@ func (p *page) section(text string) {
 }
 
 // showModel writes an account, at most 100 columns wide.
-func showModel(out io.Writer, m asked, a anatomy.Account, explain bool) error {
+func showModel(out io.Writer, m asked, a anatomy.Account, step *modelStep, explain bool) error {
 	p := &page{explain: explain}
 	p.describe(m.decoder)
 	if len(m.unread) > 0 {
@@ -72,6 +72,7 @@ func showModel(out io.Writer, m asked, a anatomy.Account, explain bool) error {
 	p.state(a.Rank)
 	p.activations(a)
 	p.traffic(a)
+	p.step(step, a.Rank.DP)
 	_, err := io.WriteString(out, p.String())
 	return err
 }

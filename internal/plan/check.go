@@ -71,7 +71,11 @@ func (l Layout) checkBatch(batch int) error {
 // CheckChips refuses chips that the layout does not divide.
 func (l Layout) CheckChips(chips int) error {
 	if n := l.TP * l.PP * l.CP; chips%n != 0 {
-		return refuse("chips", chips, fmt.Sprintf("is not a multiple of %d = tp %d × pp %d × cp %d", n, l.TP, l.PP, l.CP), "choose degrees whose product divides it")
+		degrees := fmt.Sprintf("tp %d × pp %d", l.TP, l.PP)
+		if l.CP > 1 {
+			degrees += fmt.Sprintf(" × cp %d", l.CP)
+		}
+		return refuse("chips", chips, fmt.Sprintf("is not a multiple of %d = %s", n, degrees), "choose degrees whose product divides it")
 	}
 	return nil
 }
