@@ -1,6 +1,9 @@
 package plan
 
-import "math"
+import (
+	"fmt"
+	"math"
+)
 
 // coefficients are the constants of one task on one kind of chip, as rates.
 type coefficients struct {
@@ -27,9 +30,13 @@ type coefficients struct {
 // those that had to be taken from other chips are told.
 func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []string) {
 	at := func(name string) float64 {
+		v, _ := k.of(name)
+		return v.Value
+	}
+	ofChip := func(name string) float64 {
 		v, ok := k.of(name)
 		if !ok {
-			assumed = append(assumed, name)
+			assumed = append(assumed, fmt.Sprintf("%s %.2g of the peak, not fitted to this chip", name, v.Value))
 		}
 		return v.Value
 	}
@@ -37,10 +44,10 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 	if h.Share != nil {
 		c.product = 1 / (h.Peak[t.Format] * h.Share.Mid)
 	} else {
-		c.product = 1 / (h.Peak[t.Format] * at("product."+t.Format+"."+h.Family()))
+		c.product = 1 / (h.Peak[t.Format] * ofChip("product."+t.Format+"."+h.Family()))
 	}
 	c.expert, c.biased = c.product/at("expert."+h.Family()+"."+t.Format), at("biased")
-	c.score = 1 / (h.Peak[wide(t.Format)] * at("score."+h.Family()) * at("fused."+stack))
+	c.score = 1 / (h.Peak[wide(t.Format)] * ofChip("score."+h.Family()) * at("fused."+stack))
 	c.keys, c.routing = at("keys"), at("routing")
 	c.byteTime = 1 / (h.Bandwidth * at("bandwidth"))
 	c.tokens, c.width = at("tokens"), at("width")

@@ -4,6 +4,7 @@ import (
 	_ "embed" // the built-in constants
 	"encoding/csv"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,7 @@ type Constant struct {
 type Constants struct {
 	Date string
 	list []Constant
+	at   map[string]int // places in the list
 }
 
 //go:embed constants.csv
@@ -51,9 +53,22 @@ func ParseConstants(name string, data []byte) (Constants, error) {
 		if err != nil {
 			return Constants{}, &fault.Input{Where: fmt.Sprintf("%s:%d", name, i+3), Value: fault.Clip(strings.Join(row, ",")), Problem: err.Error(), Next: "write name,value,rows"}
 		}
-		k.list = append(k.list, c)
+		k.put(c)
 	}
 	return k, nil
+}
+
+// put sets a constant.
+func (k *Constants) put(c Constant) {
+	if k.at == nil {
+		k.at = map[string]int{}
+	}
+	if i, ok := k.at[c.Name]; ok {
+		k.list[i] = c
+		return
+	}
+	k.at[c.Name] = len(k.list)
+	k.list = append(k.list, c)
 }
 
 const constantsTitle = "mistura constants"
@@ -88,13 +103,9 @@ func (k Constants) All() []Constant { return slices.Clone(k.list) }
 
 // With is the constants with some set anew.
 func (k Constants) With(some ...Constant) Constants {
-	out := Constants{Date: k.Date, list: slices.Clone(k.list)}
+	out := Constants{Date: k.Date, list: slices.Clone(k.list), at: maps.Clone(k.at)}
 	for _, c := range some {
-		if i := slices.IndexFunc(out.list, func(x Constant) bool { return x.Name == c.Name }); i >= 0 {
-			out.list[i] = c
-			continue
-		}
-		out.list = append(out.list, c)
+		out.put(c)
 	}
 	return out
 }
@@ -104,10 +115,8 @@ func (k Constants) With(some ...Constant) Constants {
 func (k Constants) of(name string) (c Constant, ok bool) {
 	asked := name
 	for {
-		for _, c := range k.list {
-			if c.Name == name {
-				return c, name == asked
-			}
+		if i, ok := k.at[name]; ok {
+			return k.list[i], name == asked
 		}
 		i := strings.LastIndexByte(name, '.')
 		if i < 0 {
@@ -115,4 +124,13 @@ func (k Constants) of(name string) (c Constant, ok bool) {
 		}
 		name = name[:i]
 	}
+}
+
+// Of is the constant of that name, or the more general one that stands in for it.
+func (k Constants) Of(name string) Constant {
+	c, ok := k.of(name)
+	if !ok {
+		return Constant{Name: name, Value: c.Value}
+	}
+	return c
 }

@@ -20,7 +20,8 @@ type Model struct {
 	shapes  map[shard]*shapes
 	shards  map[shard]*sharded
 	memory  memoryTable
-	spread  float64
+	low     float64 // of the range, of a step
+	high    float64
 	Assumed []string // what constants of other chips stand in for
 }
 
@@ -106,6 +107,15 @@ func (m *Model) shape(at shard) {
 func (m *Model) With(k Constants) *Model {
 	out := *m
 	out.c, out.Assumed = k.coefficients(m.task, m.chip)
+	scope := kindOf(m.task)
+	if len(out.Assumed) > 0 {
+		scope = "other"
+	}
+	spread := math.Exp(k.Of("range." + scope).Value)
+	out.low, out.high = 1/spread, spread
+	if r := m.chip.Share; r != nil { // stated by the user: work goes with it
+		out.low, out.high = out.low*r.Mid/r.High, out.high*r.Mid/r.Low
+	}
 	out.shards = map[shard]*sharded{}
 	for at, s := range m.shapes {
 		out.shards[at] = out.sharded(s)
@@ -170,7 +180,7 @@ func (m *Model) Time(l Layout) Step {
 	}
 	out.Terms[Overhead] += work * (stretch - m.c.factor)
 	out.Seconds = work * stretch
-	out.Low, out.High = out.Seconds/math.Exp(m.spread), out.Seconds*math.Exp(m.spread)
+	out.Low, out.High = out.Seconds*m.low, out.Seconds*m.high
 	return out
 }
 

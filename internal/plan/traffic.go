@@ -89,6 +89,9 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
 	weights := float64(wideBytes(m.task.Format))
 	gradients := weights
+	if m.task.Stack == Plain { // Megatron sums gradients in fp32 unless told otherwise
+		gradients = 4
+	}
 	if m.gathersEachTime(l) {
 		return batches * m.beside(stage, each*(gradients+2*weights))
 	}

@@ -25,7 +25,7 @@ type Observation interface {
 const (
 	typical = 0.08 // error of a run, as a logarithm
 	robust  = 2.0  // typical errors beyond which a run pulls no harder
-	rounds  = 30
+	rounds  = 200
 )
 
 // Fit moves the free constants so that the samples are met: Gauss-Newton with damping
@@ -35,6 +35,10 @@ func Fit(samples []Observation, k plan.Constants, free []Free) plan.Constants {
 	for i, f := range free {
 		at[i] = math.Log(f.First)
 	}
+	return fitFrom(samples, k, free, at, rounds)
+}
+
+func fitFrom(samples []Observation, k plan.Constants, free []Free, at []float64, rounds int) plan.Constants {
 	damping := 1e-3
 	now := apply(k, free, at)
 	loss := total(samples, now, free, at)
@@ -52,7 +56,7 @@ func Fit(samples []Observation, k plan.Constants, free []Free) plan.Constants {
 			}
 			continue
 		}
-		done := loss-l < 1e-6*loss
+		done := loss-l < 1e-5*loss
 		at, now, loss, damping = next, tried, l, damping/4
 		if done {
 			break
@@ -122,12 +126,26 @@ func direction(samples []Observation, k plan.Constants, free []Free, at []float6
 		right.SetVec(j, sum/(typical*typical)-prior*(at[j]-math.Log(free[j].First)))
 		normal.SetSym(j, j, (normal.At(j, j)+prior)*(1+damping))
 	}
+	for j, f := range free {
+		if out := right.AtVec(j); at[j] >= math.Log(f.High) && out > 0 || at[j] <= math.Log(f.Low) && out < 0 {
+			hold(normal, right, j)
+		}
+	}
 	var factor mat.Cholesky
 	step := mat.NewVecDense(n, nil)
 	if !factor.Factorize(normal) || factor.SolveVecTo(step, right) != nil {
 		return step.RawVector().Data
 	}
 	return step.RawVector().Data
+}
+
+// hold leaves a constant where it is: at its bound, which it would pass.
+func hold(normal *mat.SymDense, right *mat.VecDense, j int) {
+	for l := range right.Len() {
+		normal.SetSym(j, l, 0)
+	}
+	normal.SetSym(j, j, 1)
+	right.SetVec(j, 0)
 }
 
 // pull is the weight of a run by its error.
