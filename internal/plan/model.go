@@ -54,8 +54,11 @@ type sharded struct {
 // What cannot be predicted is a *fault.Input.
 func Prepare(t Task, h Hardware, k Constants) (*Model, error) {
 	var degrees []int
-	for tp := 1; tp <= t.Model.Layers[0].Attention.Heads; tp++ {
-		degrees = append(degrees, tp)
+	heads := t.Model.Layers[0].Attention.Heads
+	for tp := 1; tp <= heads; tp++ {
+		if heads%tp == 0 { // a refusal is dear
+			degrees = append(degrees, tp)
+		}
 	}
 	return PrepareFor(t, h, k, degrees...)
 }

@@ -15,7 +15,7 @@ func sweep(t *testing.T, seconds ...float64) []published.Run {
 	t.Helper()
 	csv := header
 	for i, s := range seconds {
-		csv += strings.Replace(line(fmt.Sprint("r", i), "me", "h100-80g-sxm", fmt.Sprint(s)), ",16,1,h100", fmt.Sprintf(",16,%d,h100", i+1), 1)
+		csv += strings.Replace(line(fmt.Sprint("r", i), "me", "h100-80g-sxm", fmt.Sprint(s)), ",16,1,h100", fmt.Sprintf(",1024,%d,h100", i+1), 1)
 	}
 	runs, err := published.Parse("mine.csv", []byte(csv))
 	if err != nil {

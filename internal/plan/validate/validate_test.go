@@ -42,6 +42,12 @@ func of(runs []published.Run, anchor bool, p Predictor) Result {
 	return Of(Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: p, Anchor: anchor})
 }
 
+// String is a row without the whole catalogue that it was found in.
+func (r Row) String() string {
+	return fmt.Sprintf("%s on %s: measured %g, predicted %g (%g to %g), error %g, utilisation %g, fitted to %v, newer %v, twin %v, anchor %v, assumed %q, skipped %q",
+		r.ID, r.Chip, r.Measured, r.Predicted, r.Low, r.High, r.Error, r.Use, r.Calibrates, r.Newer, r.Twin, r.Anchor, r.Assumed, r.Skipped)
+}
+
 func near(a, b Number) bool { return math.Abs(float64(a/b-1)) < 1e-9 }
 
 func TestARowBesideItsPrediction(t *testing.T) {
