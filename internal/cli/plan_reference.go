@@ -66,19 +66,19 @@ func (p *planned) side(of search.Plan, on fleet.Fleet) plan.Side {
 		s.Cost = plan.Range(of.Cost)
 	}
 	for _, i := range of.Islands {
-		s.Peak += float64(i.Count*i.Chips) * p.peak(on, i.Pool)
+		s.Peak += float64(i.Count*i.Chips) * p.hardware(on, i.Pool).Peak[p.question.Task.Format]
 	}
 	return s
 }
 
-// peak is the dense peak of a chip of a pool that a plan uses.
-func (p *planned) peak(on fleet.Fleet, pool string) float64 {
+// hardware is the chips of a pool that a plan uses.
+func (p *planned) hardware(on fleet.Fleet, pool string) plan.Hardware {
 	i := slices.IndexFunc(on.Pools, func(p fleet.Pool) bool { return p.Name == pool })
 	h, err := plan.HardwareOf(on.Pools[i].Chip, p.question.Sisters...)
 	if err != nil {
 		panic("cli: a plan on a chip that is not known: " + err.Error())
 	}
-	return h.Peak[p.question.Task.Format]
+	return h
 }
 
 // show writes the two beside each other.

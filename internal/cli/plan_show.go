@@ -99,13 +99,13 @@ func (p *planned) best(out *page, best search.Plan) {
 	}
 	out.table(rows...)
 	out.list("Layout of an island:", layouts)
-	out.note(exchangeOf(best))
+	out.note(p.exchange(best))
 	p.paid(out, best)
 	out.list("What limits it:", p.answer.Limits)
 }
 
-// exchangeOf says how the islands are merged, and what that takes on hosts.
-func exchangeOf(best search.Plan) string {
+// exchange says how the islands are merged, and what that takes on hosts.
+func (p *planned) exchange(best search.Plan) string {
 	n := 0
 	for _, i := range best.Islands {
 		n += i.Count
@@ -117,12 +117,12 @@ func exchangeOf(best search.Plan) string {
 		plural(best.Syncers.Count, "syncer"), inBytes(best.Syncers.Bytes))
 	var hosts []string
 	for _, i := range best.Islands {
-		if i.HostBytes > 0 {
-			hosts = append(hosts, fmt.Sprintf("%s %s", i.Pool, inBytes(i.HostBytes)))
+		if n := p.hardware(p.question.Fleet, i.Pool).NodeChips; i.HostBytes > 0 {
+			hosts = append(hosts, fmt.Sprintf("%s %s", i.Pool, inBytes(i.HostBytes/float64(max(1, i.Chips/n)))))
 		}
 	}
 	if len(hosts) > 0 {
-		text += "; host memory of an island: " + strings.Join(hosts, ", ")
+		text += "; memory that it takes on each host: " + strings.Join(hosts, ", ")
 	}
 	return text + "."
 }

@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
+	"github.com/mistura-project/mistura/internal/chip"
 	"github.com/mistura-project/mistura/internal/fleet"
 	"github.com/mistura-project/mistura/internal/model"
 	"github.com/mistura-project/mistura/internal/plan"
@@ -101,6 +102,15 @@ func TestPlanInJSON(t *testing.T) {
 	}
 }
 
+// madeUpChip has eight to a host.
+func madeUpChip() chip.Chip {
+	c := chip.Chip{Name: "some-chip"}
+	for field, x := range map[chip.Field]float64{chip.MemoryGB: 64, chip.BandwidthGBs: 1000, chip.LinkGBs: 100, chip.NICGbits: 100, chip.NodeChips: 8, chip.LinkGroup: 8} {
+		c = c.With(field, chip.Figure{Value: chip.Number(x)})
+	}
+	return c
+}
+
 // madeUp is an answer with something of everything, so that what it looks like does
 // not hang on what is predicted.
 func madeUp() *planned {
@@ -123,7 +133,7 @@ func madeUp() *planned {
 	decoder := anatomy.Of(model.Config{Name: "made-up", Vocab: 1000, Dim: 64, Layers: 2, Heads: 4, KVHeads: 2, HeadDim: 16, DenseLayers: 2, DenseFFN: 256})
 	slow := lone
 	slow.Chips, slow.Seconds = 64, span(200*day)
-	some := fleet.Fleet{File: "fleet.yaml", Currency: "CNY"}
+	some := fleet.Fleet{File: "fleet.yaml", Currency: "CNY", Pools: []fleet.Pool{{Name: "big", Chip: madeUpChip()}, {Name: "small", Chip: madeUpChip()}}}
 	return &planned{
 		model: asked{decoder: decoder}, question: search.Question{Task: plan.Task{Model: decoder, Sequence: 4096, Batch: 1024, Format: "bf16"}, Tokens: 1e12, Fleet: some, Objective: search.Time, Deadline: 60 * day, Budget: 6e6},
 		constants: "2026-11-29", taken: []string{"A step has 1024 sequences."},
@@ -152,6 +162,7 @@ func TestPlanFitsATerminalWithLongNames(t *testing.T) {
 	for i := range p.answer.Plans {
 		for j := range p.answer.Plans[i].Islands {
 			p.answer.Plans[i].Islands[j].Pool = long
+			p.question.Fleet.Pools[j].Name = long
 		}
 		p.answer.Plans[i].Money[0].Name = "traffic of " + long
 		p.answer.Plans[i].Seconds.Mid *= 1e5
