@@ -48,6 +48,7 @@ type poolEntry struct {
 	From    string       `yaml:"from"`
 	Until   string       `yaml:"until"`
 	Network rateValue    `yaml:"network"`
+	Memory  bytesValue   `yaml:"host_memory"`
 	Figures figures      `yaml:"figures"`
 }
 

@@ -61,6 +61,9 @@ type Pool struct {
 	// Network is bytes/s of a host to the hosts of other islands of the pool, one
 	// direction; 0: as the chips' network cards.
 	Network float64
+	// HostMemory is bytes of each host for what an island keeps there beside others; 0:
+	// not said.
+	HostMemory float64
 	// Own are the figures that the file states in place of the catalogue's, in its
 	// order; of those marked so Assumed is true.
 	Own []Own

@@ -123,7 +123,7 @@ func (b *builder) pool(path string, e poolEntry, before []Pool) Pool {
 	if e.Chip == "" {
 		b.refuse(path+".chip", "", "is missing", "mistura chips lists the chips")
 	}
-	p := Pool{Name: e.Name, Count: e.Count, Use: Kind(e.Use), Network: float64(e.Network), where: b.where(path)}
+	p := Pool{Name: e.Name, Count: e.Count, Use: Kind(e.Use), Network: float64(e.Network), HostMemory: float64(e.Memory), where: b.where(path)}
 	var err error
 	if p.Chip, err = b.chips.Find(e.Chip); err != nil {
 		var in *fault.Input

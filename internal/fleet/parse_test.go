@@ -77,7 +77,7 @@ func parsed(t *testing.T, text string) Fleet {
 func TestParseReadsWhatTheFileSays(t *testing.T) {
 	f := good(t)
 	a := f.Pools[0]
-	if a.Count != 512 || a.Use != Reserved || a.Network != 12.5e9 || *a.Efficiency != (Span{Low: 0.35, High: 0.45}) || a.From.IsZero() || a.Until.IsZero() {
+	if a.Count != 512 || a.Use != Reserved || a.Network != 12.5e9 || a.HostMemory != 2e12 || *a.Efficiency != (Span{Low: 0.35, High: 0.45}) || a.From.IsZero() || a.Until.IsZero() {
 		t.Errorf("%+v", a)
 	}
 	if mid := a.Efficiency.Mid(); mid != 0.4 || (Span{Low: 0.1, High: 0.9, Likely: 0.7}).Mid() != 0.7 {
@@ -162,7 +162,7 @@ func TestAPoolWithoutPriceIsNamed(t *testing.T) {
 		t.Fatal("a price from nowhere")
 	}
 	_, err := f.ChipHour(f.Pools[1])
-	refused(t, err, `fleet.yaml:22: pools.1.prices "h800": the pool has no price, and cost is asked for; add {amount: …`)
+	refused(t, err, `fleet.yaml:23: pools.1.prices "h800": the pool has no price, and cost is asked for; add {amount: …`)
 }
 
 func refused(t *testing.T, err error, want string) {

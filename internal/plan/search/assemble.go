@@ -59,10 +59,7 @@ func (s *search) island(o *option, rate, share float64) Island {
 	i := Island{Pool: g.name, Chip: g.hardware.Chip, Count: o.count, Chips: o.chips, Batch: f.batch, Layout: f.Layout, Step: span(o.members.Step),
 		Rate: rate, Share: share, MFU: rate * s.work() / (float64(o.chips) * s.peak(o)), Bytes: f.step.Bytes(), Memory: g.hardware.Memory}
 	if o.members.Transfer > 0 {
-		x := s.exchanging(choice{})
-		x.Hosts = max(1, o.chips/g.host)
-		x.Ranks = o.chips / x.Hosts
-		i.HostBytes = float64(x.Hosts) * plan.Sum(x.HostMemory().Island)
+		i.HostBytes = float64(max(1, o.chips/g.host)) * s.onHost(g, o.chips)
 	}
 	i.Terms, i.Parts = g.model.For(f.batch).Explain(f.Layout)
 	return i

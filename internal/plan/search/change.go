@@ -259,6 +259,9 @@ func (s *search) unused(pool string, first combination) string {
 		if !g.path.ok && first.choice.islands > 1 {
 			return "no link joins it to the syncers beside " + s.q.near() + ": state one under links, between " + pool + " and " + fleet.SyncersPlace
 		}
+		if first.choice.islands > 1 && s.crowded(g, g.chips) {
+			return fmt.Sprintf("its hosts have %s, and an island beside others takes %s on each: host_memory", scaled(g.memory), scaled(s.onHost(g, g.chips)))
+		}
 		t := s.goal()
 		t.top, t.with = 1, at+1
 		with := s.find(t)

@@ -33,7 +33,7 @@ func (s *search) options(at int, c choice) []*option {
 			continue
 		}
 		for count := 1; count <= c.islands && count*n <= g.chips; count++ {
-			if c.islands > 1 && !g.path.ok {
+			if c.period > 0 && (!g.path.ok || s.crowded(g, n)) {
 				break
 			}
 			all = append(all, s.option(at, n, count, c, f))

@@ -27,7 +27,8 @@ type ground struct {
 	hourly   float64        // of a chip
 	lasts    float64        // seconds from the start for which it can be had
 	path     path
-	beside   path // with the syncers beside it
+	beside   path    // with the syncers beside it
+	memory   float64 // bytes of a host for what an island keeps there; 0: not known
 	assumed  []string
 }
 
@@ -86,7 +87,7 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 	if !q.Start.IsZero() && p.From.After(q.Start) || g.lasts <= 0 {
 		return nil, &fault.Input{Where: p.Name, Value: q.Start.Format(time.DateOnly), Problem: "is not when the pool can be had", Next: "start " + window(p)}
 	}
-	g.beside = beside(p, h)
+	g.beside, g.memory = beside(p, h), p.HostMemory
 	g.path, err = q.path(p, g.beside)
 	g.assumed = slices.Concat(h.Assumed, p.Assumed())
 	if len(g.model.Assumed) > 0 {

@@ -71,6 +71,11 @@ func (s *search) bounds(first combination) []limit {
 	if len(s.grounds) > 1 && len(s.choices) == 1 && s.choices[0].islands == 1 {
 		all = append(all, limit{0, "a lone island: for more, add max_islands and max_period to the fleet file"})
 	}
+	for _, g := range s.grounds {
+		if len(s.choices) > 1 && s.crowded(g, g.chips) {
+			all = append(all, limit{0, fmt.Sprintf("the hosts of %s: they have %s, and an island beside others takes %s on each", g.name, scaled(g.memory), scaled(s.onHost(g, g.chips)))})
+		}
+	}
 	for _, o := range first.options {
 		if g := s.grounds[o.ground]; o.count*o.chips > g.chips-max(1, g.host) {
 			all = append(all, limit{0, fmt.Sprintf("the chips of %s: all are used", g.name)})
@@ -119,6 +124,11 @@ func (s *search) assumed(first combination) []string {
 	all := []string{fmt.Sprintf("a checkpoint each %.0f s of training, %.0f s from an interruption until training goes on", k.Checkpoint, k.Restart)}
 	if first.choice.period > 0 {
 		all = append(all, "syncers stand by "+s.q.near(), fmt.Sprintf("%g bytes of a parameter on the wire", s.wireBytes()/s.parameters))
+	}
+	for _, o := range first.options {
+		if g := s.grounds[o.ground]; first.choice.period > 0 && g.memory == 0 {
+			all = append(all, fmt.Sprintf("hosts of %s have the %s of memory that the exchange takes on each", g.name, scaled(s.onHost(g, o.chips))))
+		}
 	}
 	for _, l := range s.hosts[first.choice].lines {
 		if l.Unknown != "" {

@@ -69,6 +69,20 @@ func (s *search) exchanging(c choice) plan.Exchanging {
 	return plan.Exchanging{Parameters: int64(s.parameters), Fragments: s.fragments(), Islands: c.islands}
 }
 
+// onHost is the memory that an island of some chips takes on each of its hosts while it
+// exchanges with others.
+func (s *search) onHost(g *ground, chips int) float64 {
+	x := s.exchanging(choice{})
+	x.Hosts = max(1, chips/g.host)
+	x.Ranks = chips / x.Hosts
+	return plan.Sum(x.HostMemory().Island)
+}
+
+// crowded: hosts are known to have less.
+func (s *search) crowded(g *ground, chips int) bool {
+	return g.memory > 0 && s.onHost(g, chips) > g.memory
+}
+
 // syncers are as many hosts as their memory asks for.
 func (s *search) syncers(c choice) (Syncers, error) {
 	if c.period == 0 {
@@ -86,11 +100,14 @@ func (s *search) syncers(c choice) (Syncers, error) {
 			return Syncers{n, float64(n) * each}, nil
 		}
 		if n == f.Count || n >= mostSyncers {
-			return Syncers{}, &fault.Input{Where: s.q.Fleet.File + ": syncers.memory", Value: anatomy.Scaled(f.Memory, "B", "kB", "MB", "GB", "TB"),
-				Problem: fmt.Sprintf("is not enough for %d islands: each of %d syncers needs %s", c.islands, n, anatomy.Scaled(each, "B", "kB", "MB", "GB", "TB")), Next: "add hosts or memory, or allow fewer islands"}
+			return Syncers{}, &fault.Input{Where: s.q.Fleet.File + ": syncers.memory", Value: scaled(f.Memory),
+				Problem: fmt.Sprintf("is not enough for %d islands: each of %d syncers needs %s", c.islands, n, scaled(each)), Next: "add hosts or memory, or allow fewer islands"}
 		}
 	}
 }
+
+// scaled writes bytes.
+func scaled(bytes float64) string { return anatomy.Scaled(bytes, "B", "kB", "MB", "GB", "TB") }
 
 const mostSyncers = 4096
 

@@ -276,7 +276,7 @@ func (s *search) refuse() error {
 	if fast := other.find(goal{by: Time, deadline: unlimited(), budget: unlimited(), top: 1}); len(fast) > 0 {
 		return &fault.Input{Where: s.q.Fleet.File, Problem: "has chips for too few days", Next: fmt.Sprintf("the fastest plan takes %s: start earlier, have them for longer, or train on fewer tokens", days(fast[0].seconds))}
 	}
-	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers"}
+	return &fault.Input{Where: s.q.Fleet.File, Problem: "has islands for no plan: " + fmt.Sprint(s.choices[0].islands) + " islands are asked for", Next: "allow fewer islands, or add links of pools to the syncers, or memory of hosts"}
 }
 
 // on is the first day before which a run of some seconds is done, where its start is known.

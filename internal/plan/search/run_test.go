@@ -306,3 +306,41 @@ func TestChipsForTooFewDays(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Hosts that are known to hold less than an island keeps beside others are planned with
+// alone only, and the answer says why.
+func TestHostsWithTooLittleMemory(t *testing.T) {
+	const pools = `pools:
+  - {name: a, chip: ascend-910b2, count: 256, HOSTprices: [{amount: 7, currency: CNY, date: 2026-11-28}]}
+  - {name: b, chip: h800-80g-sxm, count: 128, prices: [{amount: 27.5, currency: CNY, date: 2026-11-28}]}
+links: [{between: [a, b], rate: 100 Gbit/s}]
+max_islands: 2
+max_period: 100M
+`
+	answer := func(host string) Answer {
+		q := lingPlus(t, strings.Replace(pools, "HOST", host, 1))
+		q.Objective = Time
+		a, err := Run(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	free, enough, little := answer(""), answer("host_memory: 8 TB, "), answer("host_memory: 2 TB, ")
+	if len(free.Plans[0].Islands) != 2 || free.Plans[0].Seconds != enough.Plans[0].Seconds {
+		t.Errorf("%+v, %+v", free.Plans[0], enough.Plans[0])
+	}
+	if !strings.Contains(strings.Join(free.Assumed, "\n"), "hosts of a have the ") || strings.Contains(strings.Join(enough.Assumed, "\n"), "hosts of a have the ") {
+		t.Errorf("%q, %q", free.Assumed, enough.Assumed)
+	}
+	for _, p := range little.Plans {
+		for _, i := range p.Islands {
+			if i.Pool == "a" && (i.Count > 1 || len(p.Islands) > 1) {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	if !strings.Contains(strings.Join(little.Limits, "\n"), "the hosts of a: they have 2.000 TB, and an island beside others takes ") {
+		t.Errorf("%q", little.Limits)
+	}
+}
