@@ -25,11 +25,12 @@ type Shape struct {
 	Positions   int // of models that learn them: the sequence that they were made for
 	MTP         int
 	Tied        *bool // nil: as usual in the model's family
+	Gated       *bool // MLPs; nil: as usual in the family
 }
 
 // style is how a family of models is made.
 type style struct {
-	prefix string // of the name
+	prefix string // of the name, as Family writes it
 	make   func(d *Decoder, l *Layer)
 	window int // of every other layer, the first among them; 0: none
 }
@@ -38,9 +39,10 @@ type style struct {
 // is shaped like Llama.
 func styles() []style {
 	return []style{
-		{"gpt-oss", gptOSSStyle, 128}, {"gpt", gptStyle, 0}, {"megatron", gptStyle, 0}, {"turing", gptStyle, 0}, {"opt", gptStyle, 0},
-		{"mpt", gptStyle, 0}, {"nemotron", nemotronStyle, 0},
-		{"deepseek-v2-lite", latentStyle(0), 0}, {"deepseek-v2", latentStyle(1536), 0}, {"deepseek-v3", latentStyle(1536), 0}, {"kimi-k2", latentStyle(1536), 0},
+		{"gptoss", gptOSSStyle, 128}, {"gpt", gptStyle, 0}, {"megatron", gptStyle, 0}, {"turing", gptStyle, 0}, {"mtnlg", gptStyle, 0}, {"opt", gptStyle, 0},
+		{"mpt", gptStyle, 0}, {"bloom", gptStyle, 0}, {"pythia", gptStyle, 0}, {"nemotron", nemotronStyle, 0}, {"falcon", nemotronStyle, 0},
+		{"deepseekv2lite", latentStyle(0), 0}, {"deepseekv2", latentStyle(1536), 0}, {"deepseekv3", latentStyle(1536), 0}, {"deepseekr1", latentStyle(1536), 0},
+		{"kimik2", latentStyle(1536), 0}, {"moonlight", latentStyle(0), 0},
 		{"qwen3", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm, l.Attention.HeadDim = 0, HeadQKNorm, 128 }, 0},
 		{"qwen", qwenStyle, 0}, {"olmoe", func(d *Decoder, l *Layer) { d.Positions, l.Attention.QKNorm = 0, WidthQKNorm }, 0},
 	}
@@ -61,7 +63,7 @@ func (s Shape) Decoder() (Decoder, error) {
 	sparse.Experts = &Experts{Count: s.Experts, TopK: s.TopK, Each: MLP{Width: s.ExpertFFN, Gated: true}, Shared: MLP{Width: s.Shared * s.ExpertFFN, Gated: true}}
 	window := 0
 	for _, st := range styles() {
-		if strings.HasPrefix(strings.ToLower(s.Name), st.prefix) {
+		if strings.HasPrefix(Family(s.Name), st.prefix) {
 			d.Positions = s.Positions
 			st.make(&d, &l)
 			st.make(&d, &sparse)
@@ -71,6 +73,9 @@ func (s Shape) Decoder() (Decoder, error) {
 	}
 	if s.Tied != nil {
 		d.Tied = *s.Tied
+	}
+	if s.Gated != nil {
+		l.MLP.Gated, sparse.Experts.Each.Gated, sparse.Experts.Shared.Gated = *s.Gated, *s.Gated, *s.Gated
 	}
 	switch {
 	case s.Experts == 0:
@@ -82,6 +87,11 @@ func (s Shape) Decoder() (Decoder, error) {
 	}
 	d.Layers = alternating(d.Layers, window)
 	return d, d.Validate()
+}
+
+// Family is the name of a model by which its family is told: DeepSeek-V3 is deepseekv3.
+func Family(name string) string {
+	return strings.NewReplacer("-", "", "_", "", ".", "", " ", "").Replace(strings.ToLower(name))
 }
 
 // alternating gives every other layer a window, the first among them.

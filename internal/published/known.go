@@ -28,7 +28,7 @@ func vocabularies() map[string]int {
 const plainVocab = 32000
 
 func vocabOf(model string) int {
-	plain := strings.NewReplacer("-", "", "_", "", ".", "", " ", "").Replace(strings.ToLower(model))
+	plain := anatomy.Family(model)
 	best, found := "", plainVocab
 	for prefix, n := range vocabularies() {
 		if strings.HasPrefix(plain, prefix) && len(prefix) > len(best) {
@@ -72,7 +72,7 @@ func (c *Case) sizes(s *anatomy.Shape) {
 		s.ExpertFFN = s.FFN
 		c.assume("moe_ffn %d, as ffn", s.ExpertFFN)
 	}
-	defer c.tie(s)
+	defer c.doubt(s)
 	switch {
 	case s.Experts == 0 && s.FFN == 0 && r.ParamsB.Known:
 		s.FFN = widthOf(*s, r.ParamsB.Value*1e9)
@@ -87,22 +87,37 @@ func (c *Case) sizes(s *anatomy.Shape) {
 // sizes before these are doubted.
 const farOff = 0.03
 
-// tie settles whether embedding and head are one matrix where neither table nor family
-// fits the stated parameters. Models of a family differ in this with their size.
-func (c *Case) tie(s *anatomy.Shape) {
+// doubt settles what neither table nor family says right of a model whose sizes do not
+// come to the stated parameters: whether embedding and head are one matrix, in which models of a family
+// differ with their size, and whether MLPs have a gate, which nobody says of models without a family.
+func (c *Case) doubt(s *anatomy.Shape) {
 	stated := c.Run.ParamsB
 	usual, err := s.Decoder()
-	if err != nil || s.Tied != nil || !stated.Known {
+	if err != nil || !stated.Known {
 		return
 	}
-	off := func(d anatomy.Decoder) float64 {
+	off := func(s anatomy.Shape) float64 {
+		d, err := s.Decoder()
+		if err != nil {
+			return math.Inf(1)
+		}
 		return math.Abs(float64(d.Parameters().Total())/(stated.Value*1e9) - 1)
 	}
-	other := usual
-	other.Tied = !usual.Tied
-	if off(usual) > farOff && off(other) <= farOff {
-		s.Tied = &other.Tied
-		c.assume("tied %v, by params_b", other.Tied)
+	tied, plain := *s, *s
+	if other := !usual.Tied; s.Tied == nil {
+		tied.Tied = &other
+	}
+	if gate := false; s.Experts == 0 {
+		plain.Gated = &gate
+	}
+	switch least := min(off(tied), off(plain)); {
+	case off(*s) <= farOff || least > farOff:
+	case off(tied) == least:
+		*s = tied
+		c.assume("tied %v, by params_b", *s.Tied)
+	default:
+		*s = plain
+		c.assume("MLPs without gate, by params_b")
 	}
 }
 

@@ -27,6 +27,7 @@ func TestWhatIsTakenForGranted(t *testing.T) {
 		{"an expert's width and choice", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,14336,,8,,32000,4096,16,h100-80g-sxm,8,1,1,8,1,8,,BF16,step_time,1,s", "moe_ffn 14336, as ffn; topk 2, by active_b"},
 		{"experts cut as all else", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,16,8,1,2,1,2,,BF16,step_time,1,s", "etp 8"},
 		{"experts on ranks of their own", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,16,8,1,2,1,8,,BF16,step_time,1,s", "etp 1"},
+		{"a plain MLP", "a,s,mine-22b,22.1,,48,6144,48,24576,,,,51200,2048,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "MLPs without gate, by params_b"},
 		{"one matrix at both ends", "a,s,llama3.2-1b,1.34,,16,2048,32,8192,,,,128256,4096,16,h100-80g-sxm,8,1,1,8,1,,,BF16,step_time,1,s", "tied true, by params_b"},
 		{"expert-parallel ranks", "a,s,mixtral-8x7b,46.7,12.88,32,4096,32,,14336,8,2,32000,4096,16,h100-80g-sxm,8,2,1,4,1,,,BF16,step_time,1,s", "ep 4; etp 1"},
 	} {
