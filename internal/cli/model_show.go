@@ -64,9 +64,7 @@ func (p *page) section(text string) {
 func showModel(out io.Writer, m asked, a anatomy.Account, step *modelStep, explain bool) error {
 	p := &page{explain: explain}
 	p.describe(m.decoder)
-	if len(m.unread) > 0 {
-		p.note("Not known, and not counted if they change sizes: " + strings.Join(m.unread, ", ") + ".")
-	}
+	p.unread(m)
 	p.parameters(a.Parameters)
 	p.work(a.Work)
 	p.state(a.Rank)
@@ -75,6 +73,13 @@ func showModel(out io.Writer, m asked, a anatomy.Account, step *modelStep, expla
 	p.step(step, a.Rank.DP)
 	_, err := io.WriteString(out, p.String())
 	return err
+}
+
+// unread names the fields of a config.json that nobody here knows.
+func (p *page) unread(m asked) {
+	if len(m.unread) > 0 {
+		p.note("Not known, and not counted if they change sizes: " + strings.Join(m.unread, ", ") + ".")
+	}
 }
 
 // describe says what the model is.

@@ -42,6 +42,7 @@ type questionJSON struct {
 	Budget    *float64 `json:"budget"`
 	Currency  string   `json:"currency"`
 	Start     *string  `json:"start"`
+	Unread    []string `json:"fields_not_read"` // of the model's config.json
 }
 
 type evidenceJSON struct {
@@ -85,7 +86,7 @@ func (p *planned) questionJSON() questionJSON {
 	total, active := d.Parameters().Total(), d.Parameters().Active()
 	out := questionJSON{
 		Model: d.Name, All: total, Active: active, Tokens: q.Tokens, Sequence: q.Task.Sequence, Batch: q.Task.Batch, Format: q.Task.Format,
-		Fleet: q.Fleet.File, Objective: string(q.Objective), Deadline: optional(q.Deadline), Budget: optional(q.Budget), Currency: q.Fleet.Currency,
+		Fleet: q.Fleet.File, Objective: string(q.Objective), Deadline: optional(q.Deadline), Budget: optional(q.Budget), Currency: q.Fleet.Currency, Unread: p.model.unread,
 	}
 	if !q.Start.IsZero() {
 		out.Start = optional(q.Start.Format(time.DateOnly))

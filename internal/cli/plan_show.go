@@ -78,6 +78,7 @@ func (p *planned) head(out *page) {
 		what += "; for " + money(q.Budget, q.Fleet.Currency)
 	}
 	out.note(what + ".")
+	out.unread(p.model)
 	out.note("Predicted, none of it measured; ranges are those in which 80 % of published runs of such chips lay.")
 }
 
