@@ -171,6 +171,9 @@ func readModel(file string) (asked, error) {
 		return asked{}, usage("model", file, "cannot be read: "+reason(err), "give a readable file")
 	case info.IsDir() || filepath.Ext(file) == ".json":
 		p, err := huggingface.ReadPlan(file)
+		if name, ok := strings.CutSuffix(filepath.Base(file), ".json"); ok && name != "config" {
+			p.Decoder.Name = name // not that of the folder, which holds other models too
+		}
 		return asked{decoder: p.Decoder, unread: p.Unread}, err
 	}
 	return readRunModel(file)

@@ -123,7 +123,10 @@ func (s *search) assumed(first combination) []string {
 	k := s.q.Run.Filled()
 	all := []string{fmt.Sprintf("a checkpoint each %.0f s of training, %.0f s from an interruption until training goes on", k.Checkpoint, k.Restart)}
 	if first.choice.period > 0 {
-		all = append(all, "syncers stand by "+s.q.near(), fmt.Sprintf("%g bytes of a parameter on the wire", s.wireBytes()/s.parameters))
+		if s.q.placed() == "" {
+			all = append(all, "syncers stand by "+s.q.near())
+		}
+		all = append(all, fmt.Sprintf("%g bytes of a parameter on the wire", s.wireBytes()/s.parameters))
 	}
 	for _, o := range first.options {
 		if g := s.grounds[o.ground]; first.choice.period > 0 && g.memory == 0 {
