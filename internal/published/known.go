@@ -43,6 +43,10 @@ func vocabOf(model string) int {
 // that multiplies in TF32 unless told otherwise (ae_scripts, Dockerfile), and GPT-Neo has
 // GPT-2's vocabulary and 20 heads (profile_all.py).
 func (r Run) mended() (Run, []string) {
+	if m, ok := table1()[r.ID]; ok {
+		r.MicroBatch, r.VPP = Count{m[0], true}, Count{m[1], true}
+		return r, []string{fmt.Sprintf("micro-batch %d and %d virtual stages, as the script of its table has them", m[0], m[1])}
+	}
 	if !strings.Contains(r.Source, "eth-easl/sailor") || r.Dtype != "FP16" {
 		return r, nil
 	}
@@ -53,6 +57,15 @@ func (r Run) mended() (Run, []string) {
 		mended = append(mended, "vocab 50257 and 20 heads, as its trainer has it")
 	}
 	return r, mended
+}
+
+// table1 has the micro-batches and virtual stages of Narayanan et al., table 1, which only
+// their script states (Megatron-LM, examples/sc21/run_table_1.sh).
+func table1() map[string][2]int {
+	return map[string][2]int{
+		"mlm-sc21-1.7b": {16, 1}, "mlm-sc21-3.6b": {16, 1}, "mlm-sc21-7.5b": {16, 1}, "mlm-sc21-18.4b": {8, 1}, "mlm-sc21-39.1b": {4, 1}, "mlm-sc21-76.1b": {2, 3},
+		"mlm-sc21-145.6b": {2, 2}, "mlm-sc21-310.1b": {1, 2}, "mlm-sc21-529.6b": {1, 3}, "mlm-sc21-1008.0b": {1, 1},
+	}
 }
 
 // assume notes what the source leaves out and is taken for granted.
