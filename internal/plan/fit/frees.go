@@ -52,7 +52,6 @@ func Frees() []Free {
 		// seconds of a layer beside its work; traffic that work does not hide, by software
 		{"launch.megatron", 5e-5, 1, 1e-6, 2e-3},
 		{"launch.sailor", 1e-4, 1, 1e-6, 5e-2},
-		{"launch.classic", 5e-5, 1, 1e-6, 5e-3},
 		{"tp.megatron", 0.6, 0.5, 0.05, 2},
 		{"tp.classic", 1, 0.5, 0.05, 2},
 		{"tp.titan", 1, 0.5, 0.05, 3},
