@@ -74,7 +74,7 @@ type pick struct {
 	goal
 	choice  choice
 	options [][]*option // by pool
-	bound   bound
+	bound   *bound
 	chosen  []*option
 	top     []combination
 	tried   int64
@@ -83,15 +83,36 @@ type pick struct {
 // pick finds the best combinations of a choice, at most as many as the goal wants.
 func (s *search) pick(c choice, options [][]*option, t goal) ([]combination, int64) {
 	p := pick{search: s, goal: t, choice: c, options: options}
-	p.bound = newBound(options, c, s.hosts[c].hourly/3600, float64(s.q.Tokens))
-	p.tighten()
-	p.walk(0, c.islands, 0, p.bound.fixed)
+	if !p.can() {
+		return nil, 0
+	}
+	p.bound = newBound(options, c, float64(s.q.Tokens))
+	for _, chosen := range p.bound.guesses() {
+		p.chosen = chosen
+		p.take()
+	}
+	p.chosen = nil
+	p.bound.set(p.wanted())
+	p.walk(0, c.islands, p.bound.begin(s.hosts[c].hourly/3600))
 	return p.top, p.tried
 }
 
-// tighten makes the bounds those of what is still wanted.
-func (p *pick) tighten() {
-	seconds, cost := p.deadline, p.budget
+// can says that there are islands enough.
+func (p *pick) can() bool {
+	most := 0
+	for _, some := range p.options {
+		here := 0
+		for _, o := range some {
+			here = max(here, o.count)
+		}
+		most += here
+	}
+	return most >= p.choice.islands
+}
+
+// wanted is the most that a combination may cost and take to be among the best.
+func (p *pick) wanted() (cost, seconds float64) {
+	cost, seconds = p.budget, p.deadline
 	if len(p.top) == p.goal.top {
 		if last := p.top[len(p.top)-1]; p.by == Cost {
 			cost = min(cost, last.cost)
@@ -99,13 +120,12 @@ func (p *pick) tighten() {
 			seconds = min(seconds, last.seconds)
 		}
 	}
-	p.bound.set(cost, seconds)
+	return cost, seconds
 }
 
-// walk goes through the pools from one on, with islands left to place; rate and price are
-// those of what was chosen.
-func (p *pick) walk(pool, left int, rate, price float64) {
-	if p.bound.hopeless(pool, left, rate, price) {
+// walk goes through the pools from one on, with islands left to place.
+func (p *pick) walk(pool, left int, chosen state) {
+	if p.bound.hopeless(&chosen, pool, left) {
 		return
 	}
 	if pool == len(p.options) {
@@ -113,12 +133,12 @@ func (p *pick) walk(pool, left int, rate, price float64) {
 		return
 	}
 	if p.with != pool+1 {
-		p.walk(pool+1, left, rate, price)
+		p.walk(pool+1, left, chosen)
 	}
 	for i, o := range p.options[pool] {
 		if o.count <= left {
 			p.chosen = append(p.chosen, o)
-			p.walk(pool+1, left-o.count, rate+p.bound.rates[pool][i], price+o.hourly/3600)
+			p.walk(pool+1, left-o.count, p.bound.with(&chosen, pool, i))
 			p.chosen = p.chosen[:len(p.chosen)-1]
 		}
 	}
@@ -131,17 +151,23 @@ func (p *pick) take() {
 	if !p.keeps(c) || len(p.top) == p.goal.top && p.best(c, p.top[len(p.top)-1]) >= 0 {
 		return
 	}
+	at, there := slices.BinarySearchFunc(p.top, c, p.best)
+	if there {
+		return // it was guessed
+	}
 	c.options = slices.Clone(c.options)
-	at, _ := slices.BinarySearchFunc(p.top, c, p.best)
 	p.top = slices.Insert(p.top, at, c)
 	if len(p.top) > p.goal.top {
 		p.top = p.top[:p.goal.top]
 	}
-	p.tighten()
+	p.bound.tighten(p.wanted())
 }
 
 // keeps says whether a combination keeps what it has to.
 func (t goal) keeps(c combination) bool {
+	if t.with > 0 && !c.uses(t.with-1) {
+		return false
+	}
 	for _, o := range c.options {
 		if c.seconds > o.lasts {
 			return false

@@ -30,19 +30,19 @@ type rated struct {
 //
 // What cannot fit or cannot be faster is passed over. That rests on properties of
 // predictions, which the test against trying everything holds: recomputation never makes a
-// step shorter, nor does another stage of ZeRO than 2; virtual stages shorten it by no more than the bubble, and
-// take no less memory than none; and of ZeRO with full recomputation 2 or 3 takes the
-// least.
+// step shorter, nor does another stage of ZeRO than 2; virtual stages shorten it by no more
+// than the bubble, and take no less memory than none; of ZeRO 2 or 3 takes the least; and
+// larger micro-batches take no less memory while they fill the pipeline.
 func (g *ground) fastest(chips, batch int, exact bool) found {
 	s := island{ground: g, models: map[int]*plan.Model{}}
 	var all []frame
 	var order []rated
 	g.space.frames(chips, batch, exact, func(f frame) {
 		s.Layouts += int64(len(g.space.stages(f)) * len(g.thrift))
-		if !s.holds(f) {
+		if s.hopeless(f) || !s.holds(f) {
 			return
 		}
-		step := s.time(f, anatomy.NoRecompute)
+		step := s.time(f, s.mode(f))
 		order = append(order, rated{len(all), g.speed(f.batch, step.Seconds*(1-bubbles(&step)))})
 		all = append(all, f)
 	})
@@ -65,6 +65,13 @@ type island struct {
 	*ground
 	found
 	models map[int]*plan.Model // by batch
+	full   frame               // the last that did not fit
+}
+
+// hopeless says that a frame is like the last that did not fit, of larger micro-batches.
+func (s *island) hopeless(f frame) bool {
+	a, b := f.Layout, s.full.Layout
+	return a.TP == b.TP && a.CP == b.CP && a.PP == b.PP && a.EP == b.EP && a.ETP == b.ETP && a.MicroBatch > b.MicroBatch && f.batch/(a.DP*a.MicroBatch) >= a.PP
 }
 
 func (s *island) of(batch int) *plan.Model {
@@ -90,17 +97,36 @@ func (s *island) bytes(f frame, mode anatomy.Recompute, zero int) float64 {
 	return plan.Step{Memory: s.of(f.batch).Memory(f.Layout)}.Bytes()
 }
 
-// holds says whether the most frugal layout of a frame fits: everything computed again,
-// and everything or all but weights shared, for gathered weights take a buffer.
-func (s *island) holds(f frame) bool {
-	least := s.bytes(f, anatomy.FullLayers, 2)
+// frugal is the least memory with a mode of recomputation: everything or all but weights
+// shared, for gathered weights take a buffer.
+func (s *island) frugal(f frame, mode anatomy.Recompute) float64 {
+	least := s.bytes(f, mode, 2)
 	if least > s.hardware.Memory {
-		least = min(least, s.bytes(f, anatomy.FullLayers, 3))
+		least = min(least, s.bytes(f, mode, 3))
 	}
-	if least > s.hardware.Memory && (s.least == 0 || least < s.least) {
+	return least
+}
+
+// holds says whether the most frugal layout of a frame fits.
+func (s *island) holds(f frame) bool {
+	least := s.frugal(f, anatomy.FullLayers)
+	if least <= s.hardware.Memory {
+		return true
+	}
+	if s.full = f; s.least == 0 || least < s.least {
 		s.least = least
 	}
-	return least <= s.hardware.Memory
+	return false
+}
+
+// mode is the least recomputation with which a frame that holds may fit.
+func (s *island) mode(f frame) anatomy.Recompute {
+	for _, mode := range anatomy.Recomputes() {
+		if mode == anatomy.FullLayers || s.frugal(f, mode) <= s.hardware.Memory {
+			return mode
+		}
+	}
+	return anatomy.FullLayers
 }
 
 // refine tries the ways to save memory, what takes no time first.
@@ -109,15 +135,14 @@ func (s *island) refine(f frame) {
 		if quickest := s.time(f, mode); s.ok && s.speed(f.batch, quickest.Seconds) < s.rate {
 			return
 		}
+		if s.frugal(f, mode) > s.hardware.Memory {
+			continue
+		}
 		for _, t := range s.thrift {
-			if t.Recompute != mode {
-				continue
+			if t.Recompute == mode && s.bytes(f, mode, t.ZeRO) <= s.hardware.Memory {
+				f.ZeRO, f.Recompute = t.ZeRO, mode
+				s.take(f)
 			}
-			if s.bytes(f, mode, t.ZeRO) > s.hardware.Memory {
-				continue
-			}
-			f.ZeRO, f.Recompute = t.ZeRO, mode
-			s.take(f)
 		}
 	}
 }

@@ -140,6 +140,13 @@ func compareWithBrute(t *rapid.T, q Question) {
 		t.Fatal(err)
 	}
 	s.layouts()
+	for k, f := range s.table {
+		task := q.Task
+		task.Batch = f.batch
+		if err := f.Check(task); f.ok && (err != nil || f.CheckChips(k.chips) != nil || f.Chips() != k.chips) {
+			t.Fatalf("%+v: %+v: %v", k, f.frame, err)
+		}
+	}
 	free := s.goal()
 	all := brute(s)
 	goals := []goal{{by: free.by, deadline: free.deadline, budget: free.budget, top: 10}}
