@@ -62,8 +62,8 @@ func runPlanValidate(env *Env, f *planValidateFlags, args []string) error {
 		}
 		name = args[0]
 	}
-	chips := chip.Builtin()
-	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: fit.Predictor(plan.BuiltinConstants()), Anchor: f.anchor})
+	chips, k := chip.Builtin(), plan.BuiltinConstants()
+	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: fit.Predictor(k), Anchor: f.anchor, Shared: k.Of("anchor").Value})
 	if f.asJSON {
 		return printJSON(env.Stdout, r)
 	}

@@ -2,6 +2,7 @@ package fit
 
 import (
 	"hash/fnv"
+	"maps"
 	"math"
 	"slices"
 
@@ -30,7 +31,8 @@ func Observations(samples []Sample, chips chip.Catalogue) []Observation {
 func Constants(chips chip.Catalogue, first plan.Constants) plan.Constants {
 	samples := Samples(chips, published.Calibration)
 	k := withRows(samples, Fit(Observations(samples, chips), first, Frees()))
-	return k.With(spreads(LeftOut(samples, chips, first, Source))...)
+	left := LeftOut(samples, chips, first, Source)
+	return k.With(append(spreads(left), anchor(left))...)
 }
 
 // within is the share of runs that a range is taken from. The printed range is one of 80 %;
@@ -64,6 +66,29 @@ func spreads(left []Scored) []plan.Constant {
 		out = append(out, plan.Constant{Name: name, Value: quantile(by[name], within), Rows: len(by[name])})
 	}
 	return out
+}
+
+// anchor is how much of what one run of a source is off by, as a logarithm, the others
+// on the same chip share: the slope of their errors on its own, over all pairs, when
+// the whole source was left out. A run that stands for its source corrects the others by
+// that part.
+func anchor(left []Scored) plan.Constant {
+	type sums struct{ n, one, two float64 }
+	by := map[[2]string]sums{}
+	for _, s := range left {
+		of, e := [2]string{Source(s.Sample), s.Sample.Chip.Chip}, math.Log1p(s.Error)
+		g := by[of]
+		by[of] = sums{g.n + 1, g.one + e, g.two + e*e}
+	}
+	shared, all, rows := 0.0, 0.0, 0.0
+	for _, of := range slices.SortedFunc(maps.Keys(by), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
+		if g := by[of]; g.n > 1 {
+			shared += (g.one*g.one - g.two) / (g.n - 1)
+			all += g.two
+			rows += g.n
+		}
+	}
+	return plan.Constant{Name: "anchor", Value: min(max(shared/all, 0), 1), Rows: int(rows)}
 }
 
 // moves is by how much the logarithm of a run's time must change with that of a constant

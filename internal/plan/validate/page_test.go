@@ -26,8 +26,9 @@ const (
 
 // builtin is the result of the built-in runs, without and with anchors.
 var builtin = sync.OnceValue(func() [2]Result {
-	predict := Predictor(fit.Predictor(plan.BuiltinConstants()))
-	return [2]Result{of(published.Builtin(), false, predict), of(published.Builtin(), true, predict)}
+	k := plan.BuiltinConstants()
+	predict := Predictor(fit.Predictor(k))
+	return [2]Result{of(published.Builtin(), false, predict), shared(published.Builtin(), true, predict, k.Of("anchor").Value)}
 })
 
 // The evidence that plans show, and the page, are those of the constants that the

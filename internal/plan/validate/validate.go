@@ -1,7 +1,9 @@
 package validate
 
 import (
+	"cmp"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/chip"
@@ -21,6 +23,9 @@ type Question struct {
 	// Anchor lets the first run of each source and chip that calibration has not seen set a
 	// factor for the others of them.
 	Anchor bool
+	// Shared is the part of what that run is off by, as a logarithm, that the factor
+	// takes off the others: how alike the errors of a source are. 0 is all of it.
+	Shared float64
 }
 
 // Result is the answer.
@@ -52,14 +57,14 @@ func Of(q Question) Result {
 		rows = append(rows, j.row(run))
 	}
 	if q.Anchor {
-		j.anchor(rows)
+		j.anchor(rows, cmp.Or(q.Shared, 1))
 	}
 	return Result{Summary: summaryOf(rows, q.Anchor), Rows: rows}
 }
 
 // anchor lets the first row of each source and chip that calibration has not seen set
 // the factor of the others: what its machines and its way of measuring make of a step.
-func (j judge) anchor(rows []Row) {
+func (j judge) anchor(rows []Row, shared float64) {
 	factors := map[[2]string]Number{}
 	for i := range rows {
 		r := &rows[i]
@@ -69,7 +74,7 @@ func (j judge) anchor(rows []Row) {
 		}
 		factor, ok := factors[of]
 		if !ok {
-			factors[of] = r.Measured / r.Predicted
+			factors[of] = Number(math.Pow(float64(r.Measured/r.Predicted), shared))
 			r.Anchor, r.Error = true, Unknown()
 			continue
 		}

@@ -37,9 +37,11 @@ func ask(t *testing.T, csv string, anchor bool) Result {
 	return of(runs, anchor, sixND)
 }
 
-func of(runs []published.Run, anchor bool, p Predictor) Result {
+func of(runs []published.Run, anchor bool, p Predictor) Result { return shared(runs, anchor, p, 0) }
+
+func shared(runs []published.Run, anchor bool, p Predictor, part float64) Result {
 	chips := chip.Builtin()
-	return Of(Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: p, Anchor: anchor})
+	return Of(Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: p, Anchor: anchor, Shared: part})
 }
 
 // String is a row without the whole catalogue that it was found in.
@@ -130,6 +132,10 @@ func TestAnchors(t *testing.T) {
 	}
 	if s := r.Summary; s.Scored != 1 || s.Anchors != 3 || !s.Anchored || s.Skipped != 1 {
 		t.Errorf("%+v", s)
+	}
+	part := shared([]published.Run{r.Rows[0].run, r.Rows[3].run}, true, sixND, 0.5).Rows
+	if a, d := part[0], part[1]; !near(d.Predicted*d.Predicted, a.Predicted*a.Measured) {
+		t.Errorf("half of what is off taken off: %v\n%v", a, d)
 	}
 	split := published.BuiltinSplit(chip.Builtin())
 	for _, run := range published.Builtin() {
