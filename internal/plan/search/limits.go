@@ -69,7 +69,11 @@ func (s *search) bounds(first combination) []limit {
 		all = append(all, limit{0, fmt.Sprintf("the number of islands: all %d that are allowed", most)})
 	}
 	if len(s.grounds) > 1 && len(s.choices) == 1 && s.choices[0].islands == 1 {
-		all = append(all, limit{0, "a lone island: for more, add max_islands and max_period to the fleet file"})
+		why := "for more, add max_islands and max_period to the fleet file"
+		if len(s.q.allowed()) > 1 {
+			why = "in the periods that more may have they would not make a step, or syncers could not hold them"
+		}
+		all = append(all, limit{0, "a lone island: " + why})
 	}
 	for _, g := range s.grounds {
 		if len(s.choices) > 1 && s.crowded(g, g.chips) {

@@ -111,11 +111,28 @@ func inTurn(n int, do func(i int)) {
 }
 
 // choices are the numbers of islands with the longest period that each may have: a lone
-// island needs no permission, for it is the plain run.
+// island needs no permission, for it is the plain run. In a period every island makes a
+// step, so that shorter ones allow no exchange.
 func (q Question) choices() ([]choice, error) {
 	e := q.Fleet.Exchange
+	if max(e.Islands, e.MaxIslands) > 1 && max(e.Period, e.MaxPeriod) == 0 {
+		return nil, &fault.Input{Where: q.Fleet.File + ": exchange", Problem: "says how many islands, not how often they exchange", Next: "add period or max_period, in tokens of the fleet"}
+	}
+	all := q.allowed()
+	step := int64(q.Task.Batch) * int64(q.Task.Sequence)
+	kept := slices.DeleteFunc(slices.Clone(all), func(c choice) bool { return c.islands > 1 && c.period < step })
+	if len(kept) == 0 {
+		return nil, &fault.Input{Where: q.Fleet.File + ": period", Value: strconv.FormatInt(all[0].period, 10),
+			Problem: fmt.Sprintf("is shorter than a step of %d tokens, in which islands could not exchange", step), Next: "use a longer period, or a smaller batch"}
+	}
+	return kept, nil
+}
+
+// allowed are the choices that the fleet file names.
+func (q Question) allowed() []choice {
+	e := q.Fleet.Exchange
 	period := max(e.Period, e.MaxPeriod)
-	lone := choice{islands: 1}
+	all := []choice{{islands: 1}}
 	switch {
 	case len(e.Losses) > 0:
 		longest := map[int]int64{}
@@ -124,26 +141,20 @@ func (q Question) choices() ([]choice, error) {
 				longest[row.Islands] = max(longest[row.Islands], row.Period)
 			}
 		}
-		all := []choice{lone}
 		for n := range longest {
 			all = append(all, choice{n, longest[n]})
 		}
 		slices.SortFunc(all, func(a, b choice) int { return a.islands - b.islands })
-		return all, nil
-	case e.Islands == 1:
-		return []choice{lone}, nil
-	case max(e.Islands, e.MaxIslands) > 1 && period == 0:
-		return nil, &fault.Input{Where: q.Fleet.File + ": exchange", Problem: "says how many islands, not how often they exchange", Next: "add period or max_period, in tokens of the fleet"}
 	case e.Islands > 1:
-		return []choice{{e.Islands, period}}, nil
-	}
-	all := []choice{lone}
-	for n := 2; n <= min(e.MaxIslands, q.Task.Batch); n++ {
-		if n <= mostParts || n&(n-1) == 0 || n%3 == 0 && n/3&(n/3-1) == 0 {
-			all = append(all, choice{n, period})
+		return []choice{{e.Islands, period}}
+	case e.Islands == 0:
+		for n := 2; n <= min(e.MaxIslands, q.Task.Batch); n++ {
+			if n <= mostParts || n&(n-1) == 0 || n%3 == 0 && n/3&(n/3-1) == 0 {
+				all = append(all, choice{n, period})
+			}
 		}
 	}
-	return all, nil
+	return all
 }
 
 // mostParts is up to how many islands each number is tried.

@@ -120,6 +120,7 @@ func TestRefusals(t *testing.T) {
 		{"a price that is missing", fmt.Sprintf(pool, 512), func(q *Question) { q.Fleet.Pools[0].Prices = nil }, []string{"pools.0.prices", "has no price"}},
 		{"nothing to do", fmt.Sprintf(pool, 512), func(q *Question) { q.Tokens = 0 }, []string{"tokens", "0"}},
 		{"islands without a period", fmt.Sprintf(pool, 512) + "max_islands: 3\n", nil, []string{"exchange", "add period or max_period"}},
+		{"a period shorter than a step", fmt.Sprintf(pool, 512) + "islands: 3\nperiod: 1M\n", nil, []string{"period", "1000000", "shorter than a step of 16777216 tokens"}},
 		{"a format that no chip has", fmt.Sprintf(pool, 512), func(q *Question) { q.Task.Format = "fp8" }, []string{"fp8", "no peak"}},
 	} {
 		q := lingPlus(t, c.fleet)
@@ -136,6 +137,33 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%s: %q does not say %q", c.name, err, part)
 			}
 		}
+	}
+}
+
+// What may be chosen of islands and periods: within bounds, of the rows of a rehearsal's
+// table whose loss is accepted, or as it is said; a lone island always unless it is said.
+func TestChoicesOfIslandsAndPeriods(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		say  fleet.Exchange
+		want []choice
+	}{
+		{"nothing", fleet.Exchange{}, []choice{{1, 0}}},
+		{"bounds", fleet.Exchange{MaxIslands: 3, MaxPeriod: 1e9}, []choice{{1, 0}, {2, 1e9}, {3, 1e9}}},
+		{"too short", fleet.Exchange{MaxIslands: 3, MaxPeriod: 1e6}, []choice{{1, 0}}},
+		{"numbers", fleet.Exchange{Islands: 4, Period: 1e9}, []choice{{4, 1e9}}},
+		{"one", fleet.Exchange{Islands: 1}, []choice{{1, 0}}},
+		{"losses", fleet.Exchange{MaxLoss: 2, Losses: []fleet.Loss{{Islands: 4, Period: 1e8, Loss: 1.9}, {Islands: 4, Period: 1e9, Loss: 2}, {Islands: 4, Period: 1e10, Loss: 2.1}, {Islands: 2, Period: 1e10, Loss: 1.9}, {Islands: 8, Period: 1e8, Loss: 3}}},
+			[]choice{{1, 0}, {2, 1e10}, {4, 1e9}}},
+	} {
+		q := Question{Task: plan.Task{Batch: 1024, Sequence: 4096}, Fleet: fleet.Fleet{Exchange: c.say}}
+		if got, err := q.choices(); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v %v, want %v", c.name, got, err, c.want)
+		}
+	}
+	many, err := Question{Task: plan.Task{Batch: 4096, Sequence: 1}, Fleet: fleet.Fleet{Exchange: fleet.Exchange{MaxIslands: 10000, MaxPeriod: 1e9}}}.choices()
+	if err != nil || len(many) > 40 || many[len(many)-1].islands != 4096 {
+		t.Errorf("%v %v", many, err)
 	}
 }
 
