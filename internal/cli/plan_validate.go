@@ -63,7 +63,7 @@ func runPlanValidate(env *Env, f *planValidateFlags, args []string) error {
 		name = args[0]
 	}
 	chips, k := chip.Builtin(), plan.BuiltinConstants()
-	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: fit.Predictor(k), Anchor: f.anchor, Shared: k.Of("anchor").Value})
+	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: fit.Predictor(k), Anchor: f.anchor, Shared: validate.SharedOf(k)})
 	if f.asJSON {
 		return printJSON(env.Stdout, r)
 	}

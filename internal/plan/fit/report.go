@@ -32,7 +32,7 @@ func Constants(chips chip.Catalogue, first plan.Constants) plan.Constants {
 	samples := Samples(chips, published.Calibration)
 	k := withRows(samples, Fit(Observations(samples, chips), first, Frees()))
 	left := LeftOut(samples, chips, first, Source)
-	return k.With(append(spreads(left), anchor(left))...)
+	return k.With(append(spreads(left), anchors(left)...)...)
 }
 
 // within is the share of runs that a range is taken from. The printed range is one of 80 %;
@@ -68,11 +68,32 @@ func spreads(left []Scored) []plan.Constant {
 	return out
 }
 
-// anchor is how much of what one run of a source is off by, as a logarithm, the others
+// anchors are how much of what one run of a source is off by, as a logarithm, the others
 // on the same chip share: the slope of their errors on its own, over all pairs, when
 // the whole source was left out. A run that stands for its source corrects the others by
-// that part.
-func anchor(left []Scored) plan.Constant {
+// that part. Sisters are sources of a page that calibration has another part of.
+func anchors(left []Scored) []plan.Constant {
+	parts := map[string]map[string]bool{}
+	for _, s := range left {
+		page := published.Page(Source(s.Sample))
+		if parts[page] == nil {
+			parts[page] = map[string]bool{}
+		}
+		parts[page][Source(s.Sample)] = true
+	}
+	by := map[string][]Scored{}
+	for _, s := range left {
+		name := "anchor"
+		if len(parts[published.Page(Source(s.Sample))]) > 1 {
+			name = "anchor.sister"
+		}
+		by[name] = append(by[name], s)
+	}
+	return []plan.Constant{alike("anchor", by["anchor"]), alike("anchor.sister", by["anchor.sister"])}
+}
+
+// alike is the slope between errors of a source and chip, over all pairs.
+func alike(name string, left []Scored) plan.Constant {
 	type sums struct{ n, one, two float64 }
 	by := map[[2]string]sums{}
 	for _, s := range left {
@@ -88,7 +109,7 @@ func anchor(left []Scored) plan.Constant {
 			rows += g.n
 		}
 	}
-	return plan.Constant{Name: "anchor", Value: min(max(shared/all, 0), 1), Rows: int(rows)}
+	return plan.Constant{Name: name, Value: min(max(shared/all, 0), 1), Rows: int(rows)}
 }
 
 // moves is by how much the logarithm of a run's time must change with that of a constant
