@@ -65,8 +65,11 @@ func (e explained) data() string {
 		return "one replica: none"
 	}
 	often := "once a step"
-	if e.gathersEachTime(e.l) {
+	switch {
+	case e.gathersEachTime(e.l):
 		often = "each micro-batch, weights twice"
+	case e.l.ZeRO == 2:
+		often = "gradients each micro-batch, weights once a step"
 	}
 	return fmt.Sprintf("gradients and weights of a rank among %d replicas at %.0f GB/s, %s, beside work: (work^p + traffic^p)^(1/p) − work, p %.2g", ranks, 1e-9/e.ring(ranks, e.l.TP), often, e.c.overlap)
 }

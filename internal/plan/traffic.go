@@ -95,7 +95,11 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	if m.gathersEachTime(l) {
 		return batches * m.beside(stage, each*(gradients+2*weights))
 	}
-	return m.beside(stage, each*(gradients+weights))
+	once := m.beside(stage, each*(gradients+weights))
+	if l.ZeRO == 2 { // nobody has room for the sums of several micro-batches' gradients
+		once += (batches - 1) * m.beside(stage, each*gradients)
+	}
+	return once
 }
 
 // gathersEachTime says whether weights are gathered for each micro-batch: with a

@@ -124,7 +124,7 @@ func (q Question) schedules(l anatomy.Layout) []plan.Layout {
 	var all []plan.Layout
 	for _, cp := range q.contexts() {
 		for _, micro := range doublings(mostMicro) {
-			for _, v := range virtual(q.Model.Depth(), l.PP) {
+			for _, v := range plan.VirtualStages(q.Model.Depth(), l.PP) {
 				all = append(all, plan.Layout{Layout: l, DP: 1, CP: cp, VPP: v, MicroBatch: micro, ZeRO: 1, Recompute: anatomy.NoRecompute})
 			}
 		}
@@ -141,28 +141,6 @@ func (q Question) contexts() []int {
 	return all
 }
 
-// virtual are the numbers of virtual stages of one size.
-func virtual(depth, pp int) []int {
-	all := []int{1}
-	for v := 2; pp > 1 && v*pp <= depth; v++ {
-		if depth%(v*pp) == 0 {
-			all = append(all, v)
-		}
-	}
-	return all
-}
-
-// thrift are the ways to save memory; all but the first cost time.
-func thrift() []plan.Layout {
-	var all []plan.Layout
-	for _, again := range anatomy.Recomputes() {
-		for _, zero := range []int{1, 2, 3} {
-			all = append(all, plan.Layout{ZeRO: zero, Recompute: again})
-		}
-	}
-	return all
-}
-
 // fastest is the fastest layout of n chips that fits; without any, ok is false and
 // short how many bytes the leanest lacks (infinite: none is legal).
 func (o oracle) fastest(n int) (layout plan.Layout, step plan.Step, short float64, ok bool) {
@@ -171,10 +149,10 @@ func (o oracle) fastest(n int) (layout plan.Layout, step plan.Step, short float6
 		if l.DP = n / (l.TP * l.PP * l.CP); !o.legal(l, n) || ok && o.mid.Step(l).Seconds >= step.Seconds {
 			continue // what saves memory is never faster
 		}
-		for _, t := range thrift() {
+		for _, t := range plan.Thrift(l.PP) {
 			l.ZeRO, l.Recompute = t.ZeRO, t.Recompute
 			s := o.mid.Step(l)
-			if lack := s.Bytes() - o.machine.mid.Memory; lack > 0 {
+			if lack := s.Bytes() - o.machine.mid.Room(); lack > 0 {
 				short = min(short, lack)
 				continue
 			}

@@ -16,9 +16,9 @@ func (o oracle) brute(n int) (best float64, ok bool) {
 		if !o.legal(l, n) {
 			continue
 		}
-		for _, t := range thrift() {
+		for _, t := range plan.Thrift(l.PP) {
 			l.ZeRO, l.Recompute = t.ZeRO, t.Recompute
-			if s := o.mid.Step(l); s.Bytes() <= o.machine.mid.Memory {
+			if s := o.mid.Step(l); s.Bytes() <= o.machine.mid.Room() {
 				best, ok = min(best, s.Seconds), true
 			}
 		}
@@ -75,14 +75,14 @@ func TestTooSmallSaysByHowMuch(t *testing.T) {
 	least := math.Inf(1)
 	for _, l := range o.layouts {
 		l.DP = 64 / (l.TP * l.PP * l.CP)
-		for _, s := range thrift() {
+		for _, s := range plan.Thrift(l.PP) {
 			l.ZeRO, l.Recompute = s.ZeRO, s.Recompute
 			if o.legal(l, 64) {
 				least = min(least, o.mid.Step(l).Bytes())
 			}
 		}
 	}
-	if ok || short != least-(2<<30) {
+	if ok || short != least-o.machine.mid.Room() {
 		t.Errorf("%v, lacks %v, the leanest takes %v", ok, short, least)
 	}
 	r := q.Answer()

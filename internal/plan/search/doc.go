@@ -13,8 +13,9 @@
 //     as its layout divides. Islands go at their own speed and share the tokens by it.
 //   - Layouts. tp up to 16 within the chips' fast links; cp of powers of two that leave 4,096
 //     tokens a rank; every pp, layers dealt evenly; every ep, experts whole or cut by tp; every
-//     vpp that divides the layers and the micro-batches; micro-batches of 1, 2, 4, 8, 16; ZeRO 0
-//     to 3; recomputation none, selective, full; sequence parallelism on.
+//     vpp up to 12 that divides the layers and the micro-batches; micro-batches of 1, 2, 4, 8,
+//     16; ZeRO 0 to 3, with a pipeline 0 and 1; recomputation none, selective, full; sequence
+//     parallelism on. A twentieth of each chip's memory stays free.
 //
 // An island has the fastest layout that fits, so that plans differ in pools, chips and
 // islands. Equal plans stand in the order of fewer islands, fewer chips, earlier pools; equal

@@ -21,7 +21,6 @@ type ground struct {
 	host     int // chips of one
 	hardware plan.Hardware
 	space    *space
-	thrift   []plan.Layout
 	model    *plan.Model
 	bounds   [2]*plan.Model // at the highest and the lowest share of the peak, where the user gives a range; nil: none
 	hourly   float64        // of a chip
@@ -76,7 +75,7 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 	} else if err != nil {
 		hourly = math.NaN()
 	}
-	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, thrift: thrift(), lasts: math.Inf(1)}
+	g := &ground{name: p.Name, chips: p.Count, host: h.NodeChips, hardware: h, hourly: hourly, lasts: math.Inf(1)}
 	g.space = newSpace(q.Task, h, q.KVCopies)
 	if err := g.predict(q); err != nil {
 		return nil, err

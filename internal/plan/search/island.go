@@ -30,15 +30,15 @@ type rated struct {
 //
 // What cannot fit or cannot be faster is passed over. That rests on properties of
 // predictions, which the test against trying everything holds: recomputation never makes a
-// step shorter, nor does another stage of ZeRO than 2; virtual stages shorten it by no more
-// than the bubble, and take no less memory than none; of ZeRO 2 or 3 takes the least; and
-// larger micro-batches take no less memory while they fill the pipeline.
+// step shorter, nor does another stage of ZeRO than 1; virtual stages shorten it by no more
+// than the bubble, and take no less memory than none; of ZeRO 2 or 3 takes the least, with a
+// pipeline 1; and larger micro-batches take no less memory while they fill the pipeline.
 func (g *ground) fastest(chips, batch int, exact bool) found {
 	s := island{ground: g, models: map[int]*plan.Model{}}
 	var all []frame
 	var order []rated
 	g.space.frames(chips, batch, exact, func(f frame) {
-		s.Layouts += int64(len(g.space.stages(f)) * len(g.thrift))
+		s.Layouts += int64(len(g.space.stages(f)) * len(g.space.thrift(f)))
 		if s.hopeless(f) || !s.holds(f) {
 			return
 		}
@@ -86,7 +86,7 @@ func (s *island) of(batch int) *plan.Model {
 // time is the step with a mode of recomputation and the stage of ZeRO that is never slower.
 func (s *island) time(f frame, mode anatomy.Recompute) plan.Step {
 	s.Steps++
-	f.ZeRO, f.Recompute = 2, mode
+	f.ZeRO, f.Recompute = 1, mode
 	return s.of(f.batch).Time(f.Layout)
 }
 
@@ -97,11 +97,14 @@ func (s *island) bytes(f frame, mode anatomy.Recompute, zero int) float64 {
 	return plan.Step{Memory: s.of(f.batch).Memory(f.Layout)}.Bytes()
 }
 
-// frugal is the least memory with a mode of recomputation: everything or all but weights
-// shared, for gathered weights take a buffer.
+// frugal is the least memory with a mode of recomputation: without a pipeline everything or
+// all but weights shared, for gathered weights take a buffer.
 func (s *island) frugal(f frame, mode anatomy.Recompute) float64 {
+	if f.PP > 1 {
+		return s.bytes(f, mode, 1)
+	}
 	least := s.bytes(f, mode, 2)
-	if least > s.hardware.Memory {
+	if least > s.hardware.Room() {
 		least = min(least, s.bytes(f, mode, 3))
 	}
 	return least
@@ -110,7 +113,7 @@ func (s *island) frugal(f frame, mode anatomy.Recompute) float64 {
 // holds says whether the most frugal layout of a frame fits.
 func (s *island) holds(f frame) bool {
 	least := s.frugal(f, anatomy.FullLayers)
-	if least <= s.hardware.Memory {
+	if least <= s.hardware.Room() {
 		return true
 	}
 	if s.full = f; s.least == 0 || least < s.least {
@@ -122,7 +125,7 @@ func (s *island) holds(f frame) bool {
 // mode is the least recomputation with which a frame that holds may fit.
 func (s *island) mode(f frame) anatomy.Recompute {
 	for _, mode := range anatomy.Recomputes() {
-		if mode == anatomy.FullLayers || s.frugal(f, mode) <= s.hardware.Memory {
+		if mode == anatomy.FullLayers || s.frugal(f, mode) <= s.hardware.Room() {
 			return mode
 		}
 	}
@@ -135,11 +138,11 @@ func (s *island) refine(f frame) {
 		if quickest := s.time(f, mode); s.ok && s.speed(f.batch, quickest.Seconds) < s.rate {
 			return
 		}
-		if s.frugal(f, mode) > s.hardware.Memory {
+		if s.frugal(f, mode) > s.hardware.Room() {
 			continue
 		}
-		for _, t := range s.thrift {
-			if t.Recompute == mode && s.bytes(f, mode, t.ZeRO) <= s.hardware.Memory {
+		for _, t := range s.space.thrift(f) {
+			if t.Recompute == mode && s.bytes(f, mode, t.ZeRO) <= s.hardware.Room() {
 				f.ZeRO, f.Recompute = t.ZeRO, mode
 				s.take(f)
 			}

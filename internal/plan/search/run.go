@@ -10,6 +10,7 @@ import (
 
 	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/fault"
+	"github.com/mistura-project/mistura/internal/plan"
 )
 
 // search is a question with what was found out on the way.
@@ -240,8 +241,8 @@ func (s *search) reject(judged []Judged) {
 			judged[i].Rejected = fmt.Sprintf("no layout: no island of up to %d chips divides into a batch of %d sequences", g.chips, s.q.Task.Batch)
 			continue
 		}
-		judged[i].Short = least - g.hardware.Memory
-		judged[i].Rejected = fmt.Sprintf("too small by %.1f GiB a chip: the most frugal layout of %d chips needs %.1f of %.1f GiB", judged[i].Short/(1<<30), g.chips, least/(1<<30), g.hardware.Memory/(1<<30))
+		judged[i].Short = least - g.hardware.Room()
+		judged[i].Rejected = fmt.Sprintf("too small by %.1f GiB a chip: the most frugal layout of %d chips needs %.1f of %.1f GiB, of which %.0f %% stay free", judged[i].Short/(1<<30), g.chips, least/(1<<30), g.hardware.Memory/(1<<30), 100*plan.Headroom)
 	}
 }
 

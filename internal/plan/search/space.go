@@ -9,8 +9,9 @@ import (
 type space struct {
 	depth, sequence int
 	tps, cps, eps   []int
-	etps            map[int][]int // by tp
-	vpps            map[int][]int // by pp: what divides the layers into stages of a size
+	etps            map[int][]int    // by tp
+	vpps            map[int][]int    // by pp: what divides the layers into stages of a size
+	thrifts         [2][]plan.Layout // with one stage, and with several
 	kvCopies        bool
 }
 
@@ -21,7 +22,8 @@ const (
 )
 
 func newSpace(t plan.Task, h plan.Hardware, kvCopies bool) *space {
-	s := &space{depth: t.Model.Depth(), sequence: t.Sequence, etps: map[int][]int{}, vpps: map[int][]int{}, kvCopies: kvCopies}
+	s := &space{depth: t.Model.Depth(), sequence: t.Sequence, etps: map[int][]int{}, vpps: map[int][]int{}, kvCopies: kvCopies,
+		thrifts: [2][]plan.Layout{plan.Thrift(1), plan.Thrift(2)}}
 	fits := func(l anatomy.Layout) bool {
 		l.KVCopies = kvCopies
 		return l.Check(t.Model) == nil
@@ -44,12 +46,7 @@ func newSpace(t plan.Task, h plan.Hardware, kvCopies bool) *space {
 		s.cps = append(s.cps, cp)
 	}
 	for pp := 1; pp <= s.depth; pp++ {
-		s.vpps[pp] = []int{1}
-		for v := 2; pp > 1 && pp*v <= s.depth; v++ {
-			if s.depth%(pp*v) == 0 {
-				s.vpps[pp] = append(s.vpps[pp], v)
-			}
-		}
+		s.vpps[pp] = plan.VirtualStages(s.depth, pp)
 	}
 	return s
 }
@@ -114,16 +111,8 @@ func (s *space) stages(f frame) []int {
 	return s.vpps[f.PP]
 }
 
-// thrift are the ways to save memory, what costs no time first.
-func thrift() []plan.Layout {
-	var all []plan.Layout
-	for _, again := range []anatomy.Recompute{anatomy.NoRecompute, anatomy.Selective, anatomy.FullLayers} {
-		for _, zero := range []int{1, 2, 0, 3} {
-			all = append(all, plan.Layout{ZeRO: zero, Recompute: again})
-		}
-	}
-	return all
-}
+// thrift are the ways in which a frame can save memory.
+func (s *space) thrift(f frame) []plan.Layout { return s.thrifts[min(1, f.PP-1)] }
 
 // sizes are the chips that an island may have in a pool: one, two, four and so on within a
 // host, whole hosts in numbers of 2ⁿ and 3·2ⁿ, and equal parts of the pool in whole hosts.

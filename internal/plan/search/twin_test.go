@@ -110,11 +110,11 @@ func bestOf(all []combination, t goal) []combination {
 func slowest(g *ground, chips, batch int, exact bool) (out found) {
 	g.space.frames(chips, batch, exact, func(f frame) {
 		for _, v := range g.space.stages(f) {
-			for _, t := range g.thrift {
+			for _, t := range g.space.thrift(f) {
 				f.VPP, f.ZeRO, f.Recompute = v, t.ZeRO, t.Recompute
 				s := g.model.For(f.batch).Step(f.Layout)
 				rate := g.speed(f.batch, s.Seconds)
-				if s.Bytes() > g.hardware.Memory || out.ok && (rate < out.rate || rate == out.rate && !less(f, out.frame)) {
+				if s.Bytes() > g.hardware.Room() || out.ok && (rate < out.rate || rate == out.rate && !less(f, out.frame)) {
 					continue
 				}
 				out.frame, out.step, out.rate, out.ok = f, s, rate, true
