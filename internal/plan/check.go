@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/mistura-project/mistura/internal/fault"
@@ -40,8 +41,8 @@ func (l Layout) checkStages(depth int) error {
 	if l.VPP > 1 && l.PP == 1 {
 		return refuse("vpp", l.VPP, "needs a pipeline", "use 1, or pp above 1")
 	}
-	if l.VPP*l.PP > depth {
-		return refuse("vpp", l.VPP, fmt.Sprintf("makes %d stages of %d layers", l.VPP*l.PP, depth), fmt.Sprintf("use at most %d", max(1, depth/l.PP)))
+	if most := depth + missingOf(l, depth); l.VPP*l.PP > most {
+		return refuse("vpp", l.VPP, fmt.Sprintf("makes %d stages of %d layers", l.VPP*l.PP, depth), fmt.Sprintf("use at most %d", max(1, most/l.PP)))
 	}
 	if l.Stages == nil {
 		return nil
@@ -54,6 +55,14 @@ func (l Layout) checkStages(depth int) error {
 		return refuse("stages", sum, fmt.Sprintf("layers in %d stages; the model has %d and the layout %d stages", len(l.Stages), depth, l.PP), "give each layer to one stage")
 	}
 	return nil
+}
+
+// missingOf is how many layers embedding and head count for.
+func missingOf(l Layout, depth int) int {
+	if l.Stages != nil && slices.Equal(l.Stages, EndsShort(depth, l.PP)) {
+		return missingFor(depth, l.PP)
+	}
+	return 0
 }
 
 func (l Layout) checkBatch(batch int) error {

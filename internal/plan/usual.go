@@ -16,8 +16,37 @@ func (h Hardware) Room() float64 { return (1 - Headroom) * h.Memory }
 // three have more.
 const MostVPP = 12
 
-// VirtualStages are the numbers of them that cut layers into stages of one size.
+// EndsShort are the layers of each stage where one or two are missing for even ones:
+// embedding and head count for a layer, as with Megatron's flags
+// (account_for_embedding_in_pipeline_split, …_loss_…) and in Llama 3 405B (arXiv 2407.21783,
+// section 3.3.2). Nil: stages are even, or more are missing.
+func EndsShort(depth, pp int) []int {
+	missing := missingFor(depth, pp)
+	if missing < 1 || missing > 2 || pp > depth {
+		return nil
+	}
+	all := make([]int, pp)
+	for i := range all {
+		all[i] = (depth + missing) / pp
+	}
+	all[pp-1]--
+	if missing == 2 {
+		all[0]--
+	}
+	if all[pp-1] < 1 {
+		return nil
+	}
+	return all
+}
+
+func missingFor(depth, pp int) int { return (pp - depth%pp) % pp }
+
+// VirtualStages are the numbers of them that cut layers into stages of one size, embedding
+// and head counted as in [EndsShort].
 func VirtualStages(depth, pp int) []int {
+	if EndsShort(depth, pp) != nil {
+		depth += missingFor(depth, pp)
+	}
 	all := []int{1}
 	for v := 2; pp > 1 && v <= MostVPP && pp*v <= depth; v++ {
 		if depth%(pp*v) == 0 {

@@ -14,6 +14,24 @@ func TestUsualLayouts(t *testing.T) {
 	if got := plan.VirtualStages(88, 2); !slices.Equal(got, []int{1, 2, 4, 11}) {
 		t.Errorf("88 layers in 2 stages: %v", got)
 	}
+	for _, c := range []struct {
+		depth, pp int
+		stages    []int
+		virtual   []int
+	}{
+		{126, 16, []int{7, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 7}, []int{1, 2, 4, 8}}, // Llama 3 405B
+		{7, 4, []int{2, 2, 2, 1}, []int{1, 2}},
+		{61, 16, nil, []int{1}},
+		{64, 16, nil, []int{1, 2, 4}},
+		{1, 1, nil, []int{1}},
+		{1, 2, nil, []int{1}},
+		{2, 3, nil, []int{1}},
+	} {
+		got, virtual := plan.EndsShort(c.depth, c.pp), plan.VirtualStages(c.depth, c.pp)
+		if !slices.Equal(got, c.stages) || !slices.Equal(virtual, c.virtual) {
+			t.Errorf("%d layers in %d stages: %v, virtual %v", c.depth, c.pp, got, virtual)
+		}
+	}
 	for _, l := range plan.Thrift(8) {
 		if l.ZeRO > 1 {
 			t.Errorf("a pipeline with %+v", l)

@@ -125,7 +125,7 @@ func (q Question) schedules(l anatomy.Layout) []plan.Layout {
 	for _, cp := range q.contexts() {
 		for _, micro := range doublings(mostMicro) {
 			for _, v := range plan.VirtualStages(q.Model.Depth(), l.PP) {
-				all = append(all, plan.Layout{Layout: l, DP: 1, CP: cp, VPP: v, MicroBatch: micro, ZeRO: 1, Recompute: anatomy.NoRecompute})
+				all = append(all, plan.Layout{Layout: l, DP: 1, CP: cp, VPP: v, Stages: plan.EndsShort(q.Model.Depth(), l.PP), MicroBatch: micro, ZeRO: 1, Recompute: anatomy.NoRecompute})
 			}
 		}
 	}

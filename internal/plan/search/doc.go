@@ -12,7 +12,7 @@
 //   - Batch. Of a lone island exactly the task's. Of n islands each takes as much of an nth
 //     as its layout divides. Islands go at their own speed and share the tokens by it.
 //   - Layouts. tp up to 16 within the chips' fast links; cp of powers of two that leave 4,096
-//     tokens a rank; every pp, layers dealt evenly; every ep, experts whole or cut by tp; every
+//     tokens a rank; every pp, layers dealt evenly, embedding and head counting for one where that helps; every ep, experts whole or cut by tp; every
 //     vpp up to 12 that divides the layers and the micro-batches; micro-batches of 1, 2, 4, 8,
 //     16; ZeRO 0 to 3, with a pipeline 0 and 1; recomputation none, selective, full; sequence
 //     parallelism on. A twentieth of each chip's memory stays free.

@@ -11,6 +11,7 @@ type space struct {
 	tps, cps, eps   []int
 	etps            map[int][]int    // by tp
 	vpps            map[int][]int    // by pp: what divides the layers into stages of a size
+	uneven          map[int][]int    // by pp: layers of each stage, where they are not dealt evenly
 	thrifts         [2][]plan.Layout // with one stage, and with several
 	kvCopies        bool
 }
@@ -22,7 +23,7 @@ const (
 )
 
 func newSpace(t plan.Task, h plan.Hardware, kvCopies bool) *space {
-	s := &space{depth: t.Model.Depth(), sequence: t.Sequence, etps: map[int][]int{}, vpps: map[int][]int{}, kvCopies: kvCopies,
+	s := &space{depth: t.Model.Depth(), sequence: t.Sequence, etps: map[int][]int{}, vpps: map[int][]int{}, uneven: map[int][]int{}, kvCopies: kvCopies,
 		thrifts: [2][]plan.Layout{plan.Thrift(1), plan.Thrift(2)}}
 	fits := func(l anatomy.Layout) bool {
 		l.KVCopies = kvCopies
@@ -46,7 +47,7 @@ func newSpace(t plan.Task, h plan.Hardware, kvCopies bool) *space {
 		s.cps = append(s.cps, cp)
 	}
 	for pp := 1; pp <= s.depth; pp++ {
-		s.vpps[pp] = plan.VirtualStages(s.depth, pp)
+		s.vpps[pp], s.uneven[pp] = plan.VirtualStages(s.depth, pp), plan.EndsShort(s.depth, pp)
 	}
 	return s
 }
@@ -81,7 +82,7 @@ func (s *space) frames(chips, batch int, exact bool, visit func(frame)) {
 				for _, etp := range s.etps[tp] {
 					for _, ep := range s.eps {
 						if tp*cp*dp%(ep*etp) == 0 {
-							l := plan.Layout{Layout: anatomy.Layout{TP: tp, EP: ep, ETP: etp, PP: pp, KVCopies: s.kvCopies}, DP: dp, CP: cp, VPP: 1}
+							l := plan.Layout{Layout: anatomy.Layout{TP: tp, EP: ep, ETP: etp, PP: pp, KVCopies: s.kvCopies}, DP: dp, CP: cp, VPP: 1, Stages: s.uneven[pp]}
 							batches(l, batch, exact, visit)
 						}
 					}
