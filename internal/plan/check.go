@@ -49,6 +49,9 @@ func (l Layout) checkStages(depth int) error {
 	}
 	sum := 0
 	for _, n := range l.Stages {
+		if n < 1 {
+			return refuse("stages", n, "layers are no stage", "give each stage a layer")
+		}
 		sum += n
 	}
 	if len(l.Stages) != l.PP || sum != depth {

@@ -3,13 +3,16 @@ package plan
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 )
 
 // coefficients are the constants of one task on one kind of chip, as rates.
 type coefficients struct {
-	product, expert, score float64 // seconds a FLOP
+	product, expert, score float64 // seconds a FLOP; of scores in the wide format
+	wide                   float64 // seconds a FLOP of products that are never narrowed: router and head
 	byteTime               float64 // seconds a byte of device memory
-	biased                 float64 // more for experts with biases, whose products are not fused
+	biased                 float64 // times the time for experts with biases, whose products are not fused
 	tokens, width          float64 // sizes at which products reach half of their rate
 	keys                   float64 // at which scores reach half of their rate
 	elementwise            float64 // times that a kept byte is moved
@@ -26,28 +29,31 @@ type coefficients struct {
 	unfused                bool    // attention writes its scores out
 }
 
-// coefficients resolves what constants say of a task on a kind of chip. The names of
-// those that had to be taken from other chips are told.
+// coefficients resolves what constants say of a task on a kind of chip. Those of what chips
+// reach that were not fitted to this one are told, with their values.
 func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []string) {
-	at := func(name string) float64 {
-		v, _ := k.of(name)
-		return v.Value
-	}
+	at := func(name string) float64 { return k.of(name).Value }
+	family, stack := h.Family(), string(t.Stack)
 	ofChip := func(name string) float64 {
-		v, ok := k.of(name)
-		if !ok {
-			assumed = append(assumed, fmt.Sprintf("%s %.2g of the peak, not fitted to this chip", name, v.Value))
+		v := k.of(name)
+		fitted := h.fitted() && strings.Contains(v.Name+".", "."+family+".")
+		if said := fmt.Sprintf("%s %.2g", name, v.Value); !fitted && !slices.Contains(assumed, said) {
+			assumed = append(assumed, said)
 		}
 		return v.Value
 	}
-	stack := string(t.Stack)
-	if h.Share != nil {
-		c.product = 1 / (h.Peak[t.Format] * h.Share.Mid)
-	} else {
-		c.product = 1 / (h.Peak[t.Format] * ofChip("product."+t.Format+"."+h.Family()))
+	product := func(format string) float64 {
+		if h.Share != nil && format == t.Format {
+			return 1 / (h.Peak[format] * h.Share.Mid)
+		}
+		return 1 / (h.Peak[format] * ofChip("product."+format+"."+family))
 	}
-	c.expert, c.biased = c.product/at("expert."+h.Family()+"."+t.Format), at("biased")
-	c.score = 1 / (h.Peak[wide(t.Format)] * ofChip("score."+h.Family()) * at("fused."+stack))
+	c.product, c.wide = product(t.Format), product(wide(t.Format))
+	if kindOf(t) == "experts" {
+		c.expert = c.product / ofChip("expert."+family+"."+t.Format)
+	}
+	c.biased = at("biased")
+	c.score = 1 / (h.Peak[wide(t.Format)] * ofChip("score."+family) * at("fused."+stack))
 	c.keys, c.routing = at("keys"), at("routing")
 	c.byteTime = 1 / (h.Bandwidth * at("bandwidth"))
 	c.tokens, c.width = at("tokens"), at("width")
@@ -67,6 +73,13 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 	c.factor = at("stack."+stack) * math.Exp(t.Months*at("drift."+kindOf(t)))
 	c.unfused = t.Unfused
 	return c, assumed
+}
+
+// widened are those of products that are never narrowed: router and head (DeepSeek-V3,
+// arXiv 2412.19437, section 3.3.1; Transformer Engine's recipes leave them out too).
+func (c coefficients) widened() coefficients {
+	c.product, c.cast = c.wide, 0
+	return c
 }
 
 // wide is the format in which attention multiplies: products are narrowed, scores are not.

@@ -5,9 +5,11 @@ import (
 	"encoding/csv"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/mistura-project/mistura/internal/fault"
 )
@@ -44,12 +46,18 @@ func ParseConstants(name string, data []byte) (Constants, error) {
 	r := csv.NewReader(strings.NewReader(string(data)))
 	r.FieldsPerRecord = -1
 	rows, err := r.ReadAll()
-	if err != nil || len(rows) < 2 || len(rows[0]) != 3 || rows[0][0] != constantsTitle {
-		return Constants{}, &fault.Input{Where: name, Problem: "is no file of constants", Next: "begin it with " + constantsTitle + ",1,DATE"}
+	if err != nil || len(rows) < 2 || len(rows[0]) != 3 || rows[0][0] != constantsTitle || rows[0][1] != "1" {
+		return Constants{}, &fault.Input{Where: name, Problem: "is no file of constants of format 1", Next: "begin it with " + constantsTitle + ",1,DATE"}
 	}
 	k := Constants{Date: rows[0][2]}
+	if _, err := time.Parse(time.DateOnly, k.Date); err != nil {
+		return Constants{}, &fault.Input{Where: name, Value: fault.Clip(k.Date), Problem: "is no day", Next: "write it as 2026-11-29"}
+	}
 	for i, row := range rows[2:] {
 		c, err := parseConstant(row)
+		if _, twice := k.at[c.Name]; err == nil && twice {
+			err = fmt.Errorf("is there twice")
+		}
 		if err != nil {
 			return Constants{}, &fault.Input{Where: fmt.Sprintf("%s:%d", name, i+3), Value: fault.Clip(strings.Join(row, ",")), Problem: err.Error(), Next: "write name,value,rows"}
 		}
@@ -77,8 +85,11 @@ func parseConstant(row []string) (Constant, error) {
 	if len(row) != 3 {
 		return Constant{}, fmt.Errorf("has %d cells", len(row))
 	}
+	if !regexp.MustCompile(`^[a-z0-9_.]+$`).MatchString(row[0]) {
+		return Constant{}, fmt.Errorf("has no name of letters, digits and points")
+	}
 	v, err := strconv.ParseFloat(row[1], 64)
-	if err != nil || !(v >= 0 && v < 1e12) {
+	if err != nil || !(v >= 0 && v <= 1e12) {
 		return Constant{}, fmt.Errorf("has no value")
 	}
 	n, err := strconv.Atoi(row[2])
@@ -110,13 +121,12 @@ func (k Constants) With(some ...Constant) Constants {
 	return out
 }
 
-// of finds what.scope, or what without the last part of its scope, and so on; ok is
-// false where nothing more special than what itself was found although a scope was asked for.
-func (k Constants) of(name string) (c Constant, ok bool) {
-	asked := name
-	for {
+// of finds what.scope, or what without the last part of its scope, and so on: its name
+// says which. Every what is there, for BuiltinConstants and all that With makes of them have it.
+func (k Constants) of(name string) Constant {
+	for asked := name; ; {
 		if i, ok := k.at[name]; ok {
-			return k.list[i], name == asked
+			return k.list[i]
 		}
 		i := strings.LastIndexByte(name, '.')
 		if i < 0 {
@@ -126,10 +136,10 @@ func (k Constants) of(name string) (c Constant, ok bool) {
 	}
 }
 
-// Of is the constant of that name, or the more general one that stands in for it.
+// Of is the constant of that name, or the value of the more general one that stands in for it.
 func (k Constants) Of(name string) Constant {
-	c, ok := k.of(name)
-	if !ok {
+	c := k.of(name)
+	if c.Name != name {
 		return Constant{Name: name, Value: c.Value}
 	}
 	return c

@@ -11,10 +11,20 @@ import (
 func (m *Model) Explain(l Layout) (terms, memory []Told) {
 	step := m.Step(l)
 	e := explained{Model: m, l: l, tokens: float64(l.MicroBatch) * float64(m.task.Sequence) / float64(l.CP), batches: m.task.Batch / (l.DP * l.MicroBatch)}
+	none := absent()
 	for i, formula := range e.formulas() {
+		if step.Terms[i] == 0 && none[i] != "" {
+			formula = none[i]
+		}
 		terms = append(terms, Told{Term(i).String(), step.Terms[i], formula})
 	}
 	return terms, m.memory.explain(l)
+}
+
+// absent says why there are none of the terms that a step need not have.
+func absent() [Terms]string {
+	return [Terms]string{ExpertProducts: "no layer has experts", Recomputed: "nothing is computed again", TensorTraffic: "tp 1: none", ExpertTraffic: "ep 1, etp 1: none", ContextTraffic: "cp 1: none",
+		StageTraffic: "pp 1: none", Bubble: "pp 1: none", DataTraffic: "one replica: none"}
 }
 
 type explained struct {
@@ -38,12 +48,13 @@ func (e explained) formulas() [Terms]string {
 			rate(c.product, peak), c.width, c.width, c.tokens, memory),
 		ExpertProducts: each + fmt.Sprintf("as products at %s, %.3g s more an expert of the rank; imbalance × %g", rate(c.expert, peak), c.grouped, max(1, e.task.Imbalance)),
 		Attention:      each + fmt.Sprintf("2 × heads × (query + value) × (keys seen + %.0f) FLOP at %s, backward × 2.5", c.keys, rate(c.score, widePeak)),
-		Head:           fmt.Sprintf("%d micro-batches × vocabulary × width, as products in %s; logits moved in fp32", e.batches, wide(e.task.Format)),
+		Head:           fmt.Sprintf("%d micro-batches × vocabulary × width × %d, at %s; logits moved in fp32", e.batches, 1+e.task.Model.MTP, rate(c.wide, widePeak)),
 		Elementwise:    each + fmt.Sprintf("%.2g × the bytes that a layer keeps, and %.2g × tokens on their way to experts, at %s, backward × 2", c.elementwise, c.routing, memory),
-		Recomputed:     "recompute " + string(l.Recompute) + ": forward terms of layers again",
-		TensorTraffic:  e.tensor(each),
-		ExpertTraffic:  each + fmt.Sprintf("4 × choice × width to %d ranks, %d of them by links of %.0f GB/s and hosts once by %.0f GB/s; %.0f %% not hidden", l.EP*l.ETP, h.inside(l.EP*l.ETP, 1), h.Link/1e9, h.NIC/1e9, 100*c.ep),
-		ContextTraffic: each + fmt.Sprintf("keys and values around %d ranks beside attention", l.CP),
+		Recomputed:     each + e.again(),
+		TensorTraffic:  each + fmt.Sprintf("gathers and scatters of the stream among %d ranks at %.0f GB/s, %.0f %% not hidden", l.TP, 1e-9/e.ring(l.TP, 1), 100*c.tp),
+		ExpertTraffic: each + fmt.Sprintf("4 × choice × width to %d ranks, %d of them by links at %.0f GB/s and groups of others once at %.0f GB/s, gathered by %d of an expert; %.0f %% not hidden",
+			l.EP, h.inside(l.EP, l.ETP), 1e-9/c.link, 1e-9/c.nic, l.ETP, 100*c.ep),
+		ContextTraffic: each + fmt.Sprintf("keys and values around %d ranks at %.0f GB/s beside attention, forward, and with their gradients backward", l.CP, 1e-9/e.ring(l.CP, l.TP)),
 		StageTraffic:   fmt.Sprintf("%d micro-batches × %d virtual stages × stream and gradient; %.0f %% not hidden", e.batches, max(1, l.VPP), 100*c.send),
 		Bubble:         fmt.Sprintf("(all %d stages − the slowest) of one micro-batch / %d virtual stages", l.PP, max(1, l.VPP)),
 		DataTraffic:    e.data(),
@@ -52,26 +63,29 @@ func (e explained) formulas() [Terms]string {
 	}
 }
 
-func (e explained) tensor(each string) string {
-	if e.l.TP == 1 {
-		return "tp 1: none"
+// again says what is computed once more.
+func (e explained) again() string {
+	switch e.memory.habits.modeOf(e.l.Recompute) {
+	case keepOperators:
+		return "half of products and all elementwise work forward"
+	case keepSelected:
+		return "attention forward"
 	}
-	return each + fmt.Sprintf("gathers and scatters of the stream among %d ranks at %.0f GB/s, %.0f %% not hidden", e.l.TP, 1e-9/e.ring(e.l.TP, 1), 100*e.c.tp)
+	return "all that layers do forward"
 }
 
 func (e explained) data() string {
-	ranks := e.l.DP * e.l.CP
-	if ranks == 1 {
-		return "one replica: none"
-	}
-	often := "once a step"
+	ranks, often, beside := e.l.DP*e.l.CP, "once a step", fmt.Sprintf("beside work: (work^p + traffic^p)^(1/p) − work, p %.2g", e.c.overlap)
 	switch {
 	case e.gathersEachTime(e.l):
 		often = "each micro-batch, weights twice"
 	case e.l.ZeRO == 2:
 		often = "gradients each micro-batch, weights once a step"
 	}
-	return fmt.Sprintf("gradients and weights of a rank among %d replicas at %.0f GB/s, %s, beside work: (work^p + traffic^p)^(1/p) − work, p %.2g", ranks, 1e-9/e.ring(ranks, e.l.TP), often, e.c.overlap)
+	if e.l.Exposed {
+		beside = "after work"
+	}
+	return fmt.Sprintf("gradients and weights of a rank among %d replicas at %.0f GB/s, %s, %s", ranks, 1e-9/e.ring(ranks, e.l.TP), often, beside)
 }
 
 // MFU is the share of the dense peak of the task's format that a step's model

@@ -70,10 +70,18 @@ func HardwareOf(c chip.Chip, sisters ...chip.Chip) (Hardware, error) {
 		}
 		*n.to = x * n.scale
 	}
-	group, _ := h.number(c, chip.LinkGroup)
-	node, _ := h.number(c, chip.NodeChips)
-	h.Group, h.NodeChips = max(1, int(group)), max(1, int(node))
+	h.Group, h.NodeChips = h.many(c, chip.LinkGroup), h.many(c, chip.NodeChips)
 	return h, nil
+}
+
+// many is a number of chips: one where there are no such groups, and, which is said, where
+// nobody knows.
+func (h *Hardware) many(c chip.Chip, field chip.Field) int {
+	n, ok := h.number(c, field)
+	if !ok && !c.Of(field).None() {
+		h.Assumed = append(h.Assumed, string(field)+" 1: not known")
+	}
+	return max(1, int(n))
 }
 
 // sister finds a figure of another chip of the architecture, of which it is taken for granted.
@@ -119,4 +127,17 @@ func (h Hardware) Family() string {
 		return "gfx"
 	}
 	return h.Arch
+}
+
+// fitted says whether constants of the family were fitted to chips of this architecture:
+// those of ascend to the 910B, those of gfx to the MI355X. For the family's others they are
+// an assumption.
+func (h Hardware) fitted() bool {
+	switch h.Family() {
+	case "ascend":
+		return strings.HasPrefix(h.Arch, "Ascend910B")
+	case "gfx":
+		return h.Arch == "gfx950"
+	}
+	return true
 }

@@ -27,7 +27,7 @@ type layerTime struct {
 	products passes
 	scores   passes
 	moved    passes // elementwise
-	experts  passes // the calls of one expert, and a token's choice
+	experts  passes // the calls of one whole expert, and a token's choice
 
 	tensorBytes   [2]float64 // sent to the tensor-parallel group for each token, forward and backward
 	tensorCalls   [2]float64
@@ -70,7 +70,7 @@ func (s layerShape) time(t Task, c coefficients) layerTime {
 	l := layerTime{count: s.layer.Count, tensorBytes: s.tensorBytes, tensorCalls: s.tensorCalls, dense: s.dense, routed: s.routed}
 	l.products = c.multiply(t.Format, s.matrices...)
 	if e := s.layer.Experts; e != nil {
-		l.products = l.products.plus(c.multiply(wide(t.Format), matrix{float64(t.Model.Hidden), float64(e.Count)}))
+		l.products = l.products.plus(c.widened().multiply(wide(t.Format), matrix{float64(t.Model.Hidden), float64(e.Count)}))
 		l.route(c, t, *e, s.tp)
 	}
 	l.attend(t, c, s.layer.Attention, s.tp)
@@ -131,16 +131,16 @@ func mlpMatrices(m anatomy.MLP, hidden, tp int) []matrix {
 func (c coefficients) multiply(format string, some ...matrix) passes {
 	var p passes
 	for _, m := range some {
-		p = p.plus(c.one(format, m, c.product, c.tokens))
+		p = p.plus(c.one(format, m, c.product))
 	}
 	return p
 }
 
-func (c coefficients) one(format string, m matrix, rate, tokens float64) passes {
+func (c coefficients) one(format string, m matrix, rate float64) passes {
 	operations := 2 * m.in * m.out * rate * (1 + c.width/m.in) * (1 + c.width/m.out)
 	narrow := operandBytes(format)
 	forward := linear{
-		call:  operations*tokens + c.byteTime*narrow*m.in*m.out,
+		call:  operations*c.tokens + c.byteTime*narrow*m.in*m.out,
 		token: operations + c.byteTime*(narrow*m.in+2*m.out) + c.byteTime*c.cast*m.in,
 	}
 	backward := forward.times(2)
@@ -190,8 +190,8 @@ const (
 	unfusedBackward = 2 + 5 + 6 + 4
 )
 
-// route is what the calls of one expert take, and what a token's choice takes; an
-// expert-parallel rank multiplies the first by its experts.
+// route is what the calls of one expert take, and what a token's choice takes: an
+// expert-parallel rank multiplies the first by its experts, in shares where they are cut.
 func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 	l.expertCount = float64(e.Count)
 	rate := c.expert
@@ -199,14 +199,12 @@ func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 		rate *= c.biased
 	}
 	for _, m := range mlpMatrices(e.Each, t.Model.Hidden, 1) {
-		p := c.one(t.Format, m, rate, c.tokens)
+		p := c.one(t.Format, m, rate)
 		choice := float64(e.TopK) / float64(tp)
 		p.forward.token *= choice
 		p.backward.token *= choice
 		l.experts = l.experts.plus(p)
 	}
-	l.experts.forward.call += c.grouped
-	l.experts.backward.call += 2 * c.grouped
 	l.expertBytes = float64(e.TopK*wideBytes(t.Format)) * float64(t.Model.Hidden) / float64(tp)
 	l.topK = float64(e.TopK)
 	l.moved.forward.token += c.byteTime * c.routing * l.expertBytes
@@ -214,13 +212,8 @@ func (l *layerTime) route(c coefficients, t Task, e anatomy.Experts, tp int) {
 }
 
 // Reached is the share of the peak that products of tokens with weights of in × out
-// elements reach forward; with experts, that many of them have as many tokens each.
-func (k Constants) Reached(h Hardware, format string, experts int, tokens, in, out float64) float64 {
+// elements reach forward.
+func (k Constants) Reached(h Hardware, format string, tokens, in, out float64) float64 {
 	c, _ := k.coefficients(Task{Format: format, Stack: h.Usual()}, h)
-	rate, extra := c.product, 0.0
-	if experts > 0 {
-		rate, extra = c.expert, c.grouped
-	}
-	t := c.one(format, matrix{in, out}, rate, c.tokens).forward.at(tokens) + extra
-	return 2 * tokens * in * out / h.Peak[format] / t
+	return 2 * tokens * in * out / h.Peak[format] / c.multiply(format, matrix{in, out}).forward.at(tokens)
 }

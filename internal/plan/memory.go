@@ -18,12 +18,10 @@ type memoryTable struct {
 
 // newMemory prepares a task. The chip does not matter: what a driver takes is a
 // constant.
-func newMemory(t Task, _ Hardware) memoryTable {
+func newMemory(t Task) memoryTable {
 	m := memoryTable{task: t, habits: habitsOf(t), uniform: true, byTP: map[int]*shares{}}
 	k := MemoryConstants()
-	context, _ := k.of("context")
-	gaps, _ := k.of("gaps")
-	m.context, m.gaps = context.Value, gaps.Value
+	m.context, m.gaps = k.of("context").Value, k.of("gaps").Value
 	heads := t.Model.Layers[0].Attention.Heads
 	for tp := 1; tp <= heads; tp++ {
 		if heads%tp != 0 { // a refusal is dear

@@ -178,7 +178,7 @@ func TestMemoryIsAnatomyStageByStage(t *testing.T) {
 			t.Skip(err)
 		}
 		task.Format = rapid.SampledFrom([]string{"bf16", "fp8", "tf32"}).Draw(t, "format")
-		m := newMemory(task, Hardware{})
+		m := newMemory(task)
 		got := m.of(l)
 		most, found := 0.0, false
 		const rounding = 64 // bytes: shares of fractions are rounded up in another order
@@ -275,10 +275,10 @@ func BenchmarkMemory(b *testing.B) {
 		{"experts", Task{Model: d, Sequence: 4096, Batch: 2048},
 			Layout{Layout: anatomy.Layout{TP: 1, PP: 16, EP: 64, ETP: 1}, DP: 128, CP: 1, VPP: 1, MicroBatch: 1, ZeRO: 1}},
 	} {
-		m := newMemory(c.task, Hardware{})
+		m := newMemory(c.task)
 		b.Run(c.name+"/prepare", func(b *testing.B) {
 			for b.Loop() {
-				newMemory(c.task, Hardware{})
+				newMemory(c.task)
 			}
 		})
 		b.Run(c.name, func(b *testing.B) {

@@ -29,7 +29,7 @@ func TestF7PlannersActivationsGoWithTheChoice(t *testing.T) {
 	of := func(topK, width int) [Parts]float64 {
 		d := withExperts(denseModel(8, 1024, 8, 8, 4096, 32000), 0, anatomy.Experts{Count: 16, TopK: topK, Each: anatomy.MLP{Width: 512, Gated: true}})
 		d.Layers[0].MLP.Width = width
-		m := newMemory(Task{Model: d, Sequence: 2048, Batch: 64}, Hardware{})
+		m := newMemory(Task{Model: d, Sequence: 2048, Batch: 64})
 		return m.of(Layout{Layout: anatomy.Layout{TP: 2, EP: 4, ETP: 1, PP: 2}, DP: 4, CP: 1, VPP: 1, MicroBatch: 1})
 	}
 	one, two, four := of(1, 0)[Activations], of(2, 0)[Activations], of(4, 0)[Activations]
@@ -48,7 +48,7 @@ func TestImbalanceIsOfExperts(t *testing.T) {
 		if e != nil {
 			d = withExperts(d, 0, *e)
 		}
-		m := newMemory(Task{Model: d, Sequence: 2048, Batch: 4, Imbalance: imbalance}, Hardware{})
+		m := newMemory(Task{Model: d, Sequence: 2048, Batch: 4, Imbalance: imbalance})
 		return m.of(Layout{Layout: anatomy.Layout{TP: 1, EP: 1, ETP: 1, PP: 1}, DP: 4, CP: 1, VPP: 1, MicroBatch: 1})[Activations]
 	}
 	if of(1, nil) != of(2, nil) {

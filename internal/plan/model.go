@@ -22,7 +22,7 @@ type Model struct {
 	memory  memoryTable
 	low     float64 // of the range, of a step
 	high    float64
-	Assumed []string // what constants of other chips stand in for
+	Assumed []string // constants of what chips reach that were not fitted to this one, with their values
 }
 
 // mostKinds is how many kinds of layers a model may have.
@@ -39,15 +39,17 @@ type shard struct {
 
 // shapes is what of their time no constant changes.
 type shapes struct {
+	tp                 int
 	layers             []layerShape
 	vocabulary, hidden float64
 }
 
 // sharded is what ranks of a shard take.
 type sharded struct {
-	layers []layerTime
-	head   passes
-	ends   float64 // parameters of embedding, and of the head where it is another
+	layers  []layerTime
+	head    passes  // of the model and its MTP modules
+	ends    float64 // parameters of embedding, and of the head where it is another
+	modules float64 // parameters of MTP modules beside their layers
 }
 
 // Prepare makes the model, for all tensor-parallel degrees that the model can have.
@@ -89,7 +91,7 @@ func PrepareFor(t Task, h Hardware, k Constants, degrees ...int) (*Model, error)
 		m.shape(shard{tp, false})
 		m.shape(shard{tp, true})
 	}
-	m.memory = newMemory(t, h)
+	m.memory = newMemory(t)
 	return m.With(k), nil
 }
 
@@ -99,7 +101,7 @@ func (m *Model) shape(at shard) {
 	if m.shapes[at] != nil || lay.Check(m.task.Model) != nil {
 		return
 	}
-	s := &shapes{vocabulary: float64(lay.For(m.task.Model).Vocab) / float64(at.tp), hidden: float64(m.task.Model.Hidden)}
+	s := &shapes{tp: at.tp, vocabulary: float64(lay.For(m.task.Model).Vocab) / float64(at.tp), hidden: float64(m.task.Model.Hidden)}
 	for _, k := range m.kinds {
 		s.layers = append(s.layers, newLayerShape(m.task, k, at.tp, at.whole))
 	}
@@ -128,16 +130,17 @@ func (m *Model) With(k Constants) *Model {
 
 // sharded says what the ranks of a tensor-parallel group take.
 func (m *Model) sharded(of *shapes) *sharded {
-	s := &sharded{head: m.c.multiply(wide(m.task.Format), matrix{of.hidden, of.vocabulary}), ends: of.vocabulary * of.hidden}
+	s := &sharded{head: m.c.widened().multiply(wide(m.task.Format), matrix{of.hidden, of.vocabulary}), ends: of.vocabulary * of.hidden}
 	logits := m.c.byteTime * 8 * of.vocabulary // read and written in fp32
 	s.head.forward.token += logits
 	s.head.backward.token += logits
 	for _, l := range of.layers {
 		s.layers = append(s.layers, l.time(m.task, m.c))
 	}
-	last, once := s.layers[m.order[len(m.order)-1].kind], s.head
-	for range m.task.Model.MTP {
-		s.head = s.head.plus(once).plus(last.products).plus(last.scores).plus(last.moved)
+	once, join := s.head, matrix{2 * of.hidden, of.hidden / float64(of.tp)}
+	for range m.task.Model.MTP { // joins stream and embedding, and has a head of its own
+		s.head = s.head.plus(once).plus(m.c.multiply(m.task.Format, join))
+		s.modules += join.in * join.out
 	}
 	return s
 }
@@ -160,7 +163,7 @@ func (m *Model) Time(l Layout) Step {
 	s := m.shards[shard{l.TP, l.Whole}]
 	tokens := float64(l.MicroBatch) * float64(m.task.Sequence) / float64(l.CP)
 	batches := float64(m.task.Batch) / float64(l.DP*l.MicroBatch)
-	longest, all := m.stages(s, l, tokens)
+	longest, all := m.stages(s, &l, tokens)
 	var out Step
 	for i := range out.Terms {
 		out.Terms[i] = longest.terms[i] * batches
@@ -170,8 +173,9 @@ func (m *Model) Time(l Layout) Step {
 	if l.PP > 1 {
 		out.Terms[StageTraffic] = m.passing(l, tokens) * batches * vpp
 	}
-	out.Terms[DataTraffic] = m.replicas(s, l, longest.sum, batches)
-	out.Terms[Optimizer] = m.optimizer(s, l)
+	dense, routed := m.held(s, &l)
+	out.Terms[DataTraffic] = m.replicas(dense, routed, l, longest.sum, batches)
+	out.Terms[Optimizer] = m.optimizer(dense, routed, l)
 	work := 0.0
 	for _, t := range out.Terms {
 		work += t
@@ -188,26 +192,19 @@ func (m *Model) Time(l Layout) Step {
 }
 
 // stages gives what a micro-batch takes on the slowest stage, and on all of them.
-func (m *Model) stages(s *sharded, l Layout, tokens float64) (longest micro, all float64) {
+func (m *Model) stages(s *sharded, l *Layout, tokens float64) (longest micro, all float64) {
 	var kinds [mostKinds]micro
 	for i := range s.layers {
-		kinds[i] = m.layer(&s.layers[i], l, tokens)
+		kinds[i] = m.layer(&s.layers[i], *l, tokens)
 	}
 	head := s.head.forward.at(tokens) + s.head.backward.at(tokens)
 	var most [mostKinds]int // layers of the slowest stage, by kind
-	final := false
-	at, left, sum := 0, m.order[0].count, 0.0
+	final, sum := false, 0.0
+	w := m.walk(l)
 	for stage := range l.PP {
-		this, counts := 0.0, [mostKinds]int{}
-		for n := m.layersOf(l, stage); n > 0; {
-			if left == 0 {
-				at++
-				left = m.order[at].count
-			}
-			k := min(n, left)
-			counts[m.order[at].kind] += k
-			this += float64(k) * kinds[m.order[at].kind].sum
-			n, left = n-k, left-k
+		this, counts := 0.0, w.next()
+		for kind := range s.layers {
+			this += float64(counts[kind]) * kinds[kind].sum
 		}
 		if stage == l.PP-1 {
 			this += head
@@ -227,9 +224,35 @@ func (m *Model) stages(s *sharded, l Layout, tokens float64) (longest micro, all
 	return longest, all
 }
 
+// walk goes through a layout's stages.
+type walk struct {
+	*Model
+	l               *Layout
+	stage, at, left int // of the layers' order, and what is left of its run
+}
+
+func (m *Model) walk(l *Layout) walk { return walk{Model: m, l: l, left: m.order[0].count} }
+
+// next counts the layers of the next stage by kind, MTP modules' on the last one too.
+func (w *walk) next() (counts [mostKinds]int) {
+	for n := w.layersOf(w.l, w.stage); n > 0; {
+		if w.left == 0 {
+			w.at++
+			w.left = w.order[w.at].count
+		}
+		k := min(n, w.left)
+		counts[w.order[w.at].kind] += k
+		n, w.left = n-k, w.left-k
+	}
+	if w.stage++; w.stage == w.l.PP {
+		counts[w.order[len(w.order)-1].kind] += w.task.Model.MTP
+	}
+	return counts
+}
+
 // layersOf counts the layers of a stage: even, later stages longer by one where they do
 // not divide (anatomy's Stages), unless the layout says.
-func (m *Model) layersOf(l Layout, stage int) int {
+func (m *Model) layersOf(l *Layout, stage int) int {
 	if l.Stages != nil {
 		return l.Stages[stage]
 	}
@@ -257,11 +280,11 @@ func (m *Model) layer(t *layerTime, l Layout, tokens float64) (out micro) {
 	out.terms[Overhead] = 2 * c.launch
 	forwardExperts := 0.0
 	if t.expertCount > 0 {
-		calls := t.expertCount / float64(l.EP*l.ETP)
-		imbalance := max(1, m.task.Imbalance)
-		forwardExperts = t.experts.forward.call*calls + t.experts.forward.token*tokens*imbalance
-		out.terms[ExpertProducts] = forwardExperts + t.experts.backward.call*calls + t.experts.backward.token*tokens*imbalance
-		out.terms[ExpertTraffic] = 4 * c.ep * m.allToAll(t, l, tokens*imbalance)
+		experts := t.expertCount / float64(l.EP) // of the rank, or shares of them
+		chosen := tokens * max(1, m.task.Imbalance)
+		forwardExperts = experts*(t.experts.forward.call/float64(l.ETP)+c.grouped) + t.experts.forward.token*chosen
+		out.terms[ExpertProducts] = forwardExperts + experts*(t.experts.backward.call/float64(l.ETP)+2*c.grouped) + t.experts.backward.token*chosen
+		out.terms[ExpertTraffic] = 4 * c.ep * m.toExperts(t, l, chosen)
 	}
 	traffic := [2]float64{}
 	if l.TP > 1 {
@@ -271,22 +294,18 @@ func (m *Model) layer(t *layerTime, l Layout, tokens float64) (out micro) {
 		}
 		out.terms[TensorTraffic] = traffic[0] + traffic[1]
 	}
+	context := 0.0 // forward
 	if l.CP > 1 {
-		out.terms[ContextTraffic] = m.context(t, l, tokens, out.terms[Attention])
+		context = m.context(t, l, 1, tokens, forwardScores)
+		out.terms[ContextTraffic] = context + m.context(t, l, 2, tokens, out.terms[Attention]-forwardScores)
 	}
-	switch l.Recompute {
-	case anatomy.FullLayers:
-		out.terms[Recomputed] = forwardProducts + forwardScores + forwardMoved + forwardExperts + traffic[0] + c.launch
-		if t.expertCount > 0 {
-			out.terms[Recomputed] += out.terms[ExpertTraffic] / 2
-		}
-	case anatomy.Selective:
-		switch {
-		case c.unfused:
-			out.terms[Recomputed] = forwardScores
-		case m.task.Stack == Titan: // "selective op" keeps scores and every second product
-			out.terms[Recomputed] = forwardProducts/2 + forwardMoved
-		}
+	switch mode := m.memory.habits.modeOf(l.Recompute); {
+	case mode == keepInputs:
+		out.terms[Recomputed] = forwardProducts + forwardScores + forwardMoved + forwardExperts + traffic[0] + out.terms[ExpertTraffic]/2 + context + c.launch
+	case mode == keepOperators: // every second product is kept, and what comes of attention and experts' ways
+		out.terms[Recomputed] = (forwardProducts+forwardExperts)/2 + forwardMoved
+	case mode == keepSelected && c.unfused:
+		out.terms[Recomputed] = forwardScores
 	}
 	for _, x := range out.terms {
 		out.sum += x

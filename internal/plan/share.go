@@ -39,8 +39,8 @@ const (
 // shareOfShapes is the share of large products by those of known shapes.
 func shareOfShapes(t chip.Table, name, format string) (Range, bool) {
 	k := BuiltinConstants()
-	tokens, _ := k.of("tokens")
-	width, _ := k.of("width")
+	tokens := k.of("tokens")
+	width := k.of("width")
 	var rows []chip.Measurement
 	for _, m := range t.OfChip(name) {
 		if m.Operation == chip.Product && m.Format == format && m.Extents() != nil {
@@ -66,7 +66,7 @@ func rangeOf(mids, ends []float64) (Range, bool) {
 	if len(mids) == 0 {
 		return Range{}, false
 	}
-	return Range{Low: slices.Min(ends), Mid: middleOf(mids), High: slices.Max(ends)}, true
+	return Range{Low: slices.Min(ends), Mid: Quantile(slices.Sorted(slices.Values(mids)), 0.5), High: slices.Max(ends)}, true
 }
 
 // AssumedShareOf takes the share from the best product that was measured, on the
@@ -117,10 +117,4 @@ func newest(all []chip.Measurement) []chip.Measurement {
 		last = max(last, m.Date)
 	}
 	return slices.DeleteFunc(all, func(m chip.Measurement) bool { return m.Date != last })
-}
-
-// middleOf is the median.
-func middleOf(x []float64) float64 {
-	s := slices.Sorted(slices.Values(x))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
 }

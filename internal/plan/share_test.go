@@ -58,8 +58,8 @@ func TestShareOfShapesIsTheModelsOwn(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		share, peak := rapid.Float64Range(0.1, 0.95).Draw(rt, "share"), 312e12
 		constants := BuiltinConstants()
-		tokens, _ := constants.of("tokens")
-		width, _ := constants.of("width")
+		tokens := constants.of("tokens")
+		width := constants.of("width")
 		c := coefficients{product: 1 / (share * peak), tokens: tokens.Value, width: width.Value} // memory is no limit
 		var trials []chip.Trial
 		seen := map[[3]int]bool{}
@@ -72,7 +72,7 @@ func TestShareOfShapesIsTheModelsOwn(t *testing.T) {
 				continue
 			}
 			seen[x] = true
-			seconds := c.one("bf16", matrix{float64(x[2]), float64(x[1])}, c.product, c.tokens).forward.at(float64(x[0]))
+			seconds := c.multiply("bf16", matrix{float64(x[2]), float64(x[1])}).forward.at(float64(x[0]))
 			key := chip.Key{Operation: chip.Product, Format: "bf16", Shape: fmt.Sprintf("%dx%dx%d", x[0], x[1], x[2])}
 			trials = append(trials, chip.Trial{Key: key, Seconds: []float64{seconds}})
 		}

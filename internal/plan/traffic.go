@@ -29,15 +29,24 @@ func (m *Model) linkTime(ranks int) float64 {
 	return m.c.link
 }
 
-// allToAll is the time of a token's way to its experts, all tokens of a rank together:
-// a choice inside the group of fast links travels alone; beyond it, a token goes to each
-// host once, whatever it chose there (DeepSeek-V3, arXiv 2412.19437, section 3.2.2).
-func (m *Model) allToAll(t *layerTime, l Layout, tokens float64) float64 {
-	n := l.EP * l.ETP
+// toExperts is the time of tokens' way to their experts, all tokens of a rank together:
+// between expert-parallel ranks, and then gathered by all ranks of an expert that is cut.
+func (m *Model) toExperts(t *layerTime, l Layout, tokens float64) float64 {
+	gather := 0.0
+	if others := float64(l.ETP - 1); others > 0 {
+		gather = others * (tokens*t.expertBytes*m.ring(l.ETP, 1) + m.c.hop)
+	}
+	return gather + m.allToAll(t, l.EP, l.ETP, tokens)
+}
+
+// allToAll is the time of tokens' way to ranks a stride apart: a choice inside the group of
+// fast links travels alone; beyond it, a token goes to each group once, whatever it chose
+// there (DeepSeek-V3, arXiv 2412.19437, section 3.2.2).
+func (m *Model) allToAll(t *layerTime, n, stride int, tokens float64) float64 {
 	if n == 1 {
 		return 0
 	}
-	r := m.chip.inside(n, 1)
+	r := m.chip.inside(n, stride)
 	near := tokens * t.expertBytes * float64(r-1) / float64(r) * m.linkTime(r)
 	if r == n {
 		return near + m.c.hop*float64(n-1)
@@ -48,20 +57,21 @@ func (m *Model) allToAll(t *layerTime, l Layout, tokens float64) float64 {
 	return max(near, far) + m.c.hop*float64(r+int(groups)-2)
 }
 
-// context is what attention waits for keys and values of the other context-parallel
-// ranks, which go around while it works (Liu et al., arXiv 2310.01889, section 3), and their gradients.
-func (m *Model) context(t *layerTime, l Layout, tokens, attention float64) float64 {
+// context is what a pass of attention waits for keys and values of the other context-parallel
+// ranks, which go around while it works (Liu et al., arXiv 2310.01889, section 3): once
+// forward, and backward once more, and their gradients.
+func (m *Model) context(t *layerTime, l Layout, times, tokens, attention float64) float64 {
 	others := float64(l.CP - 1)
-	sent := t.keyBytes*tokens*others*m.ring(l.CP, l.TP) + others*m.c.hop
-	return m.beside(attention, 3*sent)
+	return m.beside(attention, times*others*(t.keyBytes*tokens*m.ring(l.CP, l.TP)+m.c.hop))
 }
 
 // beside is what traffic adds to work that it goes on beside.
 func (m *Model) beside(work, traffic float64) float64 {
-	if traffic <= 0 || m.c.overlap <= 1 {
+	if work == 0 || traffic == 0 || m.c.overlap <= 1 {
 		return traffic
 	}
-	return math.Pow(math.Pow(work, m.c.overlap)+math.Pow(traffic, m.c.overlap), 1/m.c.overlap) - work
+	// (work^p + traffic^p)^(1/p) − work, without the difference of two like numbers.
+	return work * math.Expm1(math.Log1p(math.Pow(traffic/work, m.c.overlap))/m.c.overlap)
 }
 
 // passing is the time that a stage waits for its neighbours' stream and gradients for
@@ -75,9 +85,9 @@ func (m *Model) passing(l Layout, tokens float64) float64 {
 	return m.c.send * 2 * (bytes*per + m.c.hop)
 }
 
-// replicas is what the exchange of gradients and weights adds to a step.
-func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
-	dense, routed := m.held(s, l)
+// replicas is what the exchange of gradients and weights of a rank's parameters adds to a
+// step.
+func (m *Model) replicas(dense, routed float64, l Layout, stage, batches float64) float64 {
 	time := func(parameters float64, ranks, stride int) float64 {
 		if ranks < 2 || parameters == 0 {
 			return 0
@@ -89,15 +99,24 @@ func (m *Model) replicas(s *sharded, l Layout, stage, batches float64) float64 {
 	each := time(dense, ranks, l.TP) + time(routed, ranks*l.TP/(l.EP*l.ETP), l.EP*l.ETP)
 	weights := float64(wideBytes(m.task.Format))
 	gradients := weights
-	if m.task.Stack == Plain { // Megatron sums gradients in fp32 unless told otherwise
+	if m.task.Stack == Plain || m.task.Stack == Titan { // sums in fp32: Megatron's and torchtitan's default
 		gradients = 4
 	}
-	if m.gathersEachTime(l) {
-		return batches * m.beside(stage, each*(gradients+2*weights))
+	if l.ZeRO == 0 { // the owners' sums come back, not their weights
+		weights = gradients
 	}
-	once := m.beside(stage, each*(gradients+weights))
+	adds := func(bytes float64) float64 {
+		if l.Exposed {
+			return each * bytes
+		}
+		return m.beside(stage, each*bytes)
+	}
+	if m.gathersEachTime(l) {
+		return batches * adds(gradients+2*weights)
+	}
+	once := adds(gradients + weights)
 	if l.ZeRO == 2 { // nobody has room for the sums of several micro-batches' gradients
-		once += (batches - 1) * m.beside(stage, each*gradients)
+		once += (batches - 1) * adds(gradients)
 	}
 	return once
 }
@@ -109,26 +128,22 @@ func (m *Model) gathersEachTime(l Layout) bool {
 }
 
 // held counts the parameters of the fullest stage.
-func (m *Model) held(s *sharded, l Layout) (dense, routed float64) {
-	at, left := 0, m.order[0].count
+func (m *Model) held(s *sharded, l *Layout) (dense, routed float64) {
+	w := m.walk(l)
 	for stage := range l.PP {
-		d, r := 0.0, 0.0
-		for n := m.layersOf(l, stage); n > 0; {
-			if left == 0 {
-				at++
-				left = m.order[at].count
+		d, r, counts := 0.0, 0.0, w.next()
+		for kind := range s.layers {
+			d += float64(counts[kind]) * s.layers[kind].dense
+			r += float64(counts[kind]) * s.layers[kind].routed / float64(l.EP*l.ETP)
+		}
+		if stage == 0 {
+			d += s.ends
+		}
+		if stage == l.PP-1 {
+			d += s.modules
+			if l.PP > 1 || !m.task.Model.Tied { // a tied head is a copy on another stage, and none on the same
+				d += s.ends
 			}
-			k := min(n, left)
-			t := &s.layers[m.order[at].kind]
-			d += float64(k) * t.dense
-			r += float64(k) * t.routed / float64(l.EP*l.ETP)
-			n, left = n-k, left-k
-		}
-		if stage == 0 || stage == l.PP-1 {
-			d += s.ends
-		}
-		if l.PP == 1 && !m.task.Model.Tied {
-			d += s.ends
 		}
 		if d+r > dense+routed {
 			dense, routed = d, r
@@ -138,9 +153,8 @@ func (m *Model) held(s *sharded, l Layout) (dense, routed float64) {
 }
 
 // optimizer is the time in which AdamW moves masters, moments, gradients and weights
-// of a rank through memory.
-func (m *Model) optimizer(s *sharded, l Layout) float64 {
-	dense, routed := m.held(s, l)
+// of a rank's parameters through memory.
+func (m *Model) optimizer(dense, routed float64, l Layout) float64 {
 	if l.ZeRO > 0 {
 		dense /= float64(l.DP * l.CP)
 		routed /= float64(max(1, l.DP*l.CP*l.TP/(l.EP*l.ETP)))

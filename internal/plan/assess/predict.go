@@ -79,7 +79,7 @@ func constantsOf(names []string) []string {
 	if len(some) == 0 {
 		return nil
 	}
-	return []string{"constants fitted to other chips: " + strings.Join(some, ", ")}
+	return []string{"constants not fitted to this chip: " + strings.Join(some, ", ")}
 }
 
 // The grid: powers of two, which divide the numbers of chips that are looked at.

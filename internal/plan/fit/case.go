@@ -80,9 +80,8 @@ func recomputeOf(c published.Case) anatomy.Recompute {
 	return anatomy.NoRecompute
 }
 
-// microBatch is the one stated, or the largest of one rank that divides its share,
-// not above one sequence of long context. torchtitan makes as many micro-batches as there are
-// stages (its pipeline_llama).
+// microBatch is the one stated, or what the stated accumulation leaves; with torchtitan's
+// pipelines, of which it makes as many micro-batches as there are stages (its pipeline_llama), that; else one sequence.
 func microBatch(c published.Case, l plan.Layout, stack plan.Stack) int {
 	if c.MicroBatch.Known {
 		return c.MicroBatch.Value

@@ -12,7 +12,6 @@ import (
 type Kernel struct {
 	Chip   plan.Hardware
 	Format string
-	Group  bool // products of experts
 	Share  float64
 }
 
@@ -29,7 +28,7 @@ func Kernels(chips chip.Catalogue) []Kernel {
 			continue
 		}
 		if h, err := plan.HardwareOf(c, chips.Chips()...); err == nil {
-			out = append(out, Kernel{h, m.Format, m.Operation == chip.GroupedProduct, share})
+			out = append(out, Kernel{h, m.Format, share})
 		}
 	}
 	return out
@@ -37,17 +36,9 @@ func Kernels(chips chip.Catalogue) []Kernel {
 
 // shapes of training are taken for what such tables hold: projections and MLPs of
 // Llama 3 8B, 70B and 405B and DeepSeek-V2 and V3 with 4096 tokens on 1 to 8 tensor-parallel
-// ranks; of experts those of DeepSeek and Mixtral.
-func shapes(group bool) [][3]float64 {
+// ranks.
+func shapes() [][3]float64 {
 	var out [][3]float64
-	if group {
-		for _, tokens := range []float64{154, 308, 1024, 4096} {
-			for _, e := range [][2]float64{{5120, 1536}, {7168, 2048}, {4096, 14336}} {
-				out = append(out, [3]float64{tokens, e[0], 2 * e[1]}, [3]float64{tokens, e[1], e[0]})
-			}
-		}
-		return out
-	}
 	for _, tp := range []float64{1, 2, 4, 8} {
 		for _, m := range [][2]float64{{4096, 14336}, {8192, 28672}, {16384, 53248}, {5120, 12288}, {7168, 18432}} {
 			h, f := m[0], m[1]/tp
@@ -61,12 +52,8 @@ func shapes(group bool) [][3]float64 {
 // way around, as of times.
 func (q Kernel) off(k plan.Constants) float64 {
 	var shares []float64
-	for _, s := range shapes(q.Group) {
-		experts := 0
-		if q.Group {
-			experts = 8
-		}
-		shares = append(shares, k.Reached(q.Chip, q.Format, experts, s[0], s[1], s[2]))
+	for _, s := range shapes() {
+		shares = append(shares, k.Reached(q.Chip, q.Format, s[0], s[1], s[2]))
 	}
 	slices.Sort(shares)
 	return math.Log(q.Share / shares[len(shares)/2])

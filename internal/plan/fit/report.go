@@ -63,7 +63,7 @@ func spreads(left []Scored) []plan.Constant {
 	var out []plan.Constant
 	for _, name := range []string{"range.dense", "range.experts", "range.other"} {
 		slices.Sort(by[name])
-		out = append(out, plan.Constant{Name: name, Value: quantile(by[name], within), Rows: len(by[name])})
+		out = append(out, plan.Constant{Name: name, Value: plan.Quantile(by[name], within), Rows: len(by[name])})
 	}
 	return out
 }
@@ -151,20 +151,7 @@ func Sum(all []Scored) Errors {
 		x = append(x, math.Abs(s.Error))
 	}
 	slices.Sort(x)
-	return Errors{len(x), quantile(x, 0.5), quantile(x, 0.9)}
-}
-
-// quantile of sorted numbers, between the neighbours.
-func quantile(x []float64, q float64) float64 {
-	if len(x) == 0 {
-		return math.NaN()
-	}
-	at := q * float64(len(x)-1)
-	i := int(at)
-	if i+1 == len(x) {
-		return x[i]
-	}
-	return x[i] + (at-float64(i))*(x[i+1]-x[i])
+	return Errors{len(x), plan.Quantile(x, 0.5), plan.Quantile(x, 0.9)}
 }
 
 // Score predicts runs.

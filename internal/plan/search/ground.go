@@ -90,7 +90,7 @@ func (q Question) ground(p fleet.Pool) (*ground, error) {
 	g.path, err = q.path(p, g.beside)
 	g.assumed = slices.Concat(h.Assumed, p.Assumed())
 	if len(g.model.Assumed) > 0 {
-		g.assumed = append(g.assumed, "constants fitted to other chips: "+strings.Join(g.model.Assumed, ", "))
+		g.assumed = append(g.assumed, "constants not fitted to this chip: "+strings.Join(g.model.Assumed, ", "))
 	}
 	return g, err
 }

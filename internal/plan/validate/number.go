@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+
+	"github.com/mistura-project/mistura/internal/plan"
 )
 
 // Number is a number that may not be known: NaN, null in JSON.
@@ -34,19 +36,8 @@ func (r Reason) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(r))
 }
 
-// quantile is the value below which a share of them lies, between neighbours in
-// proportion; unknown of none. They are in order.
-func quantile(ordered []float64, share float64) Number {
-	if len(ordered) == 0 {
-		return Unknown()
-	}
-	at := share * float64(len(ordered)-1)
-	i := int(at)
-	if i+1 == len(ordered) {
-		return Number(ordered[i])
-	}
-	return Number(ordered[i] + (at-float64(i))*(ordered[i+1]-ordered[i]))
-}
+// quantile is that of package plan; unknown of none.
+func quantile(ordered []float64, share float64) Number { return Number(plan.Quantile(ordered, share)) }
 
 // Stats are the errors of some rows, as fractions of what was measured.
 type Stats struct {
