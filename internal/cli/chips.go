@@ -47,7 +47,7 @@ func (f *chipFlags) catalogue() (chip.Catalogue, error) {
 
 // readFlag reads the file that a flag names.
 func readFlag(flag, file string) ([]byte, error) {
-	data, err := os.ReadFile(file)
+	data, err := readWritten(file)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, usage(flag, file, "does not exist", "give a file that does")
@@ -55,6 +55,23 @@ func readFlag(flag, file string) ([]byte, error) {
 		return nil, usage(flag, file, "cannot be read: "+reason(err), "give a readable file")
 	}
 	return data, nil
+}
+
+// mostWritten is the bytes of a file that somebody wrote: another may have no end.
+const mostWritten = 64 << 20
+
+// readWritten reads no more of a file than somebody writes.
+func readWritten(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, mostWritten+1))
+	if err == nil && len(data) > mostWritten {
+		err = fmt.Errorf("more than %d MiB", mostWritten>>20)
+	}
+	return data, err
 }
 
 func newChips(env *Env) *cobra.Command {

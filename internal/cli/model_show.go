@@ -98,7 +98,7 @@ func plural(n int, of string) string {
 	if n != 1 {
 		of += "s"
 	}
-	return fmt.Sprintf("%d %s", n, of)
+	return grouped(int64(n)) + " " + of
 }
 
 func heads(a anatomy.Attention) string {

@@ -89,6 +89,29 @@ func (n newFile) write(data []byte) error {
 	return n.failed(err)
 }
 
+// writeNew makes the file where there is none: of two at once one does.
+func (n newFile) writeNew(data []byte) error {
+	taken := usage(n.flag, n.path, "is there already", "give a name that is free")
+	if _, err := os.Lstat(n.path); err == nil {
+		return taken
+	}
+	f, err := n.part()
+	if err != nil {
+		return usage(n.flag, n.path, "cannot be written: "+reason(err), "give a path that can")
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // what is left of it harms nobody
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return n.failed(err)
+	}
+	if err = os.Link(f.Name(), n.path); errors.Is(err, fs.ErrExist) {
+		return taken
+	} else if err != nil { // a file system without links
+		err = os.Rename(f.Name(), n.path)
+	}
+	return n.failed(err)
+}
+
 func (n newFile) failed(err error) error {
 	if err == nil {
 		return nil

@@ -88,7 +88,7 @@ func splitArgs(args, data []string) (file string, paths []string, err error) {
 }
 
 func readRun(file string) (runfile.Run, error) {
-	data, err := os.ReadFile(file)
+	data, err := readWritten(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return runfile.Run{}, usage("run file", file, "does not exist", "give a run file, or none for the built-in run")
 	}

@@ -154,6 +154,11 @@ func finite(v reflect.Value) any {
 				some.Hourly, some.Amount = math.NaN(), math.NaN()
 			}
 			v = reflect.ValueOf(some)
+		case plan.Line:
+			if some.Unknown != "" && some.Mid == 0 {
+				some.Mid = math.NaN()
+			}
+			v = reflect.ValueOf(some)
 		case search.Change:
 			if some.Missing != "" {
 				some.Cost, some.Seconds = math.NaN(), math.NaN()

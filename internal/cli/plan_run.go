@@ -2,10 +2,7 @@ package cli
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
@@ -23,19 +20,8 @@ func (p *planned) writeRun(file string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return usage("--out", file, "is there already", "give a name that is free")
-	case err != nil:
-		return usage("--out", file, "cannot be written: "+reason(err), "give a path that can")
-	}
-	_, err = f.WriteString(p.remarks(p.answer.Plans[0]) + string(r.Marshal()))
-	if closed := f.Close(); err == nil {
-		err = closed
-	}
 	p.out = file
-	return err
+	return newFile{flag: "--out", path: file}.writeNew([]byte(p.remarks(p.answer.Plans[0]) + string(r.Marshal())))
 }
 
 // run is a plan as a run. Islands on chips of others are trained by trainers of the

@@ -88,8 +88,8 @@ func (p *planned) best(out *page, best search.Plan) {
 	if p.question.Objective == search.Time {
 		word = "The fastest"
 	}
-	out.section(fmt.Sprintf("%s: predicted %s, %s, MFU %s, %s of %s chips: %s", word, spanOfTime(best.Seconds), spanOfMoney(best.Cost, p.answer.Currency),
-		percentOf(best.MFU), anatomy.Scaled(best.TokenRate, "tokens/s", "k tokens/s", "M tokens/s"), grouped(int64(best.Chips)), poolsOf(best)))
+	out.section(fmt.Sprintf("%s: predicted %s, %s, MFU %s, %s of %s: %s", word, spanOfTime(best.Seconds), spanOfMoney(best.Cost, p.answer.Currency),
+		percentOf(best.MFU), anatomy.Scaled(best.TokenRate, "tokens/s", "k tokens/s", "M tokens/s"), plural(best.Chips, "chip"), poolsOf(best)))
 	out.WriteString("\n")
 	rows := []string{cells("islands", "of chips", "batch", "a step", "range", "MFU", "memory", "of", "free")}
 	var layouts []string
@@ -133,7 +133,7 @@ func (p *planned) paid(out *page, best search.Plan) {
 	out.WriteString("\n")
 	rows := []string{cells("time", "predicted", "range", "share")}
 	for _, line := range best.Run {
-		rows = append(rows, cells(line.Name, lasting(line.Mid), rangeOf(line), percentOf(line.Mid/best.Seconds.Mid)))
+		rows = append(rows, cells(line.Name, tookOf(line, lasting(line.Mid)), rangeOf(line), tookOf(line, percentOf(line.Mid/best.Seconds.Mid))))
 	}
 	out.table(rows...)
 	out.WriteString("\n")
@@ -147,6 +147,14 @@ func (p *planned) paid(out *page, best search.Plan) {
 	}
 	out.table(rows...)
 	out.WriteString("\n")
+}
+
+// tookOf is what a line of the time takes, in words; not known is not nothing.
+func tookOf(line plan.Line, words string) string {
+	if line.Unknown != "" && line.Mid == 0 {
+		return unknown
+	}
+	return words
 }
 
 // rangeOf is that of a line of the time; what is not known of it is in its worst.
@@ -248,7 +256,7 @@ func explainPlan(out *page, best search.Plan, currency string) {
 	}
 	out.section(fmt.Sprintf("The whole run, %s, predicted", spanOfTime(best.Seconds)))
 	for _, line := range best.Run {
-		out.row(line.Name, lasting(line.Mid))
+		out.row(line.Name, tookOf(line, lasting(line.Mid)))
 		out.formula(joined(line.Formula, line.Unknown))
 	}
 	out.section("What it costs, predicted")

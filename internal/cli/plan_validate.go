@@ -2,10 +2,11 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -63,24 +64,33 @@ func runPlanValidate(env *Env, f *planValidateFlags, args []string) error {
 		name = args[0]
 	}
 	chips, k := chip.Builtin(), plan.BuiltinConstants()
-	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: fit.Predictor(k), Anchor: f.anchor, Shared: validate.SharedOf(k)})
+	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: counting(env.Stderr, len(runs), time.Now, fit.Predictor(k)), Anchor: f.anchor, Shared: validate.SharedOf(k)})
 	if f.asJSON {
 		return printJSON(env.Stdout, r)
 	}
 	return showValidation(env.Stdout, name, r, f.rows)
 }
 
-// readTable reads no more of a file than a table of runs may have.
-func readTable(file string) ([]byte, error) {
-	f, err := os.Open(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, usage("RUNS.csv", file, "does not exist", "give a table of published runs, or none for the built-in ones")
-	case err != nil:
-		return nil, usage("RUNS.csv", file, "cannot be read: "+reason(err), "give a readable file")
+// counting says every few seconds how far predictions are: a table may be long.
+func counting(out io.Writer, all int, now func() time.Time, predict validate.Predictor) validate.Predictor {
+	const pause = 3 * time.Second
+	n, said := 0, now()
+	return func(c published.Case) (plan.Step, error) {
+		if at := now(); at.Sub(said) >= pause {
+			said = at
+			fmt.Fprintf(out, "predicted %s of at most %s\n", grouped(int64(n)), plural(all, "run"))
+		}
+		n++
+		return predict(c)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, published.MaxBytes+1))
+}
+
+// readTable reads a table of runs.
+func readTable(file string) ([]byte, error) {
+	data, err := readWritten(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("RUNS.csv", file, "does not exist", "give a table of published runs, or none for the built-in ones")
+	}
 	if err != nil {
 		return nil, usage("RUNS.csv", file, "cannot be read: "+reason(err), "give a readable file")
 	}

@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mistura-project/mistura/internal/plan"
+	"github.com/mistura-project/mistura/internal/published"
+)
+
+// A plan is written whole or not at all, and never over what is there.
+func TestPlansAreWrittenWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "run.yaml")
+	n := newFile{flag: "--out", path: path}
+	if err := n.writeNew([]byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	nowhere := filepath.Join(dir, "link.yaml")
+	if err := os.Symlink(filepath.Join(dir, "nothing"), nowhere); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{path: "is there already", nowhere: "is there already", dir: "is there already", filepath.Join(dir, "no", "run.yaml"): "cannot be written: no such file or directory"} {
+		if err := (newFile{flag: "--out", path: path}).writeNew([]byte("second")); err == nil || exitCode(err) != exitInput || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", path, err, want)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || string(got) != "first" {
+		t.Errorf("%v: %q", err, got)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 2 {
+		t.Errorf("%v: %v", err, left)
+	}
+}
+
+// A file without an end is not read for ever.
+func TestFilesThatNobodyWrote(t *testing.T) {
+	const endless = "/dev/zero"
+	if _, err := os.Stat(endless); err != nil {
+		t.Skip(err)
+	}
+	for _, args := range [][]string{
+		{"plan", "--model", "ling-lite", "--tokens", "1B", "--fleet", endless}, {"plan", "--model", endless, "--tokens", "1B"}, {"plan", "--catalogue", endless},
+		{"plan", "--efficiency", endless}, {"plan", "validate", endless}, {"model", endless}, {"chips", "--catalogue", endless},
+	} {
+		var out, said bytes.Buffer
+		code := Main(Env{Args: append([]string{"mistura"}, args...), Stdout: &out, Stderr: &said})
+		if code != exitInput || out.Len() > 0 || !strings.Contains(said.String(), "cannot be read: more than 64 MiB") {
+			t.Errorf("%v: exit code %d\n%s%s", args, code, &out, &said)
+		}
+	}
+}
+
+// A long table says how far it is.
+func TestLongTablesSayHowFarTheyAre(t *testing.T) {
+	var said bytes.Buffer
+	clock := time.Unix(0, 0)
+	predict := counting(&said, 5000, func() time.Time { clock = clock.Add(time.Second); return clock }, func(published.Case) (plan.Step, error) { return plan.Step{}, nil })
+	for range 7 {
+		if _, err := predict(published.Case{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := said.String(), "predicted 2 of at most 5 000 runs\npredicted 5 of at most 5 000 runs\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
