@@ -169,7 +169,7 @@ func (m *Model) Time(l Layout) Step {
 		out.Terms[i] = longest.terms[i] * batches
 	}
 	vpp := float64(max(1, l.VPP))
-	out.Terms[Bubble] = (all - longest.sum) / vpp
+	out.Terms[Bubble] = bubble(longest.sum, all, vpp)
 	if l.PP > 1 {
 		out.Terms[StageTraffic] = m.passing(l, tokens) * batches * vpp
 	}
@@ -190,6 +190,11 @@ func (m *Model) Time(l Layout) Step {
 	out.Low, out.High = out.Seconds*m.low, out.Seconds*m.high
 	return out
 }
+
+// bubble is what a step takes beside the slowest stage's micro-batches: those pass once through
+// all other stages, or, interleaved, through a virtual stage of each (Narayanan et al.,
+// arXiv 2104.04473, section 2.2).
+func bubble(longest, all, virtual float64) float64 { return (all - longest) / virtual }
 
 // stages gives what a micro-batch takes on the slowest stage, and on all of them.
 func (m *Model) stages(s *sharded, l *Layout, tokens float64) (longest micro, all float64) {

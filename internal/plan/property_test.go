@@ -70,6 +70,21 @@ func drawLayout(r *rand.Rand, experts bool) Layout {
 	return l
 }
 
+// drawStages deals layers at random, one at least to each stage.
+func drawStages(r *rand.Rand, depth, stages int) []int {
+	if stages > depth {
+		return nil
+	}
+	out := make([]int, stages)
+	for i := range out {
+		out[i] = 1
+	}
+	for range depth - stages {
+		out[r.IntN(stages)]++
+	}
+	return out
+}
+
 // draw draws until a layout is legal.
 func draw(t *testing.T, r *rand.Rand, chips []Hardware) drawn {
 	t.Helper()
@@ -82,6 +97,9 @@ func draw(t *testing.T, r *rand.Rand, chips []Hardware) drawn {
 		d := drawn{Task{Model: model, Sequence: 1024 << r.IntN(5), Format: among(r, "bf16", "fp16", "fp8", "fp4", "tf32", "fp32"), Imbalance: among(r, 0, 1, 1.5),
 			Stack: among(r, Megatron, Plain, Classic, FSDP, Titan, MindSpeed, Primus, Sailor, "of nobody"), Unfused: r.IntN(3) == 0}, among(r, chips...), drawLayout(r, s.Experts > 0)}
 		d.Batch = d.l.DP * d.l.MicroBatch * (1 + r.IntN(12))
+		if r.IntN(3) == 0 {
+			d.l.Stages = drawStages(r, model.Depth(), d.l.PP)
+		}
 		if d.Peak[d.Format] > 0 && d.Peak[wide(d.Format)] > 0 && d.l.Check(d.Task) == nil {
 			return d
 		}
@@ -218,7 +236,7 @@ func TestF17StagesOfTwelveLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := PrepareFor(Task{Model: d, Sequence: 1024, Batch: 8}, predictable(t)[0], BuiltinConstants(), 1)
+	m, err := PrepareFor(Task{Model: d, Sequence: 1024, Batch: 8}, catalogued(t, "h100-80g-sxm"), BuiltinConstants(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

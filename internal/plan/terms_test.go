@@ -77,7 +77,7 @@ func TestMTPModulesHaveExperts(t *testing.T) {
 // The way to experts is that of anatomy's messages, where all links are alike.
 func TestWayToExpertsIsAnatomys(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 5))
-	for range 100 {
+	for range 40 {
 		m, l := mixture(t, func(d *drawn) {
 			d.l.TP, d.l.EP, d.l.ETP, d.l.DP, d.Batch = among(r, 1, 2, 4), among(r, 1, 2, 4), among(r, 1, 2, 4), 16, 16
 			d.Group, d.Pair = 64, 0
