@@ -46,7 +46,7 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 		if h.Share != nil && format == t.Format {
 			return 1 / (h.Peak[format] * h.Share.Mid)
 		}
-		return 1 / (h.Peak[format] * ofChip("product."+format+"."+family))
+		return 1 / (h.Peak[format] * ofChip(k.productName(format, family)))
 	}
 	c.product, c.wide = product(t.Format), product(wide(t.Format))
 	if kindOf(t) == "experts" {
@@ -73,6 +73,31 @@ func (k Constants) coefficients(t Task, h Hardware) (c coefficients, assumed []s
 	c.factor = at("stack."+stack) * math.Exp(t.Months*at("drift."+kindOf(t)))
 	c.unfused = t.Unfused
 	return c, assumed
+}
+
+// productName is the constant of products in a format: fp16 goes like bf16 where it was
+// not fitted apart.
+func (k Constants) productName(format, family string) string {
+	name := "product." + format + "." + family
+	if format == "fp16" && k.of(name).Name != name {
+		return "product.bf16." + family
+	}
+	return name
+}
+
+// spread is the half width of the range of a prediction, as a logarithm: that of models
+// of the kind, not less than that of the family of chips where it is told apart; of a
+// chip to whose products nothing was fitted, and whose user does not say what they reach, that
+// of chips and software left out whole.
+func (k Constants) spread(t Task, h Hardware) float64 {
+	if h.Share == nil && (!h.fitted() || k.of(k.productName(t.Format, h.Family())).Rows == 0) {
+		return k.of("range.other").Value
+	}
+	width := k.of("range." + kindOf(t)).Value
+	if own := k.of("range." + h.Family()); own.Name == "range."+h.Family() {
+		width = max(width, own.Value)
+	}
+	return width
 }
 
 // widened are those of products that are never narrowed: router and head (DeepSeek-V3,

@@ -112,11 +112,7 @@ func (m *Model) shape(at shard) {
 func (m *Model) With(k Constants) *Model {
 	out := *m
 	out.c, out.Assumed = k.coefficients(m.task, m.chip)
-	scope := kindOf(m.task)
-	if len(out.Assumed) > 0 {
-		scope = "other"
-	}
-	spread := math.Exp(k.Of("range." + scope).Value)
+	spread := math.Exp(k.spread(m.task, m.chip))
 	out.low, out.high = 1/spread, spread
 	if r := m.chip.Share; r != nil { // stated by the user: work goes with it
 		out.low, out.high = out.low*r.Mid/r.High, out.high*r.Mid/r.Low

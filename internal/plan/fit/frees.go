@@ -40,6 +40,8 @@ func Frees() []Free {
 		{"score.sm_90", 0.5, 0.3, 0.1, 1},
 		{"score.sm_100", 0.5, 0.3, 0.1, 1},
 		{"score.sm_103", 0.5, 0.3, 0.1, 1},
+		{"score.ascend", 0.5, 0.3, 0.1, 1},
+		{"score.gfx", 0.5, 0.3, 0.1, 1},
 		// memory, sizes at which products are at half of their rate, bytes moved beside products
 		{"bandwidth", 0.8, 0.1, 0.3, 1},
 		{"tokens", 200, 0.7, 1, 3000},
