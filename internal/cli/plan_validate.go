@@ -64,7 +64,7 @@ func runPlanValidate(env *Env, f *planValidateFlags, args []string) error {
 		name = args[0]
 	}
 	chips, k := chip.Builtin(), plan.BuiltinConstants()
-	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: counting(env.Stderr, len(runs), time.Now, fit.Predictor(k)), Anchor: f.anchor, Shared: validate.SharedOf(k)})
+	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: counting(env.Stderr, len(runs), time.Now, fit.Predictor(k)), Anchor: f.anchor})
 	if f.asJSON {
 		return printJSON(env.Stdout, r)
 	}

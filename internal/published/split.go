@@ -113,15 +113,6 @@ func (s Split) find(name string) (Source, bool) {
 	return Source{}, false
 }
 
-// Page is the page that a source is a part of: tables of several containers, or in
-// several sections, come from the same people and machines.
-func Page(source string) string {
-	for _, part := range []string{", container ", ", section "} {
-		source, _, _ = strings.Cut(source, part)
-	}
-	return source
-}
-
 // Of is what is decided about a source; nobody has looked at one that is not listed,
 // and it is for tests.
 func (s Split) Of(name string) Source {

@@ -109,19 +109,3 @@ func TestNewerSoftware(t *testing.T) {
 		}
 	}
 }
-
-func TestPages(t *testing.T) {
-	pages := map[string]int{}
-	for _, source := range BuiltinSplit(chip.Builtin()).Sources {
-		pages[Page(source.Name)]++
-	}
-	if n := pages["github.com/NVIDIA-NeMo/Megatron-Bridge docs/performance-summary(-archive).md"]; n != 6 {
-		t.Errorf("%d containers of Megatron-Bridge", n)
-	}
-	if n := pages["github.com/mosaicml/llm-foundry scripts/train/benchmarking/README.md"]; n != 5 {
-		t.Errorf("%d sections of llm-foundry", n)
-	}
-	if len(pages) != 20 {
-		t.Errorf("%d pages", len(pages))
-	}
-}

@@ -68,7 +68,7 @@ func constantsTable(k plan.Constants) string {
 	var b strings.Builder
 	fitted := 0
 	for _, c := range k.All() {
-		if c.Rows > 0 && !strings.HasPrefix(c.Name, "range.") && !strings.HasPrefix(c.Name, "anchor") {
+		if c.Rows > 0 && !strings.HasPrefix(c.Name, "range.") {
 			fitted++
 		}
 	}

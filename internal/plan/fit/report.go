@@ -31,8 +31,8 @@ func Observations(samples []Sample, chips chip.Catalogue) []Observation {
 func Constants(chips chip.Catalogue, first plan.Constants) plan.Constants {
 	samples := Samples(chips, published.Calibration)
 	k := withRows(samples, Fit(Observations(samples, chips), first, Frees()))
-	left := LeftOut(samples, chips, first, Source)
-	return k.With(append(spreads(left), anchors(left)...)...)
+	k = k.With(spreads(LeftOut(samples, chips, first, Source))...)
+	return k.With(ofFamilies(LeftOut(samples, chips, first, Fold))...)
 }
 
 // within is the share of runs that a range is taken from. The printed range is one of 80 %;
@@ -68,48 +68,25 @@ func spreads(left []Scored) []plan.Constant {
 	return out
 }
 
-// anchors are how much of what one run of a source is off by, as a logarithm, the others
-// on the same chip share: the slope of their errors on its own, over all pairs, when
-// the whole source was left out. A run that stands for its source corrects the others by
-// that part. Sisters are sources of a page that calibration has another part of.
-func anchors(left []Scored) []plan.Constant {
-	parts := map[string]map[string]bool{}
+// ofFamilies is the same of families of chips that have one source only, with runs
+// left out by fifths: leaving that source out would tell of a chip that nothing was fitted to.
+func ofFamilies(left []Scored) []plan.Constant {
+	by, sources := map[string][]float64{}, map[string][]string{}
 	for _, s := range left {
-		page := published.Page(Source(s.Sample))
-		if parts[page] == nil {
-			parts[page] = map[string]bool{}
-		}
-		parts[page][Source(s.Sample)] = true
-	}
-	by := map[string][]Scored{}
-	for _, s := range left {
-		name := "anchor"
-		if len(parts[published.Page(Source(s.Sample))]) > 1 {
-			name = "anchor.sister"
-		}
-		by[name] = append(by[name], s)
-	}
-	return []plan.Constant{alike("anchor", by["anchor"]), alike("anchor.sister", by["anchor.sister"])}
-}
-
-// alike is the slope between errors of a source and chip, over all pairs.
-func alike(name string, left []Scored) plan.Constant {
-	type sums struct{ n, one, two float64 }
-	by := map[[2]string]sums{}
-	for _, s := range left {
-		of, e := [2]string{Source(s.Sample), s.Sample.Chip.Chip}, math.Log1p(s.Error)
-		g := by[of]
-		by[of] = sums{g.n + 1, g.one + e, g.two + e*e}
-	}
-	shared, all, rows := 0.0, 0.0, 0.0
-	for _, of := range slices.SortedFunc(maps.Keys(by), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
-		if g := by[of]; g.n > 1 {
-			shared += (g.one*g.one - g.two) / (g.n - 1)
-			all += g.two
-			rows += g.n
+		f := s.Sample.Chip.Family()
+		by[f] = append(by[f], math.Abs(math.Log1p(s.Error)))
+		if !slices.Contains(sources[f], Source(s.Sample)) {
+			sources[f] = append(sources[f], Source(s.Sample))
 		}
 	}
-	return plan.Constant{Name: name, Value: min(max(shared/all, 0), 1), Rows: int(rows)}
+	var out []plan.Constant
+	for _, f := range slices.Sorted(maps.Keys(by)) {
+		if len(sources[f]) == 1 {
+			slices.Sort(by[f])
+			out = append(out, plan.Constant{Name: "range." + f, Value: quantile(by[f], within), Rows: len(by[f])})
+		}
+	}
+	return out
 }
 
 // moves is by how much the logarithm of a run's time must change with that of a constant

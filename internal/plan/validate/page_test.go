@@ -28,7 +28,7 @@ const (
 var builtin = sync.OnceValue(func() [2]Result {
 	k := plan.BuiltinConstants()
 	predict := Predictor(fit.Predictor(k))
-	return [2]Result{of(published.Builtin(), false, predict), shared(published.Builtin(), true, predict, SharedOf(k))}
+	return [2]Result{of(published.Builtin(), false, predict), of(published.Builtin(), true, predict)}
 })
 
 // The evidence that plans show, and the page, are those of the constants that the

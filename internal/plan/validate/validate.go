@@ -2,7 +2,6 @@ package validate
 
 import (
 	"maps"
-	"math"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/chip"
@@ -22,23 +21,6 @@ type Question struct {
 	// Anchor lets the first run of each source and chip that calibration has not seen set a
 	// factor for the others of them.
 	Anchor bool
-	// Shared is the part of what that run is off by, as a logarithm, that the factor
-	// takes off the others: how alike the errors of a source are.
-	Shared Shared
-}
-
-// Shared are parts from 0 to 1.
-type Shared struct {
-	Sister float64 // of sources of a page that calibration has another part of
-	Other  float64
-}
-
-// Whole takes all off.
-func Whole() Shared { return Shared{1, 1} }
-
-// SharedOf is what was found of calibration sources that were left out.
-func SharedOf(k plan.Constants) Shared {
-	return Shared{Sister: k.Of("anchor.sister").Value, Other: k.Of("anchor").Value}
 }
 
 // Result is the answer.
@@ -54,17 +36,15 @@ type judge struct {
 	predict Predictor
 	twins   map[string]bool    // of runs that are fitted to
 	seen    map[[2]string]bool // source and chip of runs that are fitted to
-	pages   map[string]bool    // of sources of runs that are fitted to
 }
 
 // Of predicts the runs and sums up.
 func Of(q Question) Result {
-	j := judge{chips: q.Chips, split: q.Split, predict: q.Predict, twins: map[string]bool{}, seen: map[[2]string]bool{}, pages: map[string]bool{}}
+	j := judge{chips: q.Chips, split: q.Split, predict: q.Predict, twins: map[string]bool{}, seen: map[[2]string]bool{}}
 	for _, run := range published.Builtin() {
 		if c, err := run.Case(q.Chips); err == nil && q.Split.Calibrates(run) {
 			j.twins[c.Twin()] = true
 			j.seen[[2]string{run.Source, c.Chip.Name}] = true
-			j.pages[published.Page(run.Source)] = true
 		}
 	}
 	rows := make([]Row, 0, len(q.Runs))
@@ -72,14 +52,14 @@ func Of(q Question) Result {
 		rows = append(rows, j.row(run))
 	}
 	if q.Anchor {
-		j.anchor(rows, q.Shared)
+		j.anchor(rows)
 	}
 	return Result{Summary: summaryOf(rows, q.Anchor), Rows: rows}
 }
 
 // anchor lets the first row of each source and chip that calibration has not seen set
 // the factor of the others: what its machines and its way of measuring make of a step.
-func (j judge) anchor(rows []Row, shared Shared) {
+func (j judge) anchor(rows []Row) {
 	factors := map[[2]string]Number{}
 	for i := range rows {
 		r := &rows[i]
@@ -89,11 +69,7 @@ func (j judge) anchor(rows []Row, shared Shared) {
 		}
 		factor, ok := factors[of]
 		if !ok {
-			part := shared.Other
-			if j.pages[published.Page(r.Source)] {
-				part = shared.Sister
-			}
-			factors[of] = Number(math.Pow(float64(r.Measured/r.Predicted), part))
+			factors[of] = r.Measured / r.Predicted
 			r.Anchor, r.Error = true, Unknown()
 			continue
 		}

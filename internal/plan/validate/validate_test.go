@@ -38,12 +38,8 @@ func ask(t *testing.T, csv string, anchor bool) Result {
 }
 
 func of(runs []published.Run, anchor bool, p Predictor) Result {
-	return shared(runs, anchor, p, Whole())
-}
-
-func shared(runs []published.Run, anchor bool, p Predictor, part Shared) Result {
 	chips := chip.Builtin()
-	return Of(Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: p, Anchor: anchor, Shared: part})
+	return Of(Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: p, Anchor: anchor})
 }
 
 // String is a row without the whole catalogue that it was found in.
@@ -134,17 +130,6 @@ func TestAnchors(t *testing.T) {
 	}
 	if s := r.Summary; s.Scored != 1 || s.Anchors != 3 || !s.Anchored || s.Skipped != 1 {
 		t.Errorf("%+v", s)
-	}
-	part := shared([]published.Run{r.Rows[0].run, r.Rows[3].run}, true, sixND, Shared{Sister: 0.25, Other: 0.5}).Rows
-	if a, d := part[0], part[1]; !near(d.Predicted*d.Predicted, a.Predicted*a.Measured) {
-		t.Errorf("half of what is off taken off: %v\n%v", a, d)
-	}
-	section := "github.com/mosaicml/llm-foundry scripts/train/benchmarking/README.md, section mine"
-	sister := []published.Run{r.Rows[0].run, r.Rows[3].run}
-	sister[0].Source, sister[1].Source = section, section
-	part = shared(sister, true, sixND, Shared{Sister: 0.25, Other: 0.5}).Rows
-	if a, d := part[0], part[1]; !near(Number(math.Pow(float64(d.Predicted/a.Predicted), 4)), a.Measured/a.Predicted) {
-		t.Errorf("a quarter of what is off taken off: %v\n%v", a, d)
 	}
 	split := published.BuiltinSplit(chip.Builtin())
 	for _, run := range published.Builtin() {
