@@ -83,7 +83,7 @@ func ofFamilies(left []Scored) []plan.Constant {
 	for _, f := range slices.Sorted(maps.Keys(by)) {
 		if len(sources[f]) == 1 {
 			slices.Sort(by[f])
-			out = append(out, plan.Constant{Name: "range." + f, Value: quantile(by[f], within), Rows: len(by[f])})
+			out = append(out, plan.Constant{Name: "range." + f, Value: plan.Quantile(by[f], within), Rows: len(by[f])})
 		}
 	}
 	return out
