@@ -124,8 +124,8 @@ func TestAssumedConstantsAreSaid(t *testing.T) {
 	}{
 		{"h100-80g-sxm", "bf16", true, ""}, {"h100-80g-sxm", "bf16", false, ""}, {"h100-80g-sxm", "fp8", false, ""},
 		{"a100-80g-sxm", "bf16", true, ""}, {"a100-80g-sxm", "bf16", false, "expert"},
-		{"b200", "fp4", true, "product"}, {"mi355x", "bf16", true, "score"}, {"mi300x", "bf16", true, "product score"}, {"mi300x", "fp8", true, "product product score"},
-		{"ascend-910b2", "bf16", true, "score"}, {"ascend-910c", "bf16", true, "product score"},
+		{"b200", "fp4", true, "product"}, {"mi355x", "bf16", true, ""}, {"mi300x", "bf16", true, "product score"}, {"mi300x", "fp8", true, "product product score"},
+		{"ascend-910b2", "bf16", true, ""}, {"ascend-910c", "bf16", true, "product score"},
 	} {
 		d := drawn{Task: Task{Sequence: 4096, Batch: 8, Format: c.format}, Hardware: catalogued(t, c.chip), l: Layout{Layout: anatomy.Single()}}
 		m, _ := mixture(t, func(*drawn) {})
@@ -140,5 +140,26 @@ func TestAssumedConstantsAreSaid(t *testing.T) {
 		if got := strings.Join(what, " "); got != c.want {
 			t.Errorf("%s in %s: %q is said, not %q", c.chip, c.format, got, c.want)
 		}
+	}
+}
+
+// A range is as wide as what it rests on: of a chip that nothing was fitted to it is that of
+// software and chips left out, unless the user says what products reach.
+func TestRangesByWhatTheyRestOn(t *testing.T) {
+	k := BuiltinConstants()
+	d, _ := mixture(t, func(*drawn) {})
+	task := d.task
+	for chip, want := range map[string]string{"h100-80g-sxm": "range.experts", "mi300x": "range.other", "v100-32g-sxm": "range.other"} {
+		if got := k.spread(task, catalogued(t, chip)); got != k.Of(want).Value {
+			t.Errorf("%s: %g, not %s", chip, got, want)
+		}
+	}
+	h := catalogued(t, "mi300x")
+	h.Share = &Range{0.4, 0.5, 0.6}
+	if got := k.spread(task, h); got >= k.Of("range.other").Value {
+		t.Errorf("with a stated share: %g", got)
+	}
+	if got := k.spread(task, catalogued(t, "ascend-910b2")); got != max(k.Of("range.ascend").Value, k.Of("range.experts").Value) {
+		t.Errorf("ascend: %g", got)
 	}
 }
