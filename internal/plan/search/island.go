@@ -2,6 +2,7 @@ package search
 
 import (
 	"cmp"
+	"math"
 	"slices"
 
 	"github.com/mistura-project/mistura/internal/anatomy"
@@ -30,9 +31,11 @@ type rated struct {
 //
 // What cannot fit or cannot be faster is passed over. That rests on properties of
 // predictions, which the test against trying everything holds: recomputation never makes a
-// step shorter, nor does another stage of ZeRO than 1; virtual stages shorten it by no more
-// than the bubble, and take no less memory than none; of ZeRO 2 or 3 takes the least, with a
-// pipeline 1; and larger micro-batches take no less memory while they fill the pipeline.
+// step shorter, nor does another stage of ZeRO than 1; where layers are alike virtual stages
+// shorten it by no more than the bubble, and take no less memory than none; of ZeRO 2 or 3
+// takes the least, with a pipeline 1; and larger micro-batches take no less memory while they
+// fill the pipeline. Unlike layers are dealt to ranks more evenly by virtual stages, so that
+// there all of them are looked at.
 func (g *ground) fastest(chips, batch int, exact bool) found {
 	s := island{ground: g, models: map[int]*plan.Model{}}
 	var all []frame
@@ -42,8 +45,7 @@ func (g *ground) fastest(chips, batch int, exact bool) found {
 		if s.hopeless(f) || !s.holds(f) {
 			return
 		}
-		step := s.time(f, s.mode(f))
-		order = append(order, rated{len(all), g.speed(f.batch, step.Seconds*(1-bubbles(&step)))})
+		order = append(order, rated{len(all), s.atMost(f)})
 		all = append(all, f)
 	})
 	slices.SortFunc(order, func(a, b rated) int { return cmp.Or(cmp.Compare(b.most, a.most), a.at-b.at) })
@@ -71,7 +73,18 @@ type island struct {
 // hopeless says that a frame is like the last that did not fit, of larger micro-batches.
 func (s *island) hopeless(f frame) bool {
 	a, b := f.Layout, s.full.Layout
-	return a.TP == b.TP && a.CP == b.CP && a.PP == b.PP && a.EP == b.EP && a.ETP == b.ETP && a.MicroBatch > b.MicroBatch && f.batch/(a.DP*a.MicroBatch) >= a.PP
+	return a.TP == b.TP && a.CP == b.CP && a.PP == b.PP && a.EP == b.EP && a.ETP == b.ETP && a.MicroBatch > b.MicroBatch && f.batch/(a.DP*a.MicroBatch) >= a.PP &&
+		len(s.space.telling(f)) <= len(s.space.telling(s.full))
+}
+
+// atMost is the rate that no layout of a frame that holds exceeds.
+func (s *island) atMost(f frame) float64 {
+	most, mode := 0.0, s.mode(f)
+	for _, f.VPP = range s.space.telling(f) {
+		step := s.time(f, mode)
+		most = max(most, s.speed(f.batch, step.Seconds*(1-bubbles(&step))))
+	}
+	return most
 }
 
 func (s *island) of(batch int) *plan.Model {
@@ -110,9 +123,18 @@ func (s *island) frugal(f frame, mode anatomy.Recompute) float64 {
 	return least
 }
 
+// leanest is the least memory of a frame with a mode of recomputation.
+func (s *island) leanest(f frame, mode anatomy.Recompute) float64 {
+	least := math.Inf(1)
+	for _, f.VPP = range s.space.telling(f) {
+		least = min(least, s.frugal(f, mode))
+	}
+	return least
+}
+
 // holds says whether the most frugal layout of a frame fits.
 func (s *island) holds(f frame) bool {
-	least := s.frugal(f, anatomy.FullLayers)
+	least := s.leanest(f, anatomy.FullLayers)
 	if least <= s.hardware.Room() {
 		return true
 	}
@@ -125,7 +147,7 @@ func (s *island) holds(f frame) bool {
 // mode is the least recomputation with which a frame that holds may fit.
 func (s *island) mode(f frame) anatomy.Recompute {
 	for _, mode := range anatomy.Recomputes() {
-		if mode == anatomy.FullLayers || s.frugal(f, mode) <= s.hardware.Room() {
+		if mode == anatomy.FullLayers || s.leanest(f, mode) <= s.hardware.Room() {
 			return mode
 		}
 	}

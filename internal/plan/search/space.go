@@ -1,6 +1,8 @@
 package search
 
 import (
+	"slices"
+
 	"github.com/mistura-project/mistura/internal/anatomy"
 	"github.com/mistura-project/mistura/internal/plan"
 )
@@ -14,6 +16,7 @@ type space struct {
 	uneven          map[int][]int    // by pp: layers of each stage, where they are not dealt evenly
 	thrifts         [2][]plan.Layout // with one stage, and with several
 	kvCopies        bool
+	alike           bool // all layers are
 }
 
 const (
@@ -25,6 +28,7 @@ const (
 func newSpace(t plan.Task, h plan.Hardware, kvCopies bool) *space {
 	s := &space{depth: t.Model.Depth(), sequence: t.Sequence, etps: map[int][]int{}, vpps: map[int][]int{}, uneven: map[int][]int{}, kvCopies: kvCopies,
 		thrifts: [2][]plan.Layout{plan.Thrift(1), plan.Thrift(2)}}
+	s.alike = !slices.ContainsFunc(t.Model.Layers, func(r anatomy.Run) bool { return r.Layer != t.Model.Layers[0].Layer })
 	fits := func(l anatomy.Layout) bool {
 		l.KVCopies = kvCopies
 		return l.Check(t.Model) == nil
@@ -110,6 +114,14 @@ func (s *space) stages(f frame) []int {
 		return s.vpps[f.PP][:1]
 	}
 	return s.vpps[f.PP]
+}
+
+// telling are those of them that tell what memory and time all need at least.
+func (s *space) telling(f frame) []int {
+	if s.alike {
+		return s.vpps[f.PP][:1]
+	}
+	return s.stages(f)
 }
 
 // thrift are the ways in which a frame can save memory.
