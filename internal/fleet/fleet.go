@@ -121,7 +121,7 @@ type Rate struct {
 
 // Hosts are machines without chips.
 type Hosts struct {
-	Count  int     // at most, of syncers
+	Count  int     // at most, of syncers; 0: as many as are needed
 	Memory float64 // bytes of each; 0: not said
 	Link   float64 // bytes/s of each, one direction; 0: not said
 	Near   string  // the pool beside which they stand; empty: the links say how far they are

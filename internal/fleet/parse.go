@@ -19,6 +19,9 @@ const (
 	maxBytes = 1 << 20
 	maxPools = 64
 	maxChips = 10_000_000 // of a pool
+	// mostAmount is what a price or a rate is at most, in any currency, and one over it what a
+	// rate is at least.
+	mostAmount = 1e9
 )
 
 const page = "docs/formats/fleet.md"
@@ -195,7 +198,7 @@ func (b *builder) hosts(path string, e hostsEntry, pools []Pool) *Hosts {
 	if !b.says(path) {
 		return nil
 	}
-	if e.Count < 1 || e.Count > maxChips {
+	if unsaid := path == "syncers" && !b.says(path+".count"); !unsaid && (e.Count < 1 || e.Count > maxChips) {
 		b.refuse(path+".count", strconv.Itoa(e.Count), "is no number of hosts", fmt.Sprintf("use 1 to %d", maxChips))
 	}
 	if e.Near != "" {

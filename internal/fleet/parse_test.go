@@ -108,6 +108,17 @@ func TestParseReadsWhatTheFileSays(t *testing.T) {
 	}
 }
 
+// Syncers are as many as are needed where the file does not say how many at most;
+// controllers are paid for, and so are some.
+func TestHostsWithoutACount(t *testing.T) {
+	const pool = "pools: [{name: a, chip: h800-80g-sxm, count: 8}]\n"
+	if f := parsed(t, pool+"syncers: {memory: 512 GB}"); f.Syncers == nil || f.Syncers.Count != 0 || f.Syncers.Memory != 512e9 {
+		t.Errorf("%+v", f.Syncers)
+	}
+	_, err := Parse("fleet.yaml", []byte(pool+"controllers: {price: {amount: 1, currency: USD, date: 2026-11-28}}"), chip.Builtin())
+	refused(t, err, `fleet.yaml:2: controllers.count "0": is no number of hosts; use 1 to`)
+}
+
 // A figure of a pool is of that pool only: neither the catalogue nor another pool has it.
 func TestFiguresAreOfTheirPool(t *testing.T) {
 	f := parsed(t, `pools:
@@ -192,7 +203,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for _, p := range got.Pools {
 			cost, err := got.ChipHour(p)
-			if p.Count < 1 || p.Name == "" || err == nil && !(cost >= 0) {
+			if p.Count < 1 || p.Name == "" || err == nil && !(cost >= 0 && cost < math.Inf(1)) {
 				t.Errorf("%+v costs %v", p, cost)
 			}
 		}

@@ -3,7 +3,6 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,6 +86,8 @@ func (b *builder) price(path string, e priceEntry) Price {
 		b.refuse(path+".amount", "", "is missing", "write a number; a price that is not known is left out with all of its keys")
 	case *e.Amount < 0 || *e.Amount == 0 && p.Kind != Owned:
 		b.refuse(path+".amount", number(*e.Amount), "is no price", "write a number above 0; 0 is for kind: owned")
+	case *e.Amount > mostAmount:
+		b.refuse(path+".amount", number(*e.Amount), "is no price", fmt.Sprintf("write at most %g", mostAmount))
 	default:
 		p.Amount = *e.Amount
 	}
@@ -107,7 +108,7 @@ func (b *builder) rate(path string, e rateEntry, before []Rate) Rate {
 	switch {
 	case e.From == e.To || slices.ContainsFunc(before, same):
 		b.refuse(path, e.From+" to "+e.To, "has its rate already", "keep one rate of two currencies")
-	case !(e.Rate > 0) || math.IsInf(1/e.Rate, 0):
+	case !(e.Rate >= 1/mostAmount && e.Rate <= mostAmount):
 		b.refuse(path+".rate", number(e.Rate), "is no rate", fmt.Sprintf("write how many %s one %s is", e.To, e.From))
 	}
 	return Rate{From: e.From, To: e.To, Rate: e.Rate, Date: b.day(path+".date", e.Date, true)}
