@@ -39,7 +39,7 @@ func inWords(l plan.Layout) string {
 const layoutLegend = `Layouts: tensor-parallel, pipeline stages, virtual stages of a rank, expert-parallel, an expert's tensor-parallel, context-parallel and ` +
 	`data-parallel ranks, sequences of a micro-batch, stage of ZeRO, what is recomputed; degrees of 1 are left out.`
 
-// pools writes which islands a plan has.
+// poolsOf writes which islands a plan has.
 func poolsOf(p search.Plan) string {
 	var words []string
 	for _, i := range p.Islands {

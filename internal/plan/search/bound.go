@@ -216,7 +216,7 @@ func (b *bound) guesses() [][]*option {
 		rates := b.ratesAt(s.to)
 		for _, m := range []float64{0.5, 1, 1.25, 1.5, 2, 3, 6, 100} {
 			of := func(o *option, rate float64) float64 { return o.hourly/3600 - m*each*rate }
-			if math.IsNaN(each) { // without prices
+			if each == 0 { // without prices, or what is owned
 				of = func(_ *option, rate float64) float64 { return -rate }
 			}
 			if chosen := b.trace(rates, b.sums(rates, of), of); chosen != nil {

@@ -27,7 +27,7 @@ type option struct {
 func (s *search) options(at int, c choice) []*option {
 	var all []*option
 	g := s.grounds[at]
-	for _, n := range sizes(g.chips, g.host, s.most) {
+	for _, n := range g.sizes {
 		f := s.table[key{at, n, c.islands}]
 		if !f.ok {
 			continue

@@ -18,7 +18,8 @@ import (
 type ground struct {
 	name     string
 	chips    int
-	host     int // chips of one
+	host     int   // chips of one
+	sizes    []int // chips that an island may have
 	hardware plan.Hardware
 	space    *space
 	model    *plan.Model

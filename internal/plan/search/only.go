@@ -27,10 +27,8 @@ func (s *search) only(at int) (best *Plan, misses string) {
 		return nil, "no plan: it holds no model, or not for long enough"
 	case found[0].seconds > t.deadline:
 		misses = "too late"
-	case found[0].cost > t.budget:
-		misses = "too dear"
 	default:
-		misses = "too dear in time"
+		misses = "too dear"
 	}
 	p := other.plan(found[0])
 	return &p, misses

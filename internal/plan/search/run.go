@@ -61,9 +61,12 @@ func Run(q Question) (Answer, error) {
 	return a, nil
 }
 
+// mostTokens are counted without rounding, whole steps of them too.
+const mostTokens = 1e15
+
 func newSearch(q Question) (*search, []Judged, error) {
-	if q.Tokens <= 0 {
-		return nil, nil, &fault.Input{Where: "tokens", Value: strconv.FormatInt(q.Tokens, 10), Problem: "is nothing to train on", Next: "use a positive number"}
+	if q.Tokens <= 0 || q.Tokens > mostTokens {
+		return nil, nil, &fault.Input{Where: "tokens", Value: strconv.FormatInt(q.Tokens, 10), Problem: "is no number of tokens to train on", Next: fmt.Sprintf("use 1 to %d", int64(mostTokens))}
 	}
 	if len(q.Fleet.Pools) == 0 {
 		return nil, nil, &fault.Input{Where: q.Fleet.File, Problem: "names no pools", Next: "add one"}
@@ -165,7 +168,8 @@ const mostParts = 16
 func (s *search) layouts() {
 	var keys []key
 	for at, g := range s.grounds {
-		for _, n := range sizes(g.chips, g.host, s.most) {
+		g.sizes = sizes(g.chips, g.host, s.most)
+		for _, n := range g.sizes {
 			for _, c := range s.choices {
 				keys = append(keys, key{at, n, c.islands})
 			}
@@ -225,12 +229,13 @@ func (s *search) find(t goal) []combination {
 func (s *search) reject(judged []Judged) {
 	for at, g := range s.grounds {
 		i := slices.IndexFunc(judged, func(j Judged) bool { return j.Pool == g.name })
-		least, fits := 0.0, false
-		for k, f := range s.table {
-			if k.ground == at {
+		least, of, fits := 0.0, 0, false
+		for _, n := range g.sizes {
+			for _, c := range s.choices {
+				f := s.table[key{at, n, c.islands}]
 				fits = fits || f.ok
 				if f.least > 0 && (least == 0 || f.least < least) {
-					least = f.least
+					least, of = f.least, n
 				}
 			}
 		}
@@ -242,7 +247,7 @@ func (s *search) reject(judged []Judged) {
 			continue
 		}
 		judged[i].Short = least - g.hardware.Room()
-		judged[i].Rejected = fmt.Sprintf("too small by %.1f GiB a chip: the most frugal layout of %d chips needs %.1f of %.1f GiB, of which %.0f %% stay free", judged[i].Short/(1<<30), g.chips, least/(1<<30), g.hardware.Memory/(1<<30), 100*plan.Headroom)
+		judged[i].Rejected = fmt.Sprintf("too small by %.1f GiB a chip: the most frugal layout of %d chips needs %.1f of %.1f GiB, of which %.0f %% stay free", judged[i].Short/(1<<30), of, least/(1<<30), g.hardware.Memory/(1<<30), 100*plan.Headroom)
 	}
 }
 

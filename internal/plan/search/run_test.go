@@ -119,6 +119,7 @@ func TestRefusals(t *testing.T) {
 		{"a pool too small", fmt.Sprintf(pool, 64), nil, []string{"no pool that can train the model", "p: too small by", "GiB a chip"}},
 		{"a price that is missing", fmt.Sprintf(pool, 512), func(q *Question) { q.Fleet.Pools[0].Prices = nil }, []string{"pools.0.prices", "has no price"}},
 		{"nothing to do", fmt.Sprintf(pool, 512), func(q *Question) { q.Tokens = 0 }, []string{"tokens", "0"}},
+		{"more than can be counted", fmt.Sprintf(pool, 512), func(q *Question) { q.Tokens = math.MaxInt64 }, []string{"tokens", "9223372036854775807", "use 1 to 1000000000000000"}},
 		{"islands without a period", fmt.Sprintf(pool, 512) + "max_islands: 3\n", nil, []string{"exchange", "add period or max_period"}},
 		{"a period shorter than a step", fmt.Sprintf(pool, 512) + "islands: 3\nperiod: 1M\n", nil, []string{"period", "1000000", "shorter than a step of 16777216 tokens"}},
 		{"a format that no chip has", fmt.Sprintf(pool, 512), func(q *Question) { q.Task.Format = "fp8" }, []string{"fp8", "no peak"}},
@@ -370,5 +371,23 @@ max_period: 100M
 	}
 	if !strings.Contains(strings.Join(little.Limits, "\n"), "the hosts of a: they have 2.000 TB, and an island beside others takes ") {
 		t.Errorf("%q", little.Limits)
+	}
+}
+
+// Chips that are added never make a plan worse, whatever the size of the pool.
+func TestMoreChipsAreNoWorse(t *testing.T) {
+	q := lingPlus(t, "pools: [{name: odd, chip: h800-80g-sxm, count: 100, prices: [{amount: 2, currency: USD, date: 2026-11-28}]}]")
+	small, err := anatomy.Shape{Name: "small", Layers: 8, Hidden: 1024, Heads: 8, FFN: 4096, Vocab: 32000}.Decoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Task.Model, q.Task.Batch, q.Objective = small, 1000, Time
+	a, err := Run(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(a.Sensitivity, func(c Change) bool { return strings.HasPrefix(c.What, "twice the chips") })
+	if i < 0 || a.Plans[0].Chips != 100 || a.Sensitivity[i].Seconds > 0 || a.Sensitivity[i].Missing != "" {
+		t.Errorf("%d chips, %+v", a.Plans[0].Chips, a.Sensitivity)
 	}
 }
