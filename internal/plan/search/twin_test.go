@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"reflect"
 	"slices"
 	"strings"
@@ -27,16 +26,16 @@ var catalogue = sync.OnceValue(chip.Builtin)
 // drawn is a question about a small fleet.
 func drawn(t *rapid.T, by Objective) Question {
 	q := Question{Task: plan.Task{Model: drawnModel(t), Sequence: 1024, Batch: rapid.SampledFrom([]int{16, 24, 60, 64}).Draw(t, "batch"), Format: "bf16"},
-		Tokens: int64(rapid.IntRange(1e8, 1e11).Draw(t, "tokens")), Objective: by, Constants: plan.BuiltinConstants(), Start: firstDay}
+		Tokens: rapid.SampledFrom([]int64{1e8, 3e9, 1e11, 1e12}).Draw(t, "tokens") + int64(rapid.IntRange(0, 1e6).Draw(t, "more tokens")), Objective: by, Constants: plan.BuiltinConstants(), Start: firstDay}
 	q.Fleet = fleet.Fleet{File: "drawn.yaml", Currency: "USD", Rates: []fleet.Rate{{From: "CNY", To: "USD", Rate: 0.14, Date: firstDay}}, Exchange: drawnExchange(t)}
 	if rapid.Bool().Draw(t, "syncers") {
 		q.Fleet.Syncers = &fleet.Hosts{Count: 3, Memory: rapid.Float64Range(1e9, 2e10).Draw(t, "syncers' memory"), Link: rapid.Float64Range(1e7, 1e9).Draw(t, "syncers' link"),
 			Price: &fleet.Price{Amount: 2, Currency: "CNY"}}
 	}
-	for i := range rapid.IntRange(1, 3).Draw(t, "pools") {
+	for i := range rapid.SampledFrom([]int{1, 2, 3, 3}).Draw(t, "pools") {
 		p := drawnPool(t, fmt.Sprintf("p%d", i))
 		q.Fleet.Pools = append(q.Fleet.Pools, p)
-		if rapid.IntRange(0, 4).Draw(t, "linked") > 0 {
+		if rapid.SampledFrom([]int{0, 1, 1, 1, 1, 1}).Draw(t, "linked") > 0 {
 			l := fleet.Link{Between: [2]string{p.Name, fleet.SyncersPlace}, Rate: rapid.Float64Range(1e7, 1e10).Draw(t, "rate")}
 			if rapid.Bool().Draw(t, "priced") {
 				l.Price = &fleet.Price{Amount: 0.05, Currency: rapid.SampledFrom([]string{"USD", "CNY"}).Draw(t, "currency")}
@@ -72,9 +71,9 @@ func drawnPool(t *rapid.T, name string) fleet.Pool {
 	c = c.With(chip.MemoryGB, number(rapid.Float64Range(2, 14).Draw(t, "memory"), "GB")).With(chip.NodeChips, number(float64(rapid.SampledFrom([]int{1, 4, 4, 8}).Draw(t, "host")), "chips"))
 	p := fleet.Pool{Name: name, Chip: c, Count: rapid.IntRange(1, 13).Draw(t, "count"), Use: fleet.OnDemand}
 	p.Prices = []fleet.Price{{Amount: float64(rapid.IntRange(1, 40).Draw(t, "price")) / 4, Currency: rapid.SampledFrom([]string{"USD", "CNY"}).Draw(t, "currency"), Kind: fleet.OnDemand}}
-	switch rapid.IntRange(0, 5).Draw(t, "particular") {
+	switch rapid.SampledFrom([]int{0, 1, 2, 3, 4, 5}).Draw(t, "particular") {
 	case 0:
-		p.Until = firstDay.AddDate(0, 0, rapid.IntRange(1, 60).Draw(t, "days"))
+		p.Until = firstDay.AddDate(0, 0, rapid.SampledFrom([]int{1, 5, 20, 60}).Draw(t, "days"))
 	case 1:
 		p.HostMemory = rapid.Float64Range(1e9, 2e10).Draw(t, "host memory")
 	case 2:
@@ -194,8 +193,8 @@ func TestBestTenAreThoseOfBruteForce(t *testing.T) {
 		})
 	}
 	for _, what := range []string{"answers", "several pools", "several islands", "islands alike", "currencies", "losses", "days too few", "traffic that is paid for", "syncers that are paid for"} {
-		if seen[what] < 5 {
-			t.Errorf("%s: in %d fleets only: %v", what, seen[what], seen)
+		if seen[what] == 0 {
+			t.Errorf("no %s among %v", what, seen)
 		}
 	}
 }
@@ -234,7 +233,7 @@ func compareWithBrute(t *rapid.T, q Question, seen map[string]int) {
 		if !slices.Equal(got, want) {
 			t.Fatalf("%+v:\n%s\nwant\n%s", g, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		if g.top == 10 && math.IsInf(g.deadline+g.budget, 1) {
+		if g == goals[0] {
 			see(seen, s, all, best)
 		}
 	}
