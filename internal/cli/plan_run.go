@@ -100,7 +100,7 @@ func runName(text string) string {
 func (p *planned) remarks(best search.Plan) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, "# "+format+"\n", args...) }
-	line("Written by mistura plan; all numbers are predicted: %s, %s.", spanOfTime(best.Seconds), spanOfMoney(best.Cost, p.answer.Currency))
+	line("Written by mistura plan; all numbers are predicted: %s, %s.", spanOfTime(best.Seconds), costOf(best.Cost, p.answer.Currency))
 	line("%s, %s tokens, fleet %s", p.model.decoder.Name, anatomy.Count(p.question.Tokens), p.question.Fleet.File)
 	for _, i := range best.Islands {
 		line("%d of %s: %d × %s, %d sequences of %d a step in %s, %s; %s a step", i.Count, i.Pool, i.Chips, i.Chip, i.Batch, p.question.Task.Sequence, p.question.Task.Format, inWords(i.Layout), lasting(i.Step.Mid))

@@ -88,7 +88,7 @@ func (p *planned) best(out *page, best search.Plan) {
 	if p.question.Objective == search.Time {
 		word = "The fastest"
 	}
-	out.section(fmt.Sprintf("%s: predicted %s, %s, MFU %s, %s of %s: %s", word, spanOfTime(best.Seconds), spanOfMoney(best.Cost, p.answer.Currency),
+	out.section(fmt.Sprintf("%s: predicted %s, %s, MFU %s, %s of %s: %s", word, spanOfTime(best.Seconds), costOf(best.Cost, p.answer.Currency),
 		percentOf(best.MFU), anatomy.Scaled(best.TokenRate, "tokens/s", "k tokens/s", "M tokens/s"), plural(best.Chips, "chip"), poolsOf(best)))
 	out.WriteString("\n")
 	rows := []string{cells("islands", "of chips", "batch", "a step", "range", "MFU", "memory", "of", "free")}
@@ -103,6 +103,14 @@ func (p *planned) best(out *page, best search.Plan) {
 	out.note(p.exchange(best))
 	p.paid(out, best)
 	out.list("What limits it:", p.answer.Limits)
+}
+
+// costOf is a cost in a sentence.
+func costOf(s search.Span, currency string) string {
+	if !known(s.Mid) {
+		return "at a cost that is not known"
+	}
+	return spanOfMoney(s, currency)
 }
 
 // exchange says how the islands are merged, and what that takes on hosts.

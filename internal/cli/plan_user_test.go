@@ -70,3 +70,15 @@ func TestLongTablesSayHowFarTheyAre(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A fastest plan without prices says so in words.
+func TestPlanWithoutPricesSaysSo(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fleet.yaml")
+	if err := os.WriteFile(file, []byte("pools: [{name: a, chip: h800-80g-sxm, count: 16}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := wrote(t, "plan", "--model", "ling-lite", "--tokens", "1B", "--fleet", file, "--objective", "time")
+	if !strings.Contains(text, "at a cost that is not known, MFU ") || !strings.Contains(text, "of 16 chips: a 16") {
+		t.Error(text)
+	}
+}

@@ -53,7 +53,7 @@ func (b *builder) efficiency(path string, f figure, p *Pool) {
 	value, err := chip.ParseValue(strings.TrimSpace(f.Value))
 	low, high, ok := value.Range()
 	if err != nil || !ok || high > 1 {
-		b.refuse(path, f.Value, "is no share of the peak", "write a number above 0 and at most 1, or a range such as 0.35..0.45")
+		b.refuse(path, f.Value, "is no share of the peak", "write a number above 0 and at most 1 with up to six decimals, or a range such as 0.35..0.45")
 		return
 	}
 	p.Efficiency = &Span{Low: low, High: high}
