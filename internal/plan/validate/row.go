@@ -118,6 +118,6 @@ func Utilisation(c published.Case, seconds float64) Number {
 
 // impossible refuses a time in which no chip does that much.
 func impossible(r Row) error {
-	return &fault.Input{Where: "measured_value", Value: anatomy.Number(r.run.Measured.Value),
-		Problem: fmt.Sprintf("is %.0f %% of the dense %s peak of %s: an error", 100*float64(r.Use), r.Format, r.Chip), Next: "check value, unit and chip_id"}
+	return &fault.Input{Where: "measured_value", Value: fmt.Sprintf("%.10g", r.run.Measured.Value),
+		Problem: fmt.Sprintf("is %.4g %% of the dense %s peak of %s: an error", 100*float64(r.Use), r.Format, r.Chip), Next: "check value, unit and chip_id"}
 }

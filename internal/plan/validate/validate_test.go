@@ -206,3 +206,12 @@ func TestNoBuiltinRunIsImpossible(t *testing.T) {
 		}
 	}
 }
+
+// A measurement far beyond what a chip can do is refused in few words.
+func TestImpossibleIsSaidInFewWords(t *testing.T) {
+	r := Row{Format: "bf16", Chip: "h100-80g-sxm", Use: 4.5e296}
+	r.run.Measured.Value = 1e300
+	if got, want := impossible(r).Error(), `measured_value "1e+300": is 4.5e+298 % of the dense bf16 peak of h100-80g-sxm: an error; check value, unit and chip_id`; got != want {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
