@@ -9,19 +9,36 @@ import (
 
 // Keeping is how a run guards against losing work.
 type Keeping struct {
-	Checkpoint float64 // seconds of training between two checkpoints; 0: 3600
+	Checkpoint float64 // seconds of training between two checkpoints; 0: as Every says
 	Restart    float64 // seconds from an interruption until training goes on; 0: 600
 }
 
-// Filled is with the defaults.
+// Filled is with the default of restarts.
 func (k Keeping) Filled() Keeping {
-	if k.Checkpoint == 0 {
-		k.Checkpoint = 3600
-	}
 	if k.Restart == 0 {
 		k.Restart = 600
 	}
 	return k
+}
+
+// Bounds of the interval between checkpoints that nobody stated: storage has to take one
+// before the next, and nobody wants to lose more than an hour.
+const (
+	shortest = 600
+	longest  = 3600
+)
+
+// Every is the interval between an island's checkpoints in seconds: the one stated, or
+// that which loses least, √(2 · save · mean time between interruptions) (Young, CACM
+// 1974), within bounds; where nobody knows how often they come, the longest.
+func (k Keeping) Every(m Members) float64 {
+	switch {
+	case k.Checkpoint > 0:
+		return k.Checkpoint
+	case m.MTBF == 0:
+		return longest
+	}
+	return min(max(math.Sqrt(2*m.Save.Mid*m.MTBF/float64(m.Chips)), shortest), longest)
 }
 
 // OncePerYear is the most often that a chip is taken to be interrupted where nobody
@@ -159,10 +176,10 @@ func (w Whole) flow(m Members, side, upTo int) Flow {
 		}
 	}
 	if upTo >= checkpoints {
-		f.Rate /= 1 + side3(m.Save, side)/w.Keeping.Checkpoint
+		f.Rate /= 1 + side3(m.Save, side)/w.Keeping.Every(m)
 	}
 	if upTo >= interruptions {
-		again, restart := w.Keeping.Lost(m.Chips, m.MTBF, side == 2)
+		again, restart := w.Keeping.Lost(m, side == 2)
 		if upTo < restarts {
 			restart = 0
 		}
@@ -174,16 +191,16 @@ func (w Whole) flow(m Members, side, upTo int) Flow {
 // Lost is what interruptions of an island's chips take for each second of training: half
 // a checkpoint's interval to do again, and the restart. Where nobody knows how often
 // they come it is nothing, or at the worst what a chip a year makes.
-func (k Keeping) Lost(chips int, mtbf float64, worst bool) (again, restart float64) {
-	k = k.Filled()
+func (k Keeping) Lost(m Members, worst bool) (again, restart float64) {
+	mtbf := m.MTBF
 	if mtbf == 0 {
 		if !worst {
 			return 0, 0
 		}
 		mtbf = OncePerYear
 	}
-	often := float64(chips) / mtbf
-	return often * k.Checkpoint / 2, often * k.Restart
+	often := float64(m.Chips) / mtbf
+	return often * k.Every(m) / 2, often * k.Filled().Restart
 }
 
 func side3(r Range, side int) float64 { return [3]float64{r.Low, r.Mid, r.High}[side] }
@@ -246,9 +263,8 @@ func (w Whole) formulas(steps int64) [lines]Line {
 			w.each(" + ", func(m Members) string {
 				return fmt.Sprintf("%d × %d sequences in %.4g s", m.Count, m.Batch, m.Step.Mid)
 			}))},
-		checkpoints: {Name: "checkpoints", Formula: fmt.Sprintf("one each %.0f s × %s of copies to hosts; written beside training", k.Checkpoint,
-			w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s", m.Save.Mid) }))},
-		interruptions: {Name: "interruptions", Formula: fmt.Sprintf("%s × %.0f s to do again, half of a checkpoint's interval", often, k.Checkpoint/2), Unknown: strange},
+		checkpoints: {Name: "checkpoints", Formula: "copies to hosts, " + w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s each %.0f s", m.Save.Mid, k.Every(m)) }) + "; written beside training"},
+		interruptions: {Name: "interruptions", Formula: often + " × half of a checkpoint's interval to do again", Unknown: strange},
 		restarts:      {Name: "restarts", Formula: fmt.Sprintf("%s × %.0f s", often, k.Restart), Unknown: strange},
 	}
 	out[checkpoints].Unknown = w.each("; ", func(m Members) string { return strings.Join(m.Unknown, "; ") })

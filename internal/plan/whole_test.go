@@ -40,6 +40,30 @@ func TestF14WholeRun(t *testing.T) {
 	}
 }
 
+// The interval is the best of its bounds: neighbours lose no less.
+func TestIntervalBetweenCheckpoints(t *testing.T) {
+	lost := func(m Members, every float64) float64 {
+		return m.Save.Mid/every + float64(m.Chips)/m.MTBF*every/2
+	}
+	for _, save := range []float64{0, 0.1, 5, 60, 600} {
+		for _, chips := range []int{8, 512, 16384} {
+			m := Members{Chips: chips, Save: exactly(save), MTBF: 45600 * 3600}
+			every := (Keeping{}).Every(m)
+			if every < shortest || every > longest {
+				t.Errorf("%d chips, a save of %g s: each %g s", chips, save, every)
+			}
+			for _, other := range []float64{every * 1.1, every / 1.1} {
+				if other >= shortest && other <= longest && lost(m, other) < lost(m, every) {
+					t.Errorf("%d chips, a save of %g s: %g s lose more than %g s", chips, save, every, other)
+				}
+			}
+		}
+	}
+	if got := (Keeping{Checkpoint: 77}).Every(Members{}); got != 77 {
+		t.Errorf("a stated interval became %g s", got)
+	}
+}
+
 // How often chips fail is not made up where nobody knows: the line says so, counts as
 // nothing in the middle and at its worst in the range.
 func TestUnknownFailuresStayUnknown(t *testing.T) {
@@ -52,11 +76,11 @@ func TestUnknownFailuresStayUnknown(t *testing.T) {
 	if last.Name != "restarts" || !strings.Contains(last.Unknown, "strange") || strings.Contains(last.Unknown, "chips of known") || !(last.Low > 0 && last.Low == last.Mid && last.Mid < last.High) {
 		t.Errorf("%+v", last)
 	}
-	lost := 512.0 / (45600 * 3600) * (1800 + 600)
+	lost := 512.0 / (45600 * 3600) * (300 + 600) // nothing is held up by saves: as often as storage takes them
 	if got := r.Rates[1] / r.Rates[0]; math.Abs(got-(1+lost)) > 1e-12 {
 		t.Errorf("the other is %v as fast, want %v", got, 1+lost)
 	}
-	if again, restart := (Keeping{}).Lost(100, 0, true); math.Abs(again-100*1800.0/OncePerYear) > 1e-15 || math.Abs(restart-100*600.0/OncePerYear) > 1e-15 {
+	if again, restart := (Keeping{}).Lost(Members{Chips: 100}, true); math.Abs(again-100*1800.0/OncePerYear) > 1e-15 || math.Abs(restart-100*600.0/OncePerYear) > 1e-15 {
 		t.Errorf("at the worst %v and %v", again, restart)
 	}
 }

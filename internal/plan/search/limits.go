@@ -125,7 +125,11 @@ func works(t plan.Term) bool {
 // assumed is what the answer takes for granted.
 func (s *search) assumed(first combination) []string {
 	k := s.q.Run.Filled()
-	all := []string{fmt.Sprintf("a checkpoint each %.0f s of training, %.0f s from an interruption until training goes on", k.Checkpoint, k.Restart)}
+	every := "600 to 3600 s"
+	if k.Checkpoint > 0 {
+		every = fmt.Sprintf("%.0f s", k.Checkpoint)
+	}
+	all := []string{fmt.Sprintf("a checkpoint each %s of training, %.0f s from an interruption until training goes on", every, k.Restart)}
 	if first.choice.period > 0 {
 		if s.q.placed() == "" {
 			all = append(all, "syncers stand by "+s.q.near())
