@@ -90,6 +90,9 @@ func (p *planned) best(out *page, best search.Plan) {
 	}
 	out.section(fmt.Sprintf("%s: predicted %s, %s, MFU %s, %s of %s: %s", word, spanOfTime(best.Seconds), costOf(best.Cost, p.answer.Currency),
 		percentOf(best.MFU), anatomy.Scaled(best.TokenRate, "tokens/s", "k tokens/s", "M tokens/s"), plural(best.Chips, "chip"), poolsOf(best)))
+	if text := p.risk(best); text != "" {
+		out.note(text)
+	}
 	out.WriteString("\n")
 	rows := []string{cells("islands", "of chips", "batch", "a step", "range", "MFU", "memory", "of", "free")}
 	var layouts []string

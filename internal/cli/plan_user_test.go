@@ -82,3 +82,31 @@ func TestPlanWithoutPricesSaysSo(t *testing.T) {
 		t.Error(text)
 	}
 }
+
+// A plan that keeps a deadline in the middle of its range only says so, with one that is
+// sure to.
+func TestPlanSaysWhenItsRangeIsTooLong(t *testing.T) {
+	p := madeUp()
+	best := p.answer.Plans[0]
+	for _, c := range []struct {
+		deadline, budget float64
+		want             string
+	}{
+		{best.Seconds.High, best.Cost.High, ""},
+		{0, 0, ""},
+		{best.Seconds.High - 1, 0, "beyond the deadline of 36.0 days; no plan below keeps that"},
+		{0, best.Cost.High - 1, "beyond the budget of 5.52 M CNY; no plan below"},
+		{best.Seconds.Mid, best.Cost.Mid, "beyond the deadline of 30.0 days and the budget of 4.60 M CNY; no plan"},
+	} {
+		p.question.Deadline, p.question.Budget = c.deadline, c.budget
+		if got := p.risk(best); !strings.Contains(got, c.want) || (c.want == "") != (got == "") {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+	quick := best
+	quick.Seconds.High = best.Seconds.Mid
+	p.question.Deadline, p.question.Budget, p.answer.Front = best.Seconds.High-1, 0, append(p.answer.Front, quick)
+	if got := p.risk(best); !strings.Contains(got, "the first plan below whose range keeps it takes 30.0 days (27.0–30.0), 4.60 M CNY") {
+		t.Error(got)
+	}
+}
