@@ -43,6 +43,7 @@ func multiples() []float64 { return []float64{0, 0.5, 1, 1.1, 1.25, 1.5, 2, 3, 5
 
 const (
 	mostSlots = 64
+	mostWork  = 100_000 // options × islands × slots: with more, bounds take longer than they save
 	slotRatio = 1.1
 	slack     = 1e-9 // what sums may be off by rounding
 	unworthy  = 0.01 // improvements that do not make the bound anew
@@ -54,6 +55,10 @@ func newBound(options [][]*option, c choice, tokens float64) *bound {
 		b.periods = tokens / float64(c.period)
 	}
 	free := slot{rates: b.ratesAt(math.Inf(1))}
+	work := 1
+	for _, some := range options {
+		work += len(some) * c.islands
+	}
 	first := tokens / -b.sums(free.rates, func(_ *option, rate float64) float64 { return -rate })[0][b.islands]
 	last := first
 	for _, some := range options {
@@ -61,7 +66,7 @@ func newBound(options [][]*option, c choice, tokens float64) *bound {
 			last = max(last, b.periods*o.transfer)
 		}
 	}
-	count := min(mostSlots-1, int(math.Ceil(math.Log(last/first)/math.Log(slotRatio))))
+	count := min(mostSlots-1, mostWork/work, int(math.Ceil(math.Log(last/first)/math.Log(slotRatio))))
 	from := 0.0
 	for i := range count {
 		to := first * math.Pow(last/first, float64(i+1)/float64(count))
