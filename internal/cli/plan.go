@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -102,7 +104,11 @@ type planned struct {
 }
 
 func runPlan(env *Env, f *planFlags) error {
+	ticks := time.NewTicker(3 * time.Second)
+	defer ticks.Stop()
+	stop := searching(env.Stderr, ticks.C, time.Now())
 	p, err := f.plan()
+	stop()
 	if err != nil {
 		return err
 	}
@@ -116,6 +122,26 @@ func runPlan(env *Env, f *planFlags) error {
 	}
 	_, err = io.WriteString(env.Stdout, p.text(f.explain))
 	return err
+}
+
+// searching says at each tick that a search goes on, until it is stopped.
+func searching(out io.Writer, ticks <-chan time.Time, begin time.Time) (stop func()) {
+	end, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-end:
+				return
+			case at := <-ticks:
+				fmt.Fprintf(out, "searching for %.0f s; fewer pools or a smaller max_islands take less\n", at.Sub(begin).Seconds())
+			}
+		}
+	}()
+	return func() {
+		close(end)
+		<-ended
+	}
 }
 
 // plan reads what the flags name and finds the answer.

@@ -110,3 +110,37 @@ func TestPlanSaysWhenItsRangeIsTooLong(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// A search that takes long says so.
+func TestLongSearchesSaySo(t *testing.T) {
+	var said bytes.Buffer
+	ticks, begin := make(chan time.Time), time.Unix(0, 0)
+	stop := searching(&said, ticks, begin)
+	ticks <- begin.Add(3 * time.Second)
+	ticks <- begin.Add(6 * time.Second)
+	stop()
+	if got := said.String(); !strings.HasPrefix(got, "searching for 3 s; fewer pools") || !strings.Contains(got, "\nsearching for 6 s; ") {
+		t.Error(got)
+	}
+}
+
+// Fleet files of Windows' editors are read, and garbage is not read for long.
+func TestFleetFilesOfAllKinds(t *testing.T) {
+	dir, good := t.TempDir(), "pools: [{name: a, chip: h800-80g-sxm, count: 16}]\n"
+	for text, want := range map[string]string{
+		"\ufeff" + good:                         "",
+		strings.ReplaceAll(good, "\n", "\r\n"):  "",
+		strings.Repeat("[", 100_000):            `fleet.yaml:1: has more than 1000 brackets open; close them`,
+		"a:\n" + strings.Repeat("{a: ", 10_000): `fleet.yaml:2: has more than 1000 brackets open; close them`,
+	} {
+		file := filepath.Join(dir, "fleet.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out, said bytes.Buffer
+		code := Main(Env{Args: []string{"mistura", "plan", "--model", "ling-lite", "--tokens", "1B", "--objective", "time", "--fleet", file}, Stdout: &out, Stderr: &said})
+		if (code == 0) != (want == "") || !strings.Contains(said.String(), want) {
+			t.Errorf("%.20q: exit code %d, %s", text, code, &said)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package sheet
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -43,6 +44,10 @@ type Texter interface {
 // Parse gives the mapping at the top of a file; an empty file has no keys.
 func (d *Reader) Parse(data []byte) (Section, error) {
 	d.Lines = map[string]int{}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // as editors of Windows begin a file
+	if line := tooDeep(data); line > 0 {
+		return Section{}, &fault.Input{Where: fmt.Sprintf("%s:%d", d.File, line), Problem: fmt.Sprintf("has more than %d brackets open", mostOpen), Next: "close them"}
+	}
 	f, err := parser.ParseBytes(data, 0)
 	if err != nil {
 		return Section{}, d.syntax(err)
@@ -61,6 +66,27 @@ func (d *Reader) Parse(data []byte) (Section, error) {
 	default:
 		return Section{}, d.at(n, "", n.GetToken().Value, "is not a list of keys", fmt.Sprintf("write keys such as %q", d.Sample))
 	}
+}
+
+// mostOpen is how deep brackets may be nested: the parser takes long for more.
+const mostOpen = 1000
+
+// tooDeep is the line on which too many brackets are open; 0: there is none.
+func tooDeep(data []byte) int {
+	open, line := 0, 1
+	for _, c := range data {
+		switch c {
+		case '\n':
+			line++
+		case '[', '{':
+			if open++; open > mostOpen {
+				return line
+			}
+		case ']', '}':
+			open = max(0, open-1)
+		}
+	}
+	return 0
 }
 
 // Read lays the file's keys over the struct that to points to.
