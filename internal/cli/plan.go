@@ -107,7 +107,11 @@ func runPlan(env *Env, f *planFlags) error {
 	ticks := time.NewTicker(3 * time.Second)
 	defer ticks.Stop()
 	stop := searching(env.Stderr, ticks.C, time.Now())
-	p, err := f.plan()
+	var p *planned
+	err := env.await(func() (err error) {
+		p, err = f.plan()
+		return err
+	})
 	stop()
 	if err != nil {
 		return err

@@ -64,7 +64,13 @@ func runPlanValidate(env *Env, f *planValidateFlags, args []string) error {
 		name = args[0]
 	}
 	chips, k := chip.Builtin(), plan.BuiltinConstants()
-	r := validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: counting(env.Stderr, len(runs), time.Now, fit.Predictor(k)), Anchor: f.anchor})
+	var r validate.Result
+	if err := env.await(func() error {
+		r = validate.Of(validate.Question{Runs: runs, Chips: chips, Split: published.BuiltinSplit(chips), Predict: counting(env.Stderr, len(runs), time.Now, fit.Predictor(k)), Anchor: f.anchor})
+		return nil
+	}); err != nil {
+		return err
+	}
 	if f.asJSON {
 		return printJSON(env.Stdout, r)
 	}
