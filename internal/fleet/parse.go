@@ -17,7 +17,7 @@ import (
 // Bounds of a file.
 const (
 	maxBytes = 1 << 20
-	maxPools = 64
+	maxPools = 16         // the search tries their mixes
 	maxChips = 10_000_000 // of a pool
 	// mostAmount is what a price or a rate is at most, in any currency, and one over it what a
 	// rate is at least.

@@ -263,7 +263,7 @@ func (w Whole) formulas(steps int64) [lines]Line {
 			w.each(" + ", func(m Members) string {
 				return fmt.Sprintf("%d × %d sequences in %.4g s", m.Count, m.Batch, m.Step.Mid)
 			}))},
-		checkpoints: {Name: "checkpoints", Formula: "copies to hosts, " + w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s each %.0f s", m.Save.Mid, k.Every(m)) }) + "; written beside training"},
+		checkpoints:   {Name: "checkpoints", Formula: "copies to hosts, " + w.each(", ", func(m Members) string { return fmt.Sprintf("%.3g s each %.0f s", m.Save.Mid, k.Every(m)) }) + "; written beside training"},
 		interruptions: {Name: "interruptions", Formula: often + " × half of a checkpoint's interval to do again", Unknown: strange},
 		restarts:      {Name: "restarts", Formula: fmt.Sprintf("%s × %.0f s", often, k.Restart), Unknown: strange},
 	}

@@ -107,9 +107,6 @@ func (s Span) over(t Span) Span {
 	return Span(r)
 }
 
-// times is the span in other units.
-func (s Span) times(x float64) Span { return Span{s.Low * x, s.Mid * x, s.High * x} }
-
 // under is a number divided by the span.
 func (s Span) under(x float64) Span { return Span{x / s.High, x / s.Mid, x / s.Low} }
 
