@@ -418,7 +418,7 @@ func TestOwnModelRefusals(t *testing.T) {
 			}
 			return ownHellos(true), func(*attachtest.Trainer) func(uint64) error {
 				return func(step uint64) error {
-					if step == 3 {
+					if step >= 3 { // which number its boundaries show depends on when it is asked
 						<-refused
 					}
 					return nil
