@@ -242,7 +242,8 @@ def run(args: argparse.Namespace) -> None:
         except mistura.RolledBack as err:
             if leaving or told.steps == 0:
                 raise
-            print(f"mistura.train: {err}: joins again", file=sys.stderr, flush=True)
+            sys.stderr.write(f"mistura.train: {err}: joins again\n")  # in one piece: other ranks write too
+            sys.stderr.flush()
     if world > 1:
         dist.destroy_process_group()
 
