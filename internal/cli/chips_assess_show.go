@@ -61,7 +61,7 @@ func assessPerformance(out *page, r assess.Report) {
 	out.table(rows...)
 	out.note("Published runs: those that can be compared, on how many of them nothing was fitted, and the median and 90th percentile of the error of their step times.")
 	if p.Rate != nil {
-		out.note(fmt.Sprintf("A %s does %s of the work of a %s.", p.Chip.Chip, spanOfPercent(search.Span(*p.Rate)), p.Reference.Chip))
+		out.note(fmt.Sprintf("One %s does %s of the work of a %s.", p.Chip.Chip, spanOfPercent(search.Span(*p.Rate)), p.Reference.Chip))
 	}
 	if p.Worth != nil {
 		out.note(fmt.Sprintf("Both cost the same at %s %s for a chip-hour of %s.", spanOf(search.Span(*p.Worth)), p.Currency, p.Chip.Chip))

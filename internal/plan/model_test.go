@@ -49,15 +49,3 @@ func TestTermsAddUpToTheStep(t *testing.T) {
 		t.Errorf("a step of %g s", s.Seconds)
 	}
 }
-
-func BenchmarkStep(b *testing.B) {
-	m, err := plan.Prepare(plan.Task{Model: llama(b), Sequence: 8192, Batch: 256, Format: "bf16"}, hardware(b, "h100-80g-sxm"), plan.BuiltinConstants())
-	if err != nil {
-		b.Fatal(err)
-	}
-	l := plan.Layout{Layout: anatomy.Layout{TP: 4, PP: 8, EP: 1, ETP: 1, KVCopies: true}, DP: 2, CP: 1, VPP: 5, MicroBatch: 1, ZeRO: 1, Recompute: anatomy.NoRecompute}
-	b.ReportAllocs()
-	for b.Loop() {
-		m.Step(l)
-	}
-}

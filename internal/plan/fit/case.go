@@ -1,6 +1,7 @@
 package fit
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -95,20 +96,16 @@ func microBatch(c published.Case, l plan.Layout, stack plan.Stack) int {
 	return 1
 }
 
-// endsShort deals layers to stages where they do not divide. Up to two layers are
-// missing at the ends, as with Megatron's flags that count embedding and head for a
-// layer; more than that at the end, as in its layouts of DeepSeek-V3.
+// endsShort deals layers to stages where virtual stages do not divide them: up to two are
+// missing at the ends (plan.EndsShort), more than that at the end, as in Megatron's
+// layouts of DeepSeek-V3.
 func endsShort(depth, stages, chunks int) []int {
-	each := (depth + stages*chunks - 1) / (stages * chunks)
-	out := make([]int, stages)
-	for i := range out {
-		out[i] = each * chunks
+	each := (depth + stages*chunks - 1) / (stages * chunks) * chunks
+	missing := each*stages - depth
+	if missing <= 2 {
+		return plan.EndsShort(depth, stages)
 	}
-	missing := each*chunks*stages - depth
-	if missing > 1 && missing <= 2 {
-		out[0]--
-		missing--
-	}
+	out := slices.Repeat([]int{each}, stages)
 	for at := stages - 1; missing > 0; at-- {
 		n := min(missing, out[at]-1)
 		out[at] -= n
